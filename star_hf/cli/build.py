@@ -1,28 +1,17 @@
-"""The command line: one thin command per stage, and `build`, `explain` and `demo` over all of them."""
+"""`star-hf build`, one command per stage, and `explain` and `demo` over all of them."""
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 
-from .cli_journal import journal_app
-from .errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError
+from ..errors import ConfigError
 
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    help="Build safety-reasoning data sets after STAR-1: collect, deduplicate, classify, reason, score, select.",
-)
-app.add_typer(journal_app, name="journal", help="Look into a run's journal of answers, export, import and prune it.")
+app = typer.Typer()
 console = Console()
 
 RunDir = Annotated[Path | None, typer.Option(help="The run's directory.", show_default="runs/<recipe's name>")]
@@ -37,16 +26,6 @@ Questions = Annotated[
     typer.Option(help="Your own questions: .txt, .jsonl, .json, .csv or .parquet with a `question` column."),
 ]
 RequireAll = Annotated[bool | None, typer.Option("--require-all", help="Stop when a source cannot be had.")]
-
-
-@app.callback()
-def _logging(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
-    import datasets
-
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    logging.getLogger("star_hf").setLevel(logging.DEBUG if verbose else logging.INFO)
-    datasets.disable_progress_bars()
 
 
 @app.command()
@@ -77,8 +56,8 @@ def build(
 
     **Example:** `star-hf build --config recipes/data/star_1.yaml --run-dir runs/star-1`
     """
-    from .build import build as run_build
-    from .tables import show_forecast, show_run
+    from ..build import build as run_build
+    from ..tables import show_forecast, show_run
 
     run_dir = run_dir or Path("runs") / (config.stem if config else "star-1")
     overrides = {
@@ -91,7 +70,7 @@ def build(
     }
     settings = _configuration(config, run_dir, overrides)
     if dry_run:
-        from .forecast import forecast
+        from ..forecast import forecast
 
         run = run_build(settings, run_dir, until="deduplicate")
         show_run(run, console)
@@ -104,8 +83,8 @@ def _stage_command(stage: str, summary: str) -> None:
     """Add the command that runs one stage on what the run directory holds."""
 
     def command(run_dir: RunDir, config: Config = None) -> None:
-        from .build import build as run_build
-        from .tables import show_run
+        from ..build import build as run_build
+        from ..tables import show_run
 
         if run_dir is None:
             raise ConfigError("No run directory is given.", f"Name one: star-hf {stage} --run-dir runs/star-1")
@@ -133,9 +112,9 @@ def explain(
     run_dir: Annotated[Path, typer.Option(help="The run's directory.")],
 ) -> None:
     """Tell a row's story: where it came from, why it left and what it matched, or its category, scores and cost."""
-    from .explain import explain as tell
-    from .run import Run
-    from .tables import show_story
+    from ..explain import explain as tell
+    from ..run import Run
+    from ..tables import show_story
 
     show_story(row_id, tell(Run(run_dir), row_id), console)
 
@@ -149,9 +128,9 @@ def demo(
 
     The embedded model shows the machinery, not the quality: its reasoning and marks mean little.
     """
-    from .build import build as run_build
-    from .paths import project_folder
-    from .tables import show_rows, show_run
+    from ..build import build as run_build
+    from ..paths import project_folder
+    from ..tables import show_rows, show_run
 
     recipe = project_folder("recipes") / "data" / "demo.yaml"
     console.print(
@@ -165,25 +144,8 @@ def demo(
 
 def _configuration(config: Path | None, run_dir: Path, overrides: dict[str, Any]) -> Any:
     """The recipe's configuration; without a recipe that of the run so far, or the defaults."""
-    from .config import load_config
-    from .run import Run
+    from ..config import load_config
+    from ..run import Run
 
     earlier = Run(run_dir).manifest.get("config") if config is None else None
     return load_config(config, base=earlier, **overrides)
-
-
-EXIT_CODES = ((IncompleteRunError, 3), ((ConfigError, PolicyError, SourceError), 2), (StarError, 1))
-"""What the process ends with: 2 for what the user gave, 3 for a run that can go on, 1 for the rest."""
-
-
-def main() -> None:
-    """Entry point of `star-hf`."""
-    try:
-        app()
-    except StarError as error:
-        problem = Console(stderr=True, highlight=False)
-        problem.print("error: ", style="bold red", end="")
-        problem.print(error.message, markup=False)
-        if error.remedy:
-            problem.print(error.remedy, markup=False, style="dim")
-        sys.exit(next(code for kinds, code in EXIT_CODES if isinstance(error, kinds)))

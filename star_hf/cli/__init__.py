@@ -1,0 +1,56 @@
+"""The command line. One file per group of commands, each thin: it reads options, calls the library, shows the result.
+
+A file's `app` whose commands stand at the top level (`star-hf build`) is added without a name, one with a name of its
+own (`star-hf journal stats`) with it.
+"""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError
+from . import build, journal
+
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Make reasoning models safe with little data, after STAR-1: build data, train, evaluate, publish.",
+)
+app.add_typer(build.app)
+app.add_typer(journal.app, name="journal", help="Look into a run's journal of answers, export, import and prune it.")
+
+
+@app.callback()
+def _logging(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
+    import datasets
+
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("star_hf").setLevel(logging.DEBUG if verbose else logging.INFO)
+    datasets.disable_progress_bars()
+
+
+EXIT_CODES = ((IncompleteRunError, 3), ((ConfigError, PolicyError, SourceError), 2), (StarError, 1))
+"""What the process ends with: 2 for what the user gave, 3 for a run that can go on, 1 for the rest."""
+
+
+def main() -> None:
+    """Entry point of `star-hf`."""
+    try:
+        app()
+    except StarError as error:
+        problem = Console(stderr=True, highlight=False)
+        problem.print("error: ", style="bold red", end="")
+        problem.print(error.message, markup=False)
+        if error.remedy:
+            problem.print(error.remedy, markup=False, style="dim")
+        sys.exit(next(code for kinds, code in EXIT_CODES if isinstance(error, kinds)))
