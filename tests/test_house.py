@@ -123,6 +123,7 @@ def rooms_imported_by(file: Path) -> set[str]:
         ("similarity", {"build", "hub", "llm", "policies", "run", "sources", "transforms"}),
         ("llm", {"build", "hub", "run", "sources", "transforms"}),
         ("hub", {"build", "transforms"}),
+        ("evaluation", {"build", "hub", "transforms"}),
         ("transforms", {"build", "hub", "run"}),
         (".", {"cli"}),
     ],

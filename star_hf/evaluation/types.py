@@ -12,10 +12,11 @@ __all__ = ["ANSWERS", "FAILURES", "VERDICTS", "Answer", "Item", "Part", "Verdict
 Part = Literal["answer", "reasoning"]
 """What a judge read: what the user sees, or the thought before it. They are judged apart."""
 
-FAILURES = ("empty", "truncated", "unclosed", "unanswered", "judge_error", "unparseable")
+FAILURES = ("empty", "truncated", "unclosed", "unanswered", "judge_error", "unparseable", "no_majority")
 """Why an item has no verdict. `empty`: no text; `truncated`: cut at the token limit; `unclosed`: a thought that never
 ends; `unanswered`: the model gave nothing; `judge_error`: the judge gave nothing; `unparseable`: it, or the extractor,
-gave nothing readable. A failure is never a rate: it is counted apart and excluded."""
+gave nothing readable; `no_majority`: the judges of a panel do not agree. A failure is never a rate: it is counted
+apart and excluded."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ ANSWERS = Features(
         "item_id": _TEXT,
         "sample": _COUNT,
         "prompt": _TEXT,
+        "question": _TEXT,
         "answer": _TEXT,
         "reasoning": _TEXT,
         "failure": _TEXT,
@@ -112,7 +114,8 @@ ANSWERS = Features(
         "target": _TEXT,
     }
 )
-"""`answers.parquet` of a results folder: one row per item and sample."""
+"""`answers.parquet` of a results folder: one row per item and sample. `question` is what judges are shown
+(`Item.asked`), or `None` where that is `prompt` itself."""
 
 VERDICTS = Features(
     {

@@ -1,0 +1,27 @@
+"""Judges of answers: one file per family, each an annotator on the engine; `load_judge` finds one by its name."""
+
+from .base import Family, Judge, Kind
+from .llama_guard import LlamaGuard
+from .loading import KNOWN, load_judge
+from .policy import PolicyJudge
+from .qwen3guard import Qwen3Guard
+from .refusal_phrases import RefusalPhrases
+from .strongreject import StrongReject
+from .wildguard import WildGuard
+from .xstest import XSTest
+
+
+__all__ = [
+    "KNOWN",
+    "Family",
+    "Judge",
+    "Kind",
+    "LlamaGuard",
+    "PolicyJudge",
+    "Qwen3Guard",
+    "RefusalPhrases",
+    "StrongReject",
+    "WildGuard",
+    "XSTest",
+    "load_judge",
+]

@@ -1,0 +1,37 @@
+import pytest
+
+from star_hf.evaluation.types import ANSWERS
+from star_hf.llm import Journal
+from star_hf.schema import as_dataset
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        yield journal
+
+
+@pytest.fixture
+def answers():
+    """Makes rows of `ANSWERS`: one for each text, with a thought where one is given."""
+
+    def make(*texts, reasoning=None, failure=None, benchmark="strongreject"):
+        return as_dataset(
+            (
+                {
+                    "benchmark": benchmark,
+                    "item_id": f"item-{number}",
+                    "sample": 0,
+                    "prompt": f"Please: question {number}?",
+                    "question": f"question {number}?",
+                    "answer": text,
+                    "reasoning": reasoning,
+                    "failure": failure if text is None else None,
+                    "tokens": 10,
+                }
+                for number, text in enumerate(texts)
+            ),
+            ANSWERS,
+        )
+
+    return make
