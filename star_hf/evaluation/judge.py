@@ -27,7 +27,7 @@ UNREADABLE = ("malformed", "truncated")
 """Reasons of the engine for which a judge's reply came but says nothing; with any other it gave none."""
 
 JUDGE_FAILURES = ("judge_error", "unparseable")
-"""The failures that are a judge's own; all others are carried over from the answer."""
+"""The failures that can be a judge's own. Its own have a `detail`; those carried over from the answer have none."""
 
 BREAD = {
     "id": "probe",
@@ -98,11 +98,12 @@ def check_judged(verdicts: Dataset, max_failed: float = 0.02) -> None:
     """
     asked: Counter[tuple[str, str]] = Counter()
     failed: dict[tuple[str, str], Counter[str]] = {}
-    for judge, benchmark, failure in zip(verdicts["judge"], verdicts["benchmark"], verdicts["failure"], strict=True):
-        if failure is None or failure in JUDGE_FAILURES:
-            asked[judge, benchmark] += 1
-            if failure is not None:
-                failed.setdefault((judge, benchmark), Counter())[failure] += 1
+    for row in verdicts.select_columns(["judge", "benchmark", "failure", "detail"]):
+        who, failure = (row["judge"], row["benchmark"]), row["failure"]
+        its_own = failure in JUDGE_FAILURES and bool(row["detail"])
+        asked[who] += failure is None or its_own
+        if its_own:
+            failed.setdefault(who, Counter())[failure] += 1
     for (judge, benchmark), counts in failed.items():
         if counts.total() > max_failed * asked[judge, benchmark]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
@@ -176,7 +177,7 @@ def _ask(
     said = {row["id"]: {name: row[name] for name in asked.features} for row in outcome.rows}
     for row in outcome.removed:
         failure = "unparseable" if row["reason"] in UNREADABLE else "judge_error"
-        said[row["id"]] = {"failure": failure, "detail": f"{row['reason']}: {row['detail'] or ''}".rstrip(": ")}
+        said[row["id"]] = {"failure": failure, "detail": f"{row['reason']}: {row['detail'] or ''}".strip(": ")}
     return said
 
 

@@ -255,7 +255,8 @@ def test_a_few_failures_are_accepted_and_those_of_answers_do_not_count(answers, 
         check_judged(verdicts)
         with pytest.raises(IncompleteRunError, match="1 of 60"):
             check_judged(verdicts, max_failed=0.01)
-        check_judged(run(answers(None, None, failure="unanswered"), [guard(server)], journal))
+        for failure in ("unanswered", "unparseable"):
+            check_judged(run(answers(None, None, failure=failure), [guard(server)], journal))
 
 
 def test_a_probe_finds_what_is_not_a_judge():

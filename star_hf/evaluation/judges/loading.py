@@ -125,7 +125,7 @@ def _look_up(who: str) -> tuple[Known, str | None]:
             raise ConfigError(f"Judge {name!r} takes no model {model!r}.", f"Write `{name}` alone.")
         return known, model or known.model
     for pattern, known in GUARDS.items():
-        if re.search(pattern, who, re.IGNORECASE) and "/" in who:
+        if re.search(pattern, who, re.IGNORECASE):
             return known, who
     close = get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.75)
     if close and "/" not in who:
@@ -158,7 +158,7 @@ def _families(
     return {"safety": both, "over_refusal": both}
 
 
-def _endpoint(known: Known, model: str, given: Mapping[str, Any]) -> Endpoint:
+def _endpoint(known: Known, model: str | None, given: Mapping[str, Any]) -> Endpoint:
     """Where a judge is asked: at temperature 0, so that a verdict can be had again."""
     ours = "base_url" in given or known.model != GPT_4O and known is not CHAT
     provider = given.get("provider", "vllm" if ours else "openai")
@@ -192,7 +192,7 @@ def _from_file(path: Path) -> Judge:
     try:
         given = _File.model_validate(data)
         known = next(known for known in (*KNOWN.values(), CHAT) if known.family == given.family)
-        endpoint = _endpoint(known, given.endpoint.get("model") or known.model or "", given.endpoint)
+        endpoint = _endpoint(known, given.endpoint.get("model") or known.model, given.endpoint)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "the file"

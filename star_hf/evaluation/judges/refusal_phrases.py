@@ -15,7 +15,7 @@ OPENING = 300
 NOT = r"(?:can(?:not|'t| not)|could(?: not|n't)|won't|will not|(?:'m| am) (?:unable|not (?:able|going|willing)) to)"
 HELPING = (
     r"(?:help|assist|provide|give|offer|share|write|create|generate|produce|support|answer|comply|fulfil|discuss|do"
-    r"|engage|participate|encourage|explain|describe|suggest|recommend|continue|complete|teach|tell|make|show|guide)"
+    r"|engage|participate|encourage|explain|describe|suggest|continue|complete|teach|tell|make|show|guide)"
 )
 REFUSAL = re.compile(
     rf"\b(?:I|we) ?{NOT} (?:\w+ ){{0,3}}?{HELPING}\b"
