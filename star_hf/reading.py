@@ -60,17 +60,24 @@ def read_source(source: Source, sources_dir: Path | None = None) -> Iterator[dic
     yield from _rows(dataset, source.columns, source.files[0])
 
 
-def read_file(path: Path) -> Iterator[dict[str, Any]]:
+def read_file(
+    path: Path, columns: Sequence[str] = ("question", "source", "text"), what: str = "questions"
+) -> Iterator[dict[str, Any]]:
     """The rows of a user's own file.
+
+    Args:
+        path (`Path`): A file of one of the types of [`BUILDERS`].
+        columns (list of `str`, *optional*): Those to read where they are there; all where none of them is.
+        what (`str`, defaults to `"questions"`): What the file holds, for error messages.
 
     Raises:
         [`SourceError`]: If the file is not there or cannot be understood.
     """
     if not path.is_file():
-        raise SourceError(f"There is no file {path}.", "Check the path that was given for the questions.")
+        raise SourceError(f"There is no file {path}.", f"Check the path that was given for the {what}.")
     options = {"sep": "\t" if path.suffix == ".tsv" else ",", "keep_default_na": False}
     options = options if _builder(path) == "csv" else {}
-    yield from _read_files([path], ("question", "source", "text"), options)
+    yield from _read_files([path], columns, options)
 
 
 def _local_files(source: Source, sources_dir: Path) -> list[Path]:

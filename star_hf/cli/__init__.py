@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError
-from . import build, journal
+from . import build, journal, judge
 
 
 __all__ = ["app", "main"]
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(build.app)
 app.add_typer(journal.app, name="journal", help="Look into a run's journal of answers, export, import and prune it.")
+app.add_typer(judge.app, name="judge", help="Compare judges with people and with each other, and judge answers anew.")
 
 
 @app.callback()

@@ -14,7 +14,17 @@ from .judge import JUDGE_FAILURES
 from .types import ANSWERS, VERDICTS, Part, Verdict
 
 
-__all__ = ["DISAGREEMENTS", "Agreement", "agreement", "disagreements", "panel", "write_disagreements"]
+__all__ = [
+    "DISAGREEMENTS",
+    "Agreement",
+    "agreement",
+    "by_case",
+    "cohen_kappa",
+    "disagreements",
+    "fleiss_kappa",
+    "panel",
+    "write_disagreements",
+]
 
 PANEL = "panel"
 
@@ -77,7 +87,7 @@ def panel(verdicts: Dataset, judges: Sequence[str] | None = None, name: str = PA
     """
     seated = {who for who in verdicts["judge"] if who != name} if judges is None else set(judges)
     rows = []
-    for (benchmark, item_id, sample, part), words in _by_case(verdicts, seated).items():
+    for (benchmark, item_id, sample, part), words in by_case(verdicts, seated).items():
         if len(words) < 2:
             continue
         verdict = Verdict(item_id, sample, name, part, **_majority(words))
@@ -98,7 +108,7 @@ def agreement(verdicts: Dataset, judges: Sequence[str] | None = None) -> list[Ag
     seated = list(dict.fromkeys(verdicts["judge"])) if judges is None else list(judges)
     seated = [judge for judge in seated if judge != PANEL or judges is not None]
     votes: dict[Part, dict[Case, dict[str, bool]]] = defaultdict(dict)
-    for case, words in _by_case(verdicts, set(seated)).items():
+    for case, words in by_case(verdicts, set(seated)).items():
         votes[case[3]][case] = {judge: _vote(row) for judge, row in words.items() if row["failure"] is None}
     found = []
     for part, cases in sorted(votes.items()):
@@ -124,7 +134,7 @@ def disagreements(verdicts: Dataset, answers: Dataset | None = None) -> Dataset:
     """
     texts = {(row["benchmark"], row["item_id"], row["sample"]): row for row in answers or ()}
     rows = []
-    for case, words in _by_case(verdicts, {who for who in verdicts["judge"] if who != PANEL}).items():
+    for case, words in by_case(verdicts, {who for who in verdicts["judge"] if who != PANEL}).items():
         spoken = [row for row in words.values() if row["failure"] is None]
         tally = sorted(Counter(map(_vote, spoken)).values(), reverse=True)
         if len(tally) < 2:
@@ -201,7 +211,7 @@ def _beyond_chance(seen: float, chance: float) -> float | None:
     return None if chance >= 1 else (seen - chance) / (1 - chance)
 
 
-def _by_case(verdicts: Iterable[Mapping[str, Any]], judges: set[str]) -> dict[Case, dict[str, Mapping[str, Any]]]:
+def by_case(verdicts: Iterable[Mapping[str, Any]], judges: set[str]) -> dict[Case, dict[str, Mapping[str, Any]]]:
     """For each text what each of the judges said of it, in the order of the verdicts."""
     cases: dict[Case, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in verdicts:

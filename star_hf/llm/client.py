@@ -139,9 +139,9 @@ class Client:
         arguments = endpoint.model_dump(
             include={"model", "temperature", "top_p", "max_tokens", "seed"}, exclude_none=True
         )
-        arguments["messages"] = request.messages
-        if endpoint.extra_body:
-            arguments["extra_body"] = endpoint.extra_body
+        # The openai client merges `extra_body` as it is; `messages` it would walk through against all their types,
+        # which takes a quarter of a request's processor time.
+        arguments |= {"messages": [], "extra_body": {**endpoint.extra_body, "messages": request.messages}}
         if request.schema is not None and endpoint.structured_output == "json_object":
             arguments["response_format"] = {"type": "json_object"}
         elif request.schema is not None and endpoint.structured_output == "json_schema":
