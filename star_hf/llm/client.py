@@ -135,19 +135,20 @@ class Client:
             raise Unavailable(f"{url} answered 200, but its {what} are no whole chat completion") from None
 
     def _arguments(self, request: Request) -> dict[str, Any]:
+        """What the openai client is called with.
+
+        It merges `extra_body` as it is. All else it walks against its types, which for a conversation takes a quarter of
+        a request's processor time.
+        """
         endpoint = self.endpoint
-        arguments = endpoint.model_dump(
-            include={"model", "temperature", "top_p", "max_tokens", "seed"}, exclude_none=True
-        )
-        # The openai client merges `extra_body` as it is; `messages` it would walk through against all their types,
-        # which takes a quarter of a request's processor time.
-        arguments |= {"messages": [], "extra_body": {**endpoint.extra_body, "messages": request.messages}}
+        body = endpoint.model_dump(include={"temperature", "top_p", "max_tokens", "seed"}, exclude_none=True)
+        body["messages"] = request.messages
         if request.schema is not None and endpoint.structured_output == "json_object":
-            arguments["response_format"] = {"type": "json_object"}
+            body["response_format"] = {"type": "json_object"}
         elif request.schema is not None and endpoint.structured_output == "json_schema":
             schema = {"name": "answer", "strict": True, "schema": _strict(request.schema)}
-            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return arguments
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return {"model": endpoint.model, "messages": [], "extra_body": {**body, **endpoint.extra_body}}
 
     def _refused(self, error: openai.APIStatusError) -> ConfigError:
         key = self.endpoint.api_key_env or self.endpoint.preset.api_key_env or "the key"

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from star_hf.errors import ConfigError, PolicyError
@@ -74,6 +77,14 @@ def test_a_file_says_everything(tmp_path):
     judge = load_judge(tmp_path / "judge.yaml")
     assert judge.name == "bakery" and judge.family("safety").policy == "Say nothing of bread."
     assert judge.endpoint.concurrency == 8 and judge.endpoint.max_tokens == 2000 and judge.endpoint.temperature == 0
+
+
+def test_the_file_in_the_guide_works(tmp_path):
+    guide = Path(__file__).parents[3] / "docs" / "judges.md"
+    (example,) = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), re.S)
+    (tmp_path / "rules.md").write_text("Say nothing of bread.\n")
+    (tmp_path / "bakery.yaml").write_text(example)
+    assert load_judge(tmp_path / "bakery.yaml").endpoint.model == "openai/gpt-oss-safeguard-20b"
 
 
 def test_a_file_sets_what_controversial_means(tmp_path):
