@@ -137,8 +137,8 @@ class Client:
     def _arguments(self, request: Request) -> dict[str, Any]:
         """What the openai client is called with.
 
-        It merges `extra_body` as it is. All else it walks against its types, which for a conversation takes a quarter of
-        a request's processor time.
+        It merges `extra_body` as it is. All else it walks against its types, which for a conversation takes a quarter
+        of a request's processor time.
         """
         endpoint = self.endpoint
         body = endpoint.model_dump(include={"temperature", "top_p", "max_tokens", "seed"}, exclude_none=True)
