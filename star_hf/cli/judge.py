@@ -104,9 +104,7 @@ def run(
     results: Results,
     judge: Judges,
     panel: Annotated[bool, typer.Option("--panel", help="Seat all judges on a panel, too.")] = False,
-    part: Annotated[
-        list[str] | None, typer.Option(help="`answer` or `reasoning`; both by default. Can be given again.")
-    ] = None,
+    answers_only: Annotated[bool, typer.Option("--answers-only", help="Leave the thoughts unjudged.")] = False,
     budget: BudgetOption = None,
     max_failed: MaxFailed = 0.02,
 ) -> None:
@@ -127,7 +125,7 @@ def run(
             judges,
             _kinds(results),
             journal,
-            parts=tuple(part or ("answer", "reasoning")),
+            parts=("answer",) if answers_only else ("answer", "reasoning"),
             budget=_budget(budget, journal),
         )
     verdicts = add_verdicts(results, fresh, with_panel=panel)

@@ -108,12 +108,18 @@ def load_judge(spec: str | Path) -> Judge:
     if named is None:
         raise ConfigError(f"{spec!r} names no judge.", f"The judges with a name are: {', '.join(KNOWN)}.")
     who, url = named["who"], named["url"]
+    if url is None and "@" in who.lstrip("@"):
+        raise ConfigError(f"What follows @ in {spec!r} is no URL.", "A URL begins with http:// or https://.")
     known, model = _look_up(who)
     if model is None:
         if url is not None:
             raise ConfigError(f"Judge {who!r} asks no model, so it has no URL.", f"Write `{who}` alone.")
         return Judge(who, _families(known.family))
-    return Judge(_name(who), _families(known.family), _endpoint(known, model, {"base_url": url} if url else {}))
+    try:
+        endpoint = _endpoint(known, model, {"base_url": url} if url else {})
+    except ValidationError as error:
+        raise ConfigError(f"Judge {who!r}: {error.errors()[0]['msg']}.") from None
+    return Judge(_name(who), _families(known.family), endpoint)
 
 
 def _look_up(who: str) -> tuple[Known, str | None]:

@@ -60,12 +60,15 @@ def test_a_chat_model_judges_each_kind_by_what_fits():
         (f"refusal-phrases@{URL}", "has no URL"),
         ("refusal-phrases:gpt-4o", "takes no model"),
         ("xstest:", "takes no model"),
+        ("llama-guard-3@localhost:8001/v1", "begins with http://"),
+        ("llama-guard-3@http://me:secret@h/v1", "must not carry a user name"),
         ("nowhere.yaml", "No such file"),
     ],
 )
 def test_what_cannot_be_understood_is_told(spec, words):
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=words) as caught:
         load_judge(spec)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_file_says_everything(tmp_path):
