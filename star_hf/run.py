@@ -117,8 +117,13 @@ class Run:
         """Where a stage's tables lie."""
         return self.folder / f"{STAGES.index(stage) + 1}-{stage}"
 
-    def table(self, stage: str, name: str = "rows") -> Dataset:
+    def table(self, stage: str, name: str = "rows", columns: list[str] | None = None) -> Dataset:
         """A table of a finished stage, with its features.
+
+        Args:
+            stage (`str`): One of [`STAGES`].
+            name (`str`, defaults to `"rows"`): The table.
+            columns (`list[str]`, *optional*): The only columns to read; all by default.
 
         Raises:
             StarError: If the stage has not run, or left no such table.
@@ -129,12 +134,12 @@ class Run:
                 f"{self.folder} has no {name} of stage {stage!r}.",
                 f"Run `star-hf {stage} --run-dir {self.folder}` or `star-hf build --run-dir {self.folder}` first.",
             )
-        return _read(path)
+        return _read(path, columns)
 
-    def find(self, stage: str, table: str, row_id: str) -> list[dict[str, Any]]:
-        """The records of a row in one of a stage's tables, read without loading the rest."""
+    def find(self, stage: str, table: str, *row_ids: str) -> list[dict[str, Any]]:
+        """The records of some rows in one of a stage's tables, read without loading the rest."""
         path = self.stage_folder(stage) / f"{table}.parquet"
-        return pq.read_table(path, filters=[("id", "=", row_id)]).to_pylist() if path.exists() else []
+        return pq.read_table(path, filters=[("id", "in", row_ids)]).to_pylist() if path.exists() and row_ids else []
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Write the configuration and the versions into the manifest."""
@@ -219,9 +224,9 @@ class Run:
         os.replace(fresh, path)
 
 
-def _read(path: Path) -> Dataset:
+def _read(path: Path, columns: list[str] | None = None) -> Dataset:
     """The file as an in-memory data set; nothing is copied into a cache that could grow stale."""
-    return Dataset(pq.read_table(path))
+    return Dataset(pq.read_table(path, columns=columns))
 
 
 def _hash(path: Path) -> str:

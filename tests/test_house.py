@@ -125,6 +125,7 @@ def rooms_imported_by(file: Path) -> set[str]:
         ("hub", {"build", "transforms"}),
         ("evaluation", {"build", "hub", "transforms"}),
         ("transforms", {"build", "hub", "run"}),
+        ("report", {"build", "cli", "transforms"}),
         (".", {"cli"}),
     ],
 )

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError
-from . import build, journal, judge
+from . import build, journal, judge, report
 
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ app = typer.Typer(
     help="Make reasoning models safe with little data, after STAR-1: build data, train, evaluate, publish.",
 )
 app.add_typer(build.app)
+app.add_typer(report.app)
 app.add_typer(journal.app, name="journal", help="Look into a run's journal of answers, export, import and prune it.")
 app.add_typer(judge.app, name="judge", help="Compare judges with people and with each other, and judge answers anew.")
 

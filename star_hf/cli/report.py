@@ -1,0 +1,37 @@
+"""`star-hf report`: a run as one HTML file that opens from disk."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+
+__all__ = ["app"]
+
+app = typer.Typer()
+console = Console()
+
+MEGABYTE = 1_000_000
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's directory.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The HTML file.", show_default="RUN/report.html", metavar="FILE")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Rows to browse, kept and removed.")] = 600,
+    seed: Annotated[int, typer.Option(help="Chooses other rows to browse.")] = 0,
+) -> None:
+    """Write a run's report: one HTML file with its pictures, numbers and samples, which needs no network.
+
+    Texts of harmful questions are in the file, hidden until they are asked for. Share it as you would share those.
+
+    **Example:** `star-hf report runs/star-1`
+    """
+    from ..report import write_report
+
+    path = write_report(run, output, samples=samples, seed=seed)
+    console.print(Text(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB); open it in a browser."))
