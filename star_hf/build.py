@@ -105,7 +105,7 @@ class _Steps:
                 "removed": collected.outcome.removed,
                 "held_out": collected.held_out,
             }
-            return tables, {"missing": collected.missing}
+            return tables, {"missing": collected.missing, "protected": collected.protected}
 
         parameters = {**options, "profile": self.config.profile, "files": _file_times(options)}
         return self.run.stage("collect", parameters, {}, None, make)

@@ -15,7 +15,9 @@ from star_hf.errors import SourceError
 from star_hf.paths import project_folder
 
 
-__all__ = ["Source", "catalogue"]
+__all__ = ["Role", "Source", "catalogue"]
+
+Role = Literal["train", "held_out", "evaluation"]
 
 _REVISION = re.compile(r"@([^/]+)/|/([0-9a-f]{40})/")
 
@@ -27,7 +29,8 @@ class Source:
     Attributes:
         name (`str`): Catalogue name, which is the folder's name.
         folder (`Path`): The card's folder: `load_dataset(folder)` reads the source.
-        role (`str`): `"train"`, or `"held_out"` for a benchmark that the data must not contain.
+        role (`str`): `"train"`, `"held_out"` for a benchmark that a build keeps the data clear of, or `"evaluation"`
+            for one that STAR-1 only evaluates on: an audit looks for both.
         order (`int`): Place in the catalogue; earlier sources win over later ones.
         ngram (`int` or `None`): Words in the n-gram of the within-source step; `None` for a benchmark.
         rows (`int` or `None`): Questions that STAR-1 takes from it, where the number is known exactly.
@@ -36,6 +39,8 @@ class Source:
         homepage (`str`): Page of the source, where a gate is accepted.
         files (`tuple[str, ...]`): Where the files are, as `https://` or `hf://`.
         options (`dict`): Arguments of the dataset builder, such as `sep`.
+        fields (`tuple[str, ...]`): Columns of a benchmark that hold the texts to keep clear of, in the order in which
+            the source's function returns them; empty for a training source.
         columns (`tuple[str, ...]`): The only columns that are read, under each name they go by; empty for all.
         local (`tuple[str, ...]`): Files (or patterns) of a local copy, relative to `<sources_dir>/<name>`.
         subset (`dict[str, int]` or `None`): `shuffle_seed` and `rows` of a benchmark that is a sample.
@@ -43,7 +48,7 @@ class Source:
 
     name: str
     folder: Path
-    role: Literal["train", "held_out"]
+    role: Role
     order: int
     ngram: int | None
     rows: int | None
@@ -53,6 +58,7 @@ class Source:
     files: tuple[str, ...]
     options: dict[str, Any]
     columns: tuple[str, ...]
+    fields: tuple[str, ...]
     local: tuple[str, ...]
     subset: dict[str, int] | None
 
@@ -64,7 +70,8 @@ class Source:
 
 
 def catalogue() -> dict[str, Source]:
-    """All sources by name, in catalogue order: the 18 training sources of the paper, then the held-out sets.
+    """All sources by name, in catalogue order: the 18 training sources of the paper, then the held-out sets, then
+    those of reasoning, which are only evaluated on.
 
     Raises:
         [`SourceError`]: If a card cannot be read or lacks something.
@@ -93,6 +100,7 @@ def _read(card: Path) -> Source:
             files=(files,) if isinstance(files, str) else tuple(files),
             options={key: value for key, value in config.items() if key not in ("config_name", "data_files")},
             columns=tuple(ours["columns"]),
+            fields=() if ours["role"] == "train" else tuple(ours["fields"]),
             local=tuple(ours["local"]),
             subset=ours.get("subset"),
         )

@@ -2,7 +2,8 @@
 
 import codecs
 import tempfile
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -21,9 +22,10 @@ from datasets.utils import logging
 
 from star_hf.catalogue import Source
 from star_hf.errors import SourceError
+from star_hf.sources import Drop, Reader, Take
 
 
-__all__ = ["MissingSourceError", "read_file", "read_source"]
+__all__ = ["MissingSourceError", "read_file", "read_rows", "read_source", "read_takes"]
 
 BATCH_ROWS = 1000
 BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text", ".parquet": "parquet"}
@@ -60,6 +62,36 @@ def read_source(source: Source, sources_dir: Path | None = None) -> Iterator[dic
     yield from _rows(dataset, source.columns, source.files[0])
 
 
+def read_takes(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> Iterable[Take]:
+    """What a source's function makes of each row; of a sample of them where the benchmark is one.
+
+    Args:
+        source ([`Source`]): The source.
+        reader ([`Reader`]): Its function, of `star_hf.sources`.
+        rows (iterable of `dict`): Its rows, as [`read_source`] gives them.
+
+    Raises:
+        [`SourceError`]: If a row lacks the function's column.
+    """
+    takes = _apply(source, reader, rows)
+    if source.subset is None:
+        return takes
+    kept = [take for take in takes if not isinstance(take, Drop)]
+    order = Dataset.from_dict({"index": list(range(len(kept)))}).shuffle(seed=source.subset["shuffle_seed"])
+    return [kept[index] for index in order["index"][: source.subset["rows"]]]
+
+
+def _apply(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> Iterator[Take]:
+    for row in rows:
+        try:
+            yield reader(row)
+        except KeyError as error:
+            raise SourceError(
+                f"{source.name}: there is no column {error}; the columns read are {', '.join(row)}.",
+                f"Expected {' / '.join(source.columns) or 'question'}: compare with {source.homepage}.",
+            ) from None
+
+
 def read_file(
     path: Path, columns: Sequence[str] = ("question", "source", "text"), what: str = "questions"
 ) -> Iterator[dict[str, Any]]:
@@ -73,11 +105,27 @@ def read_file(
     Raises:
         [`SourceError`]: If the file is not there or cannot be understood.
     """
+    options = {"sep": "\t" if path.suffix == ".tsv" else ",", "keep_default_na": False}
+    yield from read_rows(path, columns, options if _builder(path) == "csv" else {}, what)
+
+
+def read_rows(
+    path: Path, columns: Sequence[str] = (), options: dict[str, Any] | None = None, what: str = "rows"
+) -> Iterator[dict[str, Any]]:
+    """The rows of a file, with only these columns; all where none of them is there.
+
+    Args:
+        path (`Path`): A file of csv, tsv, json, jsonl, txt or parquet, compressed or in a zip archive of its own.
+        columns (`Sequence[str]`): The columns to read.
+        options (`dict`, *optional*): Arguments of the dataset builder, such as `sep`.
+        what (`str`, defaults to `"rows"`): What the file holds, for error messages.
+
+    Raises:
+        [`SourceError`]: If the file is not there or cannot be understood.
+    """
     if not path.is_file():
         raise SourceError(f"There is no file {path}.", f"Check the path that was given for the {what}.")
-    options = {"sep": "\t" if path.suffix == ".tsv" else ",", "keep_default_na": False}
-    options = options if _builder(path) == "csv" else {}
-    yield from _read_files([path], columns, options)
+    yield from _read_files([path], columns, options or {})
 
 
 def _local_files(source: Source, sources_dir: Path) -> list[Path]:
@@ -142,8 +190,11 @@ def _rows(dataset: Dataset, columns: Sequence[str], place: str) -> Iterator[dict
 
 
 def _builder(path: Path) -> str:
-    """The dataset builder for a file name, with or without a compression."""
+    """The dataset builder for a file name, with or without a compression, or for the one file in a zip archive."""
     name = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    if path.suffix == ".zip" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            name = Path(archive.namelist()[0]) if len(archive.namelist()) == 1 else path
     if name.suffix not in BUILDERS:
         raise SourceError(f"{path}: files of type `{name.suffix}` are not read.", f"Use one of {', '.join(BUILDERS)}.")
     return BUILDERS[name.suffix]
@@ -153,7 +204,7 @@ def _check_text(path: Path) -> None:
     """Name the place of the first byte that is not UTF-8, which the readers do not."""
     if path.stat().st_size == 0:
         raise SourceError(f"{path} is empty.", "Repair the file or fetch it again.")
-    if path.suffix in COMPRESSIONS or path.suffix == ".parquet":
+    if path.suffix in COMPRESSIONS | {".parquet", ".zip"}:
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0

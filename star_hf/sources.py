@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-__all__ = ["PAPER", "RECOMMENDED", "Drop", "Reader", "Row", "Take"]
+__all__ = ["EVALUATION", "PAPER", "RECOMMENDED", "Drop", "Reader", "Row", "Take"]
 
 Row = Mapping[str, Any]
 
@@ -173,6 +173,31 @@ def wild_chat(row: Row) -> Take:
     return _unless(not (wanted and flagged), "not_evaluated", row["conversation"][0]["content"])
 
 
+def aime(row: Row) -> Take:
+    """Every problem."""
+    return row["problem"]
+
+
+def math_500(row: Row) -> Take:
+    """Every problem."""
+    return row["problem"]
+
+
+def gpqa_diamond(row: Row) -> Take:
+    """Every question, without its options."""
+    return row["Question"]
+
+
+def mmlu_pro(row: Row) -> Take:
+    """Every question, without its options."""
+    return row["question"]
+
+
+def human_eval(row: Row) -> Take:
+    """Every signature with its docstring."""
+    return row["prompt"]
+
+
 def _first(row: Row, *names: str) -> str:
     """The value under the first of these names that the row has."""
     return row[next((name for name in names if name in row), names[0])]
@@ -216,3 +241,12 @@ RECOMMENDED: dict[str, Reader] = {
     "WildChat": wild_chat,
 }
 """`PAPER` without its defects: no benign leak, and nothing that is evaluated on is left in."""
+
+EVALUATION: dict[str, Reader] = {
+    "AIME24": aime,
+    "MATH-500": math_500,
+    "GPQA-Diamond": gpqa_diamond,
+    "MMLU-Pro": mmlu_pro,
+    "HumanEval": human_eval,
+}
+"""The reasoning benchmarks. The paper's builds do not hold them out; an audit looks for them."""

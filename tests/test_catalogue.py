@@ -17,7 +17,7 @@ from star_hf.catalogue import Source, catalogue
 from star_hf.errors import ConfigError, SourceError
 from star_hf.paths import project_folder
 from star_hf.reading import read_source
-from star_hf.sources import PAPER, RECOMMENDED
+from star_hf.sources import EVALUATION, PAPER, RECOMMENDED
 
 
 TRAINING = (
@@ -25,11 +25,12 @@ TRAINING = (
     "AttaQ HarmfulQA SafetyInstructions UltraSafety ALERT SaladBench PKUSafeRLHF BeaverTails wildjailbreak"
 ).split()
 HELD_OUT = "StrongREJECT JBBBehaviours SGBench wildjailbreak-eval XSTest WildChat".split()
+EVALUATION_SETS = "AIME24 MATH-500 GPQA-Diamond MMLU-Pro HumanEval".split()
 NGRAMS = {
     **{"BeaverTails": 5, "wildjailbreak": 5, "PKUSafeRLHF": 6},
     **dict.fromkeys(("AttaQ", "HarmfulQA", "SafetyInstructions", "UltraSafety", "ALERT"), 7),
 }
-UNPINNED = {"HExPHI", "wildjailbreak", "wildjailbreak-eval", "WildChat"}
+UNPINNED = {"HExPHI", "wildjailbreak", "wildjailbreak-eval", "WildChat", "GPQA-Diamond", "MMLU-Pro"}
 SAMPLES = {".csv": "x\na\n", ".tsv": "x\ty\na\tb\n", ".json": '{"x": "a"}\n', ".jsonl": '{"x": "a"}\n', ".txt": "a\n"}
 SOURCES = catalogue()
 DECLARING = [name for name, source in SOURCES.items() if "dataset_info:" in (source.folder / "README.md").read_text()]
@@ -38,16 +39,18 @@ every_source = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 
 
 def test_catalogue_has_the_papers_sources_in_order():
-    assert list(SOURCES) == TRAINING + HELD_OUT
-    assert [source.order for source in SOURCES.values()] == list(range(1, 25))
+    assert list(SOURCES) == TRAINING + HELD_OUT + EVALUATION_SETS
+    assert [source.order for source in SOURCES.values()] == list(range(1, 30))
     assert [name for name, source in SOURCES.items() if source.role == "train"] == TRAINING
     assert {name: SOURCES[name].ngram for name in TRAINING} == {name: NGRAMS.get(name, 8) for name in TRAINING}
-    assert all(SOURCES[name].ngram is None for name in HELD_OUT)
+    assert [name for name, source in SOURCES.items() if source.role == "held_out"] == HELD_OUT
+    assert all(SOURCES[name].ngram is None and SOURCES[name].fields for name in HELD_OUT + EVALUATION_SETS)
+    assert all(set(source.fields) <= set(source.columns) for source in SOURCES.values())
 
 
 def test_every_source_has_a_function_and_every_function_a_source():
-    assert list(RECOMMENDED) == list(SOURCES)
-    assert set(PAPER) == set(SOURCES) - {"WildChat"}
+    assert [*RECOMMENDED, *EVALUATION] == list(SOURCES)
+    assert set(PAPER) == set(RECOMMENDED) - {"WildChat"}
     assert {name for name in PAPER if PAPER[name] is not RECOMMENDED[name]} == {"wildjailbreak", "wildjailbreak-eval"}
 
 
@@ -87,7 +90,7 @@ def _with_other_files(source: Source, files: list[str], parent: Path) -> Path:
 
 @every_source
 def test_load_dataset_accepts_the_card(source: Source, tmp_path):
-    suffix = Path(source.files[0].removesuffix(".xz")).suffix
+    suffix = Path(source.files[0].removesuffix(".xz").removesuffix(".gz")).suffix
     file = tmp_path / f"rows{suffix}"
     if suffix == ".parquet":
         Dataset.from_dict({"x": ["a"]}).to_parquet(file)

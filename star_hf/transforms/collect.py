@@ -4,14 +4,15 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import Dataset, concatenate_datasets
 from datasets.utils import tqdm
 
+from star_hf.benchmarks import Benchmark, own_benchmark, read_benchmark
 from star_hf.catalogue import Source, catalogue
 from star_hf.errors import ConfigError, SourceError
-from star_hf.reading import MissingSourceError, read_file, read_source
+from star_hf.reading import MissingSourceError, read_file, read_source, read_takes
 from star_hf.schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset, removal
 from star_hf.sources import PAPER, RECOMMENDED, Drop, Reader, Take
 from star_hf.text import row_id
@@ -34,11 +35,13 @@ class Collected:
             the reason `"empty"`, `"too_long"` or that of the source's function (`"contextual"`, `"benign"`, ...).
         held_out ([`~datasets.Dataset`]): The benchmarks' questions, as `COLLECTED`; `source` is the benchmark's name.
         missing (`dict[str, str]`): Sources and benchmarks that could not be had: the reason and what to do.
+        protected (`dict[str, dict]`): Of each benchmark that is held out: place, revision, licence, texts per field.
     """
 
     outcome: Outcome
     held_out: Dataset
     missing: dict[str, str]
+    protected: dict[str, dict[str, Any]]
 
 
 def collect(
@@ -81,14 +84,14 @@ def collect(
     chosen = _choose("train", sources, readers) + _choose("held_out", held_out, readers)
     rows: list[Dataset] = []
     removed: list[Dataset] = []
-    protected: list[Dataset] = []
     missing: dict[str, str] = {}
+    benchmarks: list[Benchmark] = []
     for source in tqdm(chosen, desc="Collecting", unit=" sources"):
         try:
-            takes = _takes(source, readers[source.name], sources_dir)
             if source.role == "held_out":
-                protected.append(_sort_out(_named(source.name, takes), max_chars=None)[0])
+                benchmarks.append(read_benchmark(source, readers[source.name], sources_dir))
             else:
+                takes = read_takes(source, readers[source.name], read_source(source, sources_dir))
                 kept, gone = _sort_out(_named(source.name, takes), max_chars)
                 rows.append(kept)
                 removed.append(gone)
@@ -107,13 +110,20 @@ def collect(
         rows.append(kept)
         removed.append(gone)
     if held_out_questions is not None:
-        protected.append(_sort_out(_own_questions(Path(held_out_questions)), max_chars=None)[0])
+        own = Path(held_out_questions)
+        benchmarks.append(own_benchmark(own.stem, own))
     outcome = Outcome(
         rows=concatenate_datasets([as_dataset([], COLLECTED), *rows]),
         removed=concatenate_datasets([as_dataset([], REMOVED), *removed]),
         provenance=as_dataset([], PROVENANCE),
     )
-    return Collected(outcome, concatenate_datasets([as_dataset([], COLLECTED), *protected]), missing)
+    protected = [_sort_out(((item.name, text) for text in item.texts), max_chars=None)[0] for item in benchmarks]
+    return Collected(
+        outcome=outcome,
+        held_out=concatenate_datasets([as_dataset([], COLLECTED), *protected]),
+        missing=missing,
+        protected={benchmark.name: benchmark.to_dict() for benchmark in benchmarks},
+    )
 
 
 def _choose(
@@ -128,27 +138,6 @@ def _choose(
             f"Not among the {role} sources of this profile: {', '.join(unknown)}.", f"There are: {', '.join(there)}."
         )
     return [source for name, source in there.items() if name in names]
-
-
-def _takes(source: Source, reader: Reader, sources_dir: Path | None) -> Iterable[Take]:
-    """What the source's function makes of each row; of a sample of them where the benchmark is one."""
-    takes = _apply(source, reader, sources_dir)
-    if source.subset is None:
-        return takes
-    kept = [take for take in takes if not isinstance(take, Drop)]
-    order = Dataset.from_dict({"index": list(range(len(kept)))}).shuffle(seed=source.subset["shuffle_seed"])
-    return [kept[index] for index in order["index"][: source.subset["rows"]]]
-
-
-def _apply(source: Source, reader: Reader, sources_dir: Path | None) -> Iterator[Take]:
-    for row in read_source(source, sources_dir):
-        try:
-            yield reader(row)
-        except KeyError as error:
-            raise SourceError(
-                f"{source.name}: there is no column {error}; the columns read are {', '.join(row)}.",
-                f"Expected {' / '.join(source.columns) or 'question'}: compare with {source.homepage}.",
-            ) from None
 
 
 def _named(name: str, takes: Iterable[Take]) -> Iterator[tuple[str, str | Drop]]:
