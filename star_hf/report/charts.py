@@ -3,6 +3,8 @@
 Every colour is the light one of [`PALETTE`]; the report's script exchanges it for the dark one.
 """
 
+import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,12 @@ FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', A
 def colour(role: str) -> str:
     """The light colour of a role."""
     return PALETTE[role][0]
+
+
+def label(text: str, width: int = 14) -> str:
+    """A name as a picture shows it: underscores as spaces, broken into lines, and markup in it as text."""
+    lines = textwrap.wrap(text.replace("_", " "), width, break_long_words=False) or [text]
+    return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
 def figure(traces: Sequence[Any], height: int, **layout: Any) -> "go.Figure":
@@ -86,22 +94,24 @@ def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
 
     labels, colours, links = [], [], []
 
-    def node(label: str, role: str) -> int:
-        labels.append(label)
+    def node(text: str, role: str) -> int:
+        labels.append(text)
         colours.append(colour(role))
         return len(labels) - 1
 
     stages = {name: record for name, record in records.items() if name != "rewrite"}
-    at = None
+    at, rows = None, 0
     for name, record in stages.items():
         if at is None:
             at = node(f"read<br>{record.rows_in:,}", "blue")
-        onward = node(f"{name}<br>{record.rows_out:,}", "blue")
-        if record.rows_out:
-            links.append((at, onward, record.rows_out, "kept"))
+        onward, rows = node(f"{name}<br>{record.rows_out:,}", "blue"), record.rows_out
+        if rows:
+            links.append((at, onward, rows, "kept"))
         for reason, count in sorted(record.removed.items(), key=lambda item: -item[1]):
-            links.append((at, node(f"{reason} {count:,}", "orange"), count, "gone"))
+            links.append((at, node(f"{label(reason, 99)} {count:,}", "orange"), count, "gone"))
         at = onward
+    if rows:  # the last column's labels stand left of it, where there must be no others
+        links.append((at, node("kept", "blue"), rows, "kept"))
     sources, targets, values, roles = zip(*links, strict=True) if links else ((), (), (), ())
     trace = go.Sankey(
         arrangement="snap",
@@ -126,19 +136,20 @@ def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
     return figure([trace], 460)
 
 
-def grid(counts: Grid, rows: str, columns: str) -> "go.Figure":
+def grid(counts: Grid, rows: str, columns: str, angle: int = 0) -> "go.Figure":
     """A heat map with its numbers; colours grow with the square root, so that small counts are seen beside large ones.
 
     Args:
         counts ([`~star_hf.report.counts.Grid`]): What to show.
         rows (`str`), columns (`str`): What the labels are, for the reader.
+        angle (`int`, defaults to 0): Of the columns' labels, in degrees, where there are many.
     """
     import plotly.graph_objects as go
 
     shown = [[None if not number else number**0.5 for number in line] for line in counts.cells]
     trace = go.Heatmap(
-        x=list(counts.columns),
-        y=list(counts.rows),
+        x=[label(name) for name in counts.columns],
+        y=[label(name, 40) for name in counts.rows],
         z=shown,
         text=[[f"{number:,}" if number else "" for number in line] for line in counts.cells],
         texttemplate="%{text}",
@@ -153,9 +164,9 @@ def grid(counts: Grid, rows: str, columns: str) -> "go.Figure":
     )
     return figure(
         [trace],
-        110 + 28 * len(counts.rows),
-        xaxis={"side": "top", "tickangle": -40, "showgrid": False, "showline": False, "title": {"text": columns}},
-        yaxis={"autorange": "reversed", "showgrid": False, "showline": False, "title": {"text": rows}},
+        70 + 27 * len(counts.rows),
+        xaxis={"side": "top", "tickangle": angle, "showgrid": False, "showline": False, "ticks": ""},
+        yaxis={"autorange": "reversed", "showgrid": False, "showline": False, "ticks": "", "ticksuffix": " "},
     )
 
 
@@ -174,7 +185,7 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1
     width = (high - low) / bins
     traces = [
         go.Bar(
-            name=f"{name} ({len(series):,})",
+            name=f"{label(name, 99)} ({len(series):,})",
             x=[round(float(edge) + width / 2, 6) for edge in edges[:-1]],
             y=np.histogram(np.clip(series, low, high), edges)[0].tolist(),
             width=width,
@@ -207,7 +218,7 @@ def mark_bars(marks: Mapping[str, Mapping[int, int]], low: int, high: int) -> "g
     scale = list(range(low, high + 1))
     traces = [
         go.Bar(
-            name=criterion.replace("_", " "),
+            name=label(criterion, 99),
             x=scale,
             y=[counts.get(mark, 0) for mark in scale],
             marker={"color": colour(SERIES[position % len(SERIES)]), "line": {"width": 0}},

@@ -68,13 +68,19 @@ def balance(run: Run, stage: str) -> Grid:
     )
 
 
-def overlap(run: Run) -> Grid:
-    """Rows that left because they matched another, by their own source and that of the match."""
-    removed = run.table("deduplicate", "removed", ["source", "matched_source"])
+def overlap(run: Run, contamination: bool = False) -> Grid:
+    """Rows that left because they matched another, by their own source and that of the match.
+
+    Args:
+        run (`Run`): A run whose `deduplicate` stage is done.
+        contamination (`bool`, defaults to `False`): Count matches with items of held-out benchmarks, instead of those
+            with other rows.
+    """
+    removed = run.table("deduplicate", "removed", ["source", "matched_source", "reason"])
     return Grid.count(
         (source, matched)
-        for source, matched in zip(removed["source"], removed["matched_source"], strict=True)
-        if matched is not None
+        for source, matched, reason in zip(*(removed[name] for name in removed.column_names), strict=True)
+        if matched is not None and reason.endswith("_contamination") == contamination
     )
 
 

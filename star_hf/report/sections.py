@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING
 
 from ..run import Run
@@ -53,8 +54,7 @@ class Panel:
         figure (`go.Figure` or `None`): The picture.
         table (`Table` or `None`): The numbers.
         min_width (`int`): Pixels below which the picture scrolls in its frame instead of shrinking.
-        wide_only (`bool`): Whether a phone shows the numbers alone.
-        open (`bool`): Whether the table is shown from the start.
+        wide_only (`bool`): Whether a phone leaves it out, since the text around it says the same.
     """
 
     title: str
@@ -63,7 +63,6 @@ class Panel:
     table: Table | None = None
     min_width: int = 0
     wide_only: bool = False
-    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def _balance(run: Run) -> Section | None:
         largest, smallest = _extremes(counts)
         text = f"{largest[0]} has {largest[1]:,} labels, {smallest[0]} {smallest[1]:,}."
         name = "In the finished data" if stage == "select" else f"After {stage}"
-        panels.append(Panel(name, text, grid(counts, "source", "category"), Table.of(counts, "source"), min_width=560))
+        panels.append(Panel(name, text, grid(counts, "source", "category"), Table.of(counts, "source"), min_width=860))
     lead = "Which source gave which kind of question. A question with several categories counts in each of them."
     return Section("balance", "Balance", "Categories and sources", lead, panels)
 
@@ -134,7 +133,7 @@ def _marks(run: Run) -> Section | None:
     panels = []
     for stage, title, low, high in (("score", "Responses", 0, 10), ("rewrite", "Benign twins that were kept", 1, 5)):
         counts = marks(run, stage) if stage in run.records else {}
-        if counts:
+        if len({mark for given in counts.values() for mark in given}) > 1:
             criteria = list(counts) if stage == "score" else [name for name in BENIGN_CRITERIA if name in counts]
             full = ", ".join(f"{counts[name][high]:,} for {name.replace('_', ' ')}" for name in criteria)
             table = Table(
@@ -155,35 +154,28 @@ def _duplicates(run: Run) -> Section | None:
     if found:
         low = min(min(values) for values in found.values())
         low = int(low * 20) / 20
-        rows = tuple((name, len(values), min(values), _median(values), max(values)) for name, values in found.items())
+        rows = tuple((name, len(values), min(values), median(values), max(values)) for name, values in found.items())
         table = Table(("reason", "rows", "lowest", "median", "highest"), rows)
         text = (
             "Cosine similarity of each removed row to what it matched. Look at rows near the threshold, on the left: "
             "another threshold would decide differently about them."
         )
         panels.append(Panel("Similarity of removed rows", text, histogram(found, low), table))
-    counts = overlap(run)
-    if counts.total:
-        held_out = sum(
-            count for reason, count in run.records["deduplicate"].removed.items() if reason.endswith("_contamination")
-        )
-        text = f"Where the rows of a source had their match. {held_out:,} rows matched a benchmark that is held out."
-        width = 220 + 34 * len(counts.columns)
-        panels.append(
-            Panel(
-                "Overlap between sources",
-                text,
-                grid(counts, "removed from", "matched in"),
-                Table.of(counts, "removed from"),
-                min_width=width,
-            )
-        )
+    for contamination, title, text in (
+        (
+            False,
+            "Overlap between sources",
+            "Rows of a source (left) that are like a row of another, or of its own (top).",
+        ),
+        (True, "Contamination", "Rows of a source (left) that are like an item of a held-out benchmark (top)."),
+    ):
+        counts = overlap(run, contamination)
+        if counts.total:
+            picture = grid(counts, "removed from", "matched in", angle=-40)
+            table = Table.of(counts, "removed from")
+            panels.append(Panel(title, text, picture, table, min_width=180 + 44 * len(counts.columns)))
     lead = "Near-duplicates, and whatever is like an item of a benchmark, leave before any model is asked."
     return Section("similarity", "Duplicates", "Duplicates and contamination", lead, panels) if panels else None
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _cost(run: Run) -> Section | None:
@@ -209,4 +201,4 @@ def _cost(run: Run) -> Section | None:
     table = Table(("stage", "model", "calls", "tokens in", "tokens out", "$", "seconds"), (*rows, total))
     text = "Second attempts are counted. A dash means that the endpoint has no price; seconds are of the last run."
     lead = "What the models were asked, and what it cost."
-    return Section("cost", "Cost", "Calls, tokens and cost", lead, [Panel("", text, table=table, open=True)])
+    return Section("cost", "Cost", "Calls, tokens and cost", lead, [Panel("", text, table=table)])

@@ -22,9 +22,9 @@ def test_the_balance_counts_each_label_of_each_row(run):
 
 
 def test_the_overlap_names_where_the_match_was(run):
-    grid = overlap(run)
-    assert grid.total == run.records["deduplicate"].rows_in - run.records["deduplicate"].rows_out
-    assert "bench" in grid.columns and "bench" not in grid.rows
+    within, benchmarks = overlap(run), overlap(run, contamination=True)
+    assert within.total + benchmarks.total == run.records["deduplicate"].rows_in - run.records["deduplicate"].rows_out
+    assert benchmarks == Grid(("set-2",), ("bench",), ((1,),)) and "bench" not in within.columns
 
 
 def test_similarities_are_those_of_measures_that_have_degrees(run):
