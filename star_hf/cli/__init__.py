@@ -1,7 +1,7 @@
 """The command line. One file per group of commands, each thin: it reads options, calls the library, shows the result.
 
 A file's `app` whose commands stand at the top level (`star-hf build`) is added without a name, one with a name of its
-own (`star-hf journal stats`) with it.
+own (`star-hf journal stats`) with it. Each command or group names the heading of `panels.py` that lists it.
 """
 
 import logging
@@ -11,14 +11,28 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from typer.core import TyperGroup
 
+from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError
 from . import build, journal, judge, report
+from .panels import DATA, EVALUATION, PANELS
 
 
 __all__ = ["app", "main"]
 
+
+class _ByPanel(TyperGroup):
+    """Lists commands in the order of their headings, which otherwise puts every command before every group."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        rank = {panel: place for place, panel in enumerate(PANELS)}
+        panels = {name: getattr(command, "rich_help_panel", None) for name, command in self.commands.items()}
+        return sorted(super().list_commands(ctx), key=lambda name: rank.get(panels[name], len(rank)))
+
+
 app = typer.Typer(
+    cls=_ByPanel,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -27,12 +41,33 @@ app = typer.Typer(
 )
 app.add_typer(build.app)
 app.add_typer(report.app)
-app.add_typer(journal.app, name="journal", help="Look into a run's journal of answers, export, import and prune it.")
-app.add_typer(judge.app, name="judge", help="Compare judges with people and with each other, and judge answers anew.")
+app.add_typer(
+    journal.app,
+    name="journal",
+    help="Look into a run's journal of answers, export, import and prune it.",
+    rich_help_panel=DATA,
+)
+app.add_typer(
+    judge.app,
+    name="judge",
+    help="Compare judges with people and with each other, and judge answers anew.",
+    rich_help_panel=EVALUATION,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        Console().print(f"star_hf {__version__}", highlight=False)
+        raise typer.Exit
 
 
 @app.callback()
-def _logging(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False) -> None:
+def _start(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     import datasets
 
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)

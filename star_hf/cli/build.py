@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from ..errors import ConfigError
+from .panels import DATA, STAGES
 
 
 __all__ = ["app"]
@@ -28,7 +29,30 @@ Questions = Annotated[
 RequireAll = Annotated[bool | None, typer.Option("--require-all", help="Stop when a source cannot be had.")]
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
+def demo(
+    run_dir: Annotated[Path, typer.Option(help="The run's directory.")] = Path("runs/demo"),
+    questions: Questions = None,
+) -> None:
+    """Build a small data set here and now: no key, no Hub, an embedded 135M model.
+
+    The embedded model shows the machinery, not the quality: its reasoning and marks mean little.
+    """
+    from ..build import build as run_build
+    from ..paths import project_folder
+    from ..tables import show_rows, show_run
+
+    recipe = project_folder("recipes") / "data" / "demo.yaml"
+    console.print(
+        "[bold]star_hf demo[/bold]: every stage for real, on a few mild questions, with an embedded model of 135M "
+        "parameters. It shows the machinery, not the quality: look at the data set's form, not at its wisdom.\n"
+    )
+    run = run_build(_configuration(recipe, run_dir, {"collect__questions": questions}), run_dir)
+    show_run(run, console)
+    show_rows(run, console)
+
+
+@app.command(rich_help_panel=DATA)
 def build(
     config: Config = None,
     run_dir: RunDir = None,
@@ -91,7 +115,7 @@ def _stage_command(stage: str, summary: str) -> None:
         show_run(run_build(_configuration(config, run_dir, {}), run_dir, only=stage), console)
 
     command.__doc__ = f"{summary}\n\nWithout `--config` the run's own configuration is used."
-    app.command(stage)(command)
+    app.command(stage, rich_help_panel=STAGES)(command)
 
 
 for _stage, _summary in {
@@ -106,40 +130,20 @@ for _stage, _summary in {
     _stage_command(_stage, _summary)
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def explain(
     row_id: Annotated[str, typer.Argument(metavar="ID", help="A row's id, 16 hex digits.")],
     run_dir: Annotated[Path, typer.Option(help="The run's directory.")],
 ) -> None:
-    """Tell a row's story: where it came from, why it left and what it matched, or its category, scores and cost."""
+    """Tell a row's story: where it came from, why it left and what it matched, or its category, scores and cost.
+
+    **Example:** `star-hf explain 0123456789abcdef --run-dir runs/star-1`
+    """
     from ..explain import explain as tell
     from ..run import Run
     from ..tables import show_story
 
     show_story(row_id, tell(Run(run_dir), row_id), console)
-
-
-@app.command()
-def demo(
-    run_dir: Annotated[Path, typer.Option(help="The run's directory.")] = Path("runs/demo"),
-    questions: Questions = None,
-) -> None:
-    """Build a small data set here and now: no key, no Hub, an embedded 135M model.
-
-    The embedded model shows the machinery, not the quality: its reasoning and marks mean little.
-    """
-    from ..build import build as run_build
-    from ..paths import project_folder
-    from ..tables import show_rows, show_run
-
-    recipe = project_folder("recipes") / "data" / "demo.yaml"
-    console.print(
-        "[bold]star_hf demo[/bold]: every stage for real, on a few mild questions, with an embedded model of 135M "
-        "parameters. It shows the machinery, not the quality: look at the data set's form, not at its wisdom.\n"
-    )
-    run = run_build(_configuration(recipe, run_dir, {"collect__questions": questions}), run_dir)
-    show_run(run, console)
-    show_rows(run, console)
 
 
 def _configuration(config: Path | None, run_dir: Path, overrides: dict[str, Any]) -> Any:

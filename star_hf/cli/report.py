@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from .panels import SHARING
+
 
 __all__ = ["app"]
 
@@ -16,7 +18,7 @@ console = Console()
 MEGABYTE = 1_000_000
 
 
-@app.command()
+@app.command(rich_help_panel=SHARING)
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's directory.")],
     output: Annotated[
@@ -25,7 +27,7 @@ def report(
     samples: Annotated[int, typer.Option(min=0, help="Rows to browse, kept and removed.")] = 600,
     seed: Annotated[int, typer.Option(help="Chooses other rows to browse.")] = 0,
 ) -> None:
-    """Write a run's report: one HTML file with its pictures, numbers and samples, which needs no network.
+    """Write a run's report: its pictures, numbers and samples in one HTML file, which needs no network.
 
     Texts of harmful questions are in the file, hidden until they are asked for. Share it as you would share those.
 

@@ -1,0 +1,53 @@
+"""The command line as a whole: its headings, its examples, its version."""
+
+import re
+import shlex
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import star_hf
+from star_hf import cli
+from star_hf.cli.panels import PANELS
+
+
+def commands(group=None, path=()):
+    """All commands by their words: `("journal", "stats")`."""
+    for name, command in (group or typer.main.get_command(cli.app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_every_command_stands_under_a_heading_in_their_order():
+    top = typer.main.get_command(cli.app).commands
+    panels = {name: command.rich_help_panel for name, command in top.items()}
+    stray = {name for name, panel in panels.items() if panel not in PANELS}
+    assert not stray, f"give these a rich_help_panel of star_hf/cli/panels.py: {sorted(stray)}"
+    shown = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "120"}).output
+    places = [shown.index(f"─ {panel} ─") for panel in PANELS if panel in panels.values()]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("words", [words for words, _ in commands()], ids=" ".join)
+def test_help_says_what_each_option_is_for(words):
+    command = dict(commands())[words]
+    assert command.help
+    silent = [option.name for option in command.params if not getattr(option, "help", "")]
+    assert not silent, f"star-hf {' '.join(words)}: say what these are for: {silent}"
+
+
+@pytest.mark.parametrize("words", [words for words, _ in commands()], ids=" ".join)
+def test_examples_in_help_are_of_this_command_and_can_be_parsed(words):
+    command = dict(commands())[words]
+    for example in re.findall(r"\*\*Example:\*\* `(.*?)`", command.help, re.S):
+        arguments = shlex.split(example)
+        assert tuple(arguments[: len(words) + 1]) == ("star-hf", *words)
+        command.make_context(words[-1], arguments[len(words) + 1 :])
+
+
+def test_the_version_is_told():
+    result = CliRunner().invoke(cli.app, ["--version"])
+    assert result.exit_code == 0 and result.output == f"star_hf {star_hf.__version__}\n"
