@@ -20,6 +20,7 @@ __all__ = ["Role", "Source", "catalogue"]
 Role = Literal["train", "held_out", "evaluation"]
 
 _REVISION = re.compile(r"@([^/]+)/|/([0-9a-f]{40})/")
+_REPOSITORY = re.compile(r"(?:hf://datasets|https://raw\.githubusercontent\.com)/([^/@]+/[^/@]+)")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ class Source:
         """Commit (or branch, where no commit is known) that the files are read at."""
         match = _REVISION.search(self.files[0])
         return (match.group(1) or match.group(2)) if match else "unknown"
+
+    @property
+    def repository(self) -> str:
+        """The repository of the files, as `owner/name`: of the Hub's data sets, or of GitHub."""
+        match = _REPOSITORY.match(self.files[0])
+        return match.group(1) if match else self.homepage
 
 
 def catalogue() -> dict[str, Source]:

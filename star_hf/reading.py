@@ -36,24 +36,27 @@ class MissingSourceError(SourceError):
     """A source that is not there or may not be read; a run can go on without it."""
 
 
-def read_source(source: Source, sources_dir: Path | None = None) -> Iterator[dict[str, Any]]:
+def read_source(
+    source: Source, sources_dir: Path | None = None, option: str = "--sources-dir"
+) -> Iterator[dict[str, Any]]:
     """The rows of a source, with only the columns that its card names.
 
     Args:
         source ([`Source`]): The source.
         sources_dir (`Path`, *optional*): Folder of local copies; the card's own files are read without it.
+        option (`str`, defaults to `"--sources-dir"`): What the user calls that folder, for error messages.
 
     Raises:
         [`MissingSourceError`]: If the files cannot be had.
         [`SourceError`]: If they cannot be understood.
     """
     if sources_dir is not None:
-        yield from _read_files(_local_files(source, Path(sources_dir)), source.columns, source.options)
+        yield from _read_files(_local_files(source, Path(sources_dir), option), source.columns, source.options)
         return
     try:
         dataset = load_dataset(str(source.folder), split="train")
     except (OSError, httpx.HTTPError) as error:
-        raise MissingSourceError(f"{source.files[0]}: {_line(error)}", _remedy(source)) from error
+        raise MissingSourceError(f"{source.files[0]}: {_line(error)}", _remedy(source, option)) from error
     except Exception as error:
         raise SourceError(
             f"{source.name}: {source.files[0]} cannot be read: {_line(error)}",
@@ -128,16 +131,16 @@ def read_rows(
     yield from _read_files([path], columns, options or {})
 
 
-def _local_files(source: Source, sources_dir: Path) -> list[Path]:
+def _local_files(source: Source, sources_dir: Path, option: str) -> list[Path]:
     if not sources_dir.is_dir():
-        raise SourceError(f"The folder of local copies {sources_dir} is not there.", "Check --sources-dir.")
+        raise SourceError(f"The folder of local copies {sources_dir} is not there.", f"Check {option}.")
     files = []
     for pattern in source.local:
         found = sorted((sources_dir / source.name).glob(pattern))
         if not found:
             raise MissingSourceError(
                 f"there is no file {sources_dir / source.name / pattern}.",
-                f"Put the file from {source.homepage} there, or read the Hub by leaving out --sources-dir.",
+                f"Put the file from {source.homepage} there, or read the Hub by leaving out {option}.",
             )
         files += found
     return files
@@ -224,8 +227,8 @@ def _check_text(path: Path) -> None:
             offset += len(block)
 
 
-def _remedy(source: Source) -> str:
-    copy = f"or put a local copy at DIR/{source.name}/{source.local[0]} and pass --sources-dir DIR."
+def _remedy(source: Source, option: str) -> str:
+    copy = f"or put a local copy at DIR/{source.name}/{source.local[0]} and pass {option} DIR."
     if source.gated == "none":
         return f"Check the network and {source.homepage}, {copy}"
     asked = "Ask for access at" if source.gated == "manual" else "Accept the conditions at"

@@ -30,7 +30,7 @@ NGRAMS = {
     **{"BeaverTails": 5, "wildjailbreak": 5, "PKUSafeRLHF": 6},
     **dict.fromkeys(("AttaQ", "HarmfulQA", "SafetyInstructions", "UltraSafety", "ALERT"), 7),
 }
-UNPINNED = {"HExPHI", "wildjailbreak", "wildjailbreak-eval", "WildChat", "GPQA-Diamond", "MMLU-Pro"}
+UNPINNED = {"HExPHI", "wildjailbreak", "wildjailbreak-eval", "WildChat", "GPQA-Diamond"}
 SAMPLES = {".csv": "x\na\n", ".tsv": "x\ty\na\tb\n", ".json": '{"x": "a"}\n', ".jsonl": '{"x": "a"}\n', ".txt": "a\n"}
 SOURCES = catalogue()
 DECLARING = [name for name, source in SOURCES.items() if "dataset_info:" in (source.folder / "README.md").read_text()]
