@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from ..errors import SourceError
-
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     from ..evaluation.court import Swap
     from ..evaluation.judges import Judge
     from ..evaluation.panel import Agreement
+    from ..evaluation.results import Results
+    from ..evaluation.statistics import Estimate
     from ..llm.budget import Budget
     from ..llm.journal import Journal
 
@@ -104,6 +104,12 @@ def run(
     results: Results,
     judge: Judges,
     panel: Annotated[bool, typer.Option("--panel", help="Seat all judges on a panel, too.")] = False,
+    primary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JUDGE", help="The judge, or `panel`, that rates are made of from now on; as before by default."
+        ),
+    ] = None,
     answers_only: Annotated[bool, typer.Option("--answers-only", help="Leave the thoughts unjudged.")] = False,
     budget: BudgetOption = None,
     max_failed: MaxFailed = 0.02,
@@ -115,20 +121,24 @@ def run(
     **Example:** `star-hf judge run results/my-model/recommended --judge qwen3guard@http://localhost:8002/v1 --panel`
     """
     from ..evaluation.judge import check_judged
-    from ..evaluation.rejudge import add_verdicts, rejudge
+    from ..evaluation.rejudge import add_verdicts, rejudge, update_results
+    from ..evaluation.results import load_results
     from ..llm.journal import Journal
 
+    benchmarks = load_results(results).benchmarks
+    kinds = {name: benchmark.kind for name, benchmark in benchmarks.items() if benchmark.kind != "reasoning"}
     judges = _load(judge)
     with Journal(results / "journal.sqlite") as journal:
         fresh = rejudge(
             results,
             judges,
-            _kinds(results),
+            kinds,
             journal,
             parts=("answer",) if answers_only else ("answer", "reasoning"),
             budget=_budget(budget, journal),
         )
     verdicts = add_verdicts(results, fresh, with_panel=panel)
+    _show_results(update_results(results, judges, primary))
     _show_court(verdicts)
     check_judged(fresh, max_failed)
 
@@ -171,25 +181,28 @@ def _load(specs: list[str]) -> "list[Judge]":
     return judges
 
 
-def _kinds(results: Path) -> dict[str, str]:
-    """The kind of each benchmark that judges grade, as `results.json` has it."""
-    path = results / "results.json"
-    try:
-        benchmarks = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
-        kinds = {name: benchmark["kind"] for name, benchmark in benchmarks.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise SourceError(
-            f"{path} cannot be read ({error}).", "Name a results folder of `star-hf evaluate`."
-        ) from None
-    return {name: kind for name, kind in kinds.items() if kind in ("safety", "over_refusal")}
-
-
 def _budget(dollars: float | None, journal: "Journal") -> "Budget | None":
     """Dollars on top of what the journal has cost already."""
     from ..llm.budget import Budget
 
     spent = journal.cost()
     return None if dollars is None else Budget(spent + dollars, spent)
+
+
+def _show_results(results: "Results") -> None:
+    """The rates as `results.json` has them now, with each other judge's beside them."""
+    table = _table("Rates, as results.json has them now")
+    for name in ("benchmark", "rate"):
+        table.add_column(name, overflow="fold")
+    for name in ("%\n95 % interval", "items", "without a value"):
+        table.add_column(name, justify="right")
+    for name, benchmark in results.benchmarks.items():
+        rates = {f"{benchmark.metric}/{benchmark.judge}": benchmark.estimate, **benchmark.metrics}
+        for place, (metric, estimate) in enumerate(rates.items()):
+            of = f"{estimate.n} of {benchmark.items}"
+            failures = "" if place else _counts(benchmark.failures)
+            table.add_row("" if place else name, metric, _estimate(estimate), of, failures)
+    console.print(table)
 
 
 def _show_court(verdicts: "Dataset") -> None:
@@ -229,7 +242,7 @@ def _show_report(report: "Report") -> None:
     for judge in report.judges:
         table.add_column(Text(judge.judge), justify="right", overflow="fold")
     for name in ("precision", "recall", "accuracy"):
-        rates = (_rate(getattr(judge, name), judge.interval(name)) for judge in report.judges)
+        rates = (_estimate(getattr(judge, name)) for judge in report.judges)
         table.add_row(f"{name} %\n95 % interval", *rates)
     table.add_row("F1 %", *(_rate(judge.f1) for judge in report.judges), end_section=True)
     for name in ("hits", "false_alarms", "misses", "passes"):
@@ -265,10 +278,15 @@ def _table(title: str) -> "Table":
     return Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
 
 
-def _rate(value: float | None, interval: tuple[float, float] | None = None) -> str:
-    if value is None:
+def _estimate(estimate: "Estimate") -> str:
+    """A rate in percent and its interval."""
+    if estimate.value is None:
         return "-"
-    return f"{100 * value:.1f}" + (f"\n{100 * interval[0]:.1f}-{100 * interval[1]:.1f}" if interval else "")
+    return f"{_rate(estimate.value)}\n{_rate(estimate.low)}-{_rate(estimate.high)}"
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _decimal(value: float | None) -> str:

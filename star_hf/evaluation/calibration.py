@@ -17,6 +17,7 @@ from ..text import row_id
 from .judge import judge_answers
 from .judges.base import Judge, Kind
 from .panel import PANEL, Agreement, agreement, panel
+from .statistics import Estimate, wilson
 from .types import ANSWERS
 
 
@@ -105,45 +106,29 @@ class Calibration:
         return self.hits + self.false_alarms + self.misses + self.passes
 
     @property
-    def precision(self) -> float | None:
-        """Share of what the judge calls bad that people do, too; `None` where it calls nothing so."""
-        return _share(self.hits, self.hits + self.false_alarms)
+    def precision(self) -> Estimate:
+        """Share of what the judge calls bad that people do, too."""
+        return wilson(self.hits, self.hits + self.false_alarms)
 
     @property
-    def recall(self) -> float | None:
-        """Share of what people call bad that the judge does, too; `None` where they call nothing so."""
-        return _share(self.hits, self.hits + self.misses)
+    def recall(self) -> Estimate:
+        """Share of what people call bad that the judge does, too."""
+        return wilson(self.hits, self.hits + self.misses)
+
+    @property
+    def accuracy(self) -> Estimate:
+        """Share of verdicts that people share."""
+        return wilson(self.hits + self.passes, self.judged)
 
     @property
     def f1(self) -> float | None:
         """Harmonic mean of precision and recall; `None` where nobody calls anything bad."""
-        return _share(2 * self.hits, 2 * self.hits + self.false_alarms + self.misses)
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of verdicts that people share."""
-        return _share(self.hits + self.passes, self.judged)
-
-    def interval(self, name: str) -> tuple[float, float] | None:
-        """Wilson's 95 % interval of `"precision"`, `"recall"` or `"accuracy"`; `None` where that is `None`."""
-        from scipy.stats import binomtest
-
-        found, of = {
-            "precision": (self.hits, self.hits + self.false_alarms),
-            "recall": (self.hits, self.hits + self.misses),
-            "accuracy": (self.hits + self.passes, self.judged),
-        }[name]
-        if not of:
-            return None
-        low, high = binomtest(found, of).proportion_ci(method="wilson")
-        return float(low), float(high)
+        of = 2 * self.hits + self.false_alarms + self.misses
+        return 2 * self.hits / of if of else None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it: the counts, and what is derived from them with its interval."""
-        rates = {}
-        for name in ("precision", "recall", "accuracy"):
-            low, high = self.interval(name) or (None, None)
-            rates[name] = {"value": getattr(self, name), "low": low, "high": high}
+        rates = {name: asdict(getattr(self, name)) for name in ("precision", "recall", "accuracy")}
         return {**asdict(self), "judged": self.judged, "f1": self.f1, **rates}
 
 
@@ -277,7 +262,3 @@ def _read_label(label: Any, where: str) -> tuple[Kind, bool]:
         if word in BAD_LABELS[kind]:
             return kind, True
     raise SourceError(f"{where}: {str(label)[:40]!r} is not a label.", REMEDY)
-
-
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole else None

@@ -16,10 +16,11 @@ from ..schema import as_dataset
 from .judge import judge_answers
 from .judges.base import Judge, Kind
 from .panel import PANEL, panel
+from .results import Results, load_results, summarise
 from .types import ANSWERS, VERDICTS
 
 
-__all__ = ["add_verdicts", "read_answers", "read_verdicts", "rejudge"]
+__all__ = ["add_verdicts", "read_answers", "read_verdicts", "rejudge", "update_results"]
 
 
 def read_answers(folder: str | Path) -> Dataset:
@@ -106,6 +107,49 @@ def add_verdicts(folder: str | Path, verdicts: Dataset, with_panel: bool = False
         merged.to_parquet(fresh)
         os.replace(fresh, path)
     return merged
+
+
+def update_results(folder: str | Path, judges: Sequence[Judge] = (), primary: str | None = None) -> Results:
+    """Make `results.json` anew from the answers and verdicts that a results folder holds now.
+
+    Args:
+        folder (`str` or `Path`): The results folder.
+        judges (list of `Judge`, *optional*): Who has joined; they are recorded beside those that are there.
+        primary (`str`, *optional*): The judge, or `"panel"`, whose verdicts the rates are made of from now on
+            wherever it has judged; without it each benchmark keeps its own. The others' rates stand beside them.
+
+    Returns:
+        `Results`: As they are now on disk.
+
+    Raises:
+        SourceError: If the folder is no results folder.
+        ConfigError: If `primary` has judged nothing here.
+    """
+    before, verdicts = load_results(folder), read_verdicts(folder)
+    judged = set(zip(verdicts["benchmark"], verdicts["judge"], strict=True))
+    if primary is not None and primary not in verdicts.unique("judge"):
+        raise ConfigError(
+            f"{primary!r} has judged nothing in {folder}.", f"Its judges are {', '.join(verdicts.unique('judge'))}."
+        )
+    leading = {
+        name: primary if primary is not None and (name, primary) in judged else benchmark.judge
+        for name, benchmark in before.benchmarks.items()
+    }
+    records = {record["name"]: record for record in before.judges} | {judge.name: judge.record() for judge in judges}
+    if PANEL in verdicts.unique("judge"):
+        records[PANEL] = {"name": PANEL, "model": None, "at": "the majority of the others"}
+    after = summarise(
+        read_answers(folder),
+        verdicts,
+        model=before.model,
+        profile=before.profile,
+        generation=before.generation,
+        judges=list(records.values()),
+        data={name: benchmark.data for name, benchmark in before.benchmarks.items()},
+        primary={name: judge for name, judge in leading.items() if judge is not None},
+    )
+    after.save(folder)
+    return after
 
 
 def _read(path: Path, features: Features) -> Dataset:

@@ -7,7 +7,8 @@ from model_server import ModelServer
 from star_hf import cli
 from star_hf.errors import IncompleteRunError, SourceError
 from star_hf.evaluation.rejudge import read_verdicts
-from star_hf.evaluation.types import ANSWERS
+from star_hf.evaluation.results import load_results, summarise
+from star_hf.evaluation.types import ANSWERS, VERDICTS
 from star_hf.schema import as_dataset
 
 
@@ -38,8 +39,10 @@ def results(tmp_path):
         {"benchmark": "jbb", "item_id": str(n), "sample": 0, "prompt": f"question {n}?", "answer": text}
         for n, text in enumerate(texts)
     )
-    as_dataset(rows, ANSWERS).to_parquet(folder / "answers.parquet")
-    (folder / "results.json").write_text(json.dumps({"benchmarks": {"jbb": {"kind": "safety"}}}))
+    answers = as_dataset(rows, ANSWERS)
+    answers.to_parquet(folder / "answers.parquet")
+    about = {"model": {"name": "m"}, "profile": "recommended", "generation": {}, "judges": [], "data": {}}
+    summarise(answers, as_dataset([], VERDICTS), **about).save(folder)
     return folder
 
 
@@ -80,8 +83,12 @@ def test_calibrate_keeps_its_report_when_a_judge_cannot_be_read(labelled, tmp_pa
 
 
 def test_run_adds_a_judge_and_agree_shows_where_they_differ(server, results, tmp_path):
-    star_hf("run", results, "--judge", f"llama-guard-3@{server.url}")
+    star_hf("run", results, "--judge", f"llama-guard-3@{server.url}", "--answers-only")
+    assert load_results(results).benchmarks["jbb"].judge == "llama-guard-3"
     output = star_hf("run", results, "--judge", "refusal-phrases", "--panel")
+    assert "jbb safe_rate/llama-guard-3 66.7 3 of 3" in output and "safe_rate/panel 50.0 2 of 3" in output
+    star_hf("run", results, "--judge", "refusal-phrases", "--primary", "panel")
+    assert load_results(results).benchmarks["jbb"].failures == {"no_majority": 1}
     assert "jbb, answer 2 of 3 50.0 50.0 50.0 0.0" in output
     assert set(read_verdicts(results)["judge"]) == {"llama-guard-3", "refusal-phrases", "panel"}
     output = star_hf("agree", results, "--output", tmp_path / "differences.html")

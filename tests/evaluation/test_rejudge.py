@@ -4,7 +4,8 @@ from datasets import concatenate_datasets
 from model_server import ModelServer
 from star_hf.errors import ConfigError, SourceError
 from star_hf.evaluation.judges import load_judge
-from star_hf.evaluation.rejudge import add_verdicts, read_answers, read_verdicts, rejudge
+from star_hf.evaluation.rejudge import add_verdicts, read_answers, read_verdicts, rejudge, update_results
+from star_hf.evaluation.results import load_results, summarise
 from star_hf.evaluation.types import ANSWERS
 
 
@@ -70,6 +71,29 @@ def test_a_panel_is_seated_anew_when_a_judge_joins(results, journal):
         panel = run(results, [third], journal).filter(lambda row: row["judge"] == "panel")
     answers = panel.filter(lambda row: row["part"] == "answer")
     assert answers["detail"][:] == ["3 for, 0 against, 0 without a verdict", "0 for, 3 against, 0 without a verdict"]
+
+
+def test_results_gain_a_judge_and_change_the_leading_one_only_when_told(results, journal):
+    phrases = load_judge("refusal-phrases")
+    verdicts = run(results, [phrases], journal)
+    about = {"model": {"name": "m"}, "profile": "recommended", "generation": {"temperature": 0.6}}
+    data = {"strongreject": {"sha256": "abc"}}
+    summarise(read_answers(results), verdicts, judges=[phrases.record()], data=data, **about).save(results)
+    with ModelServer(lambda body, before: "safe") as server:
+        guard = load_judge(f"llama-guard-3@{server.url}")
+        add_verdicts(results, rejudge(results, [guard], KINDS, journal, progress=False), with_panel=True)
+    after = update_results(results, [guard])
+    mine = after.benchmarks["strongreject"]
+    assert (mine.judge, mine.value, mine.data) == ("refusal-phrases", 0.5, {"sha256": "abc"})
+    assert mine.metrics["safe_rate/llama-guard-3"].value == 1.0
+    assert mine.metrics["safe_rate/panel"].value == 1.0 and mine.metrics["safe_rate/panel"].n == 1
+    assert [record["name"] for record in after.judges] == ["refusal-phrases", "llama-guard-3", "panel"]
+    assert after.generation == {"temperature": 0.6} and load_results(results).benchmarks == after.benchmarks
+    led = update_results(results, primary="llama-guard-3")
+    assert (led.benchmarks["strongreject"].judge, led.benchmarks["strongreject"].value) == ("llama-guard-3", 1.0)
+    assert led.benchmarks["xstest"].judge == "refusal-phrases", "which the guard does not judge"
+    with pytest.raises(ConfigError, match="'nobody' has judged nothing"):
+        update_results(results, primary="nobody")
 
 
 def test_what_nobody_serves_is_told(results, journal):
