@@ -40,7 +40,7 @@ BudgetOption = Annotated[float | None, typer.Option(help="Dollars that the judge
 MaxFailed = Annotated[
     float, typer.Option(help="Accepted share of texts on which a judge gives no verdict.", min=0, max=1)
 ]
-Results = Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder of `star-hf evaluate`.")]
+ResultsDir = Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder of `star-hf evaluate`.")]
 
 
 @app.command("list")
@@ -101,7 +101,7 @@ def calibrate(
 
 @app.command()
 def run(
-    results: Results,
+    results: ResultsDir,
     judge: Judges,
     panel: Annotated[bool, typer.Option("--panel", help="Seat all judges on a panel, too.")] = False,
     primary: Annotated[
@@ -145,7 +145,7 @@ def run(
 
 @app.command()
 def agree(
-    results: Results,
+    results: ResultsDir,
     output: Annotated[
         Path | None,
         typer.Option(help="Where to list the texts on which judges differ: a .html page, or a .parquet file."),
@@ -191,6 +191,8 @@ def _budget(dollars: float | None, journal: "Journal") -> "Budget | None":
 
 def _show_results(results: "Results") -> None:
     """The rates as `results.json` has them now, with each other judge's beside them."""
+    from rich.text import Text
+
     table = _table("Rates, as results.json has them now")
     for name in ("benchmark", "rate"):
         table.add_column(name, overflow="fold")
@@ -201,7 +203,7 @@ def _show_results(results: "Results") -> None:
         for place, (metric, estimate) in enumerate(rates.items()):
             of = f"{estimate.n} of {benchmark.items}"
             failures = "" if place else _counts(benchmark.failures)
-            table.add_row("" if place else name, metric, _estimate(estimate), of, failures)
+            table.add_row("" if place else name, Text(metric), _estimate(estimate), of, failures)
     console.print(table)
 
 
