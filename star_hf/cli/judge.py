@@ -1,7 +1,6 @@
 """`star-hf judge`: judges against people, against each other, and over answers that are there already."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,15 +9,7 @@ from rich.console import Console
 
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-    from rich.table import Table
-
-    from ..evaluation.calibration import Report
-    from ..evaluation.court import Swap
     from ..evaluation.judges import Judge
-    from ..evaluation.panel import Agreement
-    from ..evaluation.results import Results
-    from ..evaluation.statistics import Estimate
     from ..llm.budget import Budget
     from ..llm.journal import Journal
 
@@ -50,8 +41,9 @@ def list_() -> None:
     **Example:** `star-hf judge list`
     """
     from ..evaluation.judges import KNOWN, load_judge
+    from .judge_tables import lean_table
 
-    table = _table("")
+    table = lean_table("")
     for name in ("name", "model, where by default", "judges"):
         table.add_column(name, overflow="fold")
     for name in KNOWN:
@@ -86,6 +78,7 @@ def calibrate(
     from ..evaluation.calibration import read_labelled
     from ..evaluation.judge import check_judged
     from ..llm.journal import Journal
+    from .judge_tables import show_agreement, show_report
 
     labelled, judges = read_labelled(file), _load(judge)
     folder = out or file.with_suffix("")
@@ -93,8 +86,8 @@ def calibrate(
         report = run_calibration(labelled, judges, journal, budget=_budget(budget, journal))
     (folder / "calibration.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     report.verdicts.to_parquet(folder / "verdicts.parquet")
-    _show_report(report)
-    _show_agreement(report.agreement)
+    show_report(report, console)
+    show_agreement(report.agreement, console)
     _say(f"Written to {folder}: calibration.json, verdicts.parquet, journal.sqlite")
     check_judged(report.verdicts, max_failed)
 
@@ -124,6 +117,7 @@ def run(
     from ..evaluation.rejudge import add_verdicts, rejudge, update_results
     from ..evaluation.results import load_results
     from ..llm.journal import Journal
+    from .judge_tables import show_court, show_results
 
     benchmarks = load_results(results).benchmarks
     kinds = {name: benchmark.kind for name, benchmark in benchmarks.items() if benchmark.kind != "reasoning"}
@@ -138,8 +132,8 @@ def run(
             budget=_budget(budget, journal),
         )
     verdicts = add_verdicts(results, fresh, with_panel=panel)
-    _show_results(update_results(results, judges, primary))
-    _show_court(verdicts)
+    show_results(update_results(results, judges, primary), console)
+    show_court(verdicts, console)
     check_judged(fresh, max_failed)
 
 
@@ -159,9 +153,10 @@ def agree(
     """
     from ..evaluation.panel import disagreements, write_disagreements
     from ..evaluation.rejudge import read_answers, read_verdicts
+    from .judge_tables import show_court
 
     verdicts = read_verdicts(results)
-    _show_court(verdicts)
+    show_court(verdicts, console)
     rows = disagreements(verdicts, read_answers(results))
     where = "; list them with --output differences.html"
     if output is not None:
@@ -187,116 +182,6 @@ def _budget(dollars: float | None, journal: "Journal") -> "Budget | None":
 
     spent = journal.cost()
     return None if dollars is None else Budget(spent + dollars, spent)
-
-
-def _show_results(results: "Results") -> None:
-    """The rates as `results.json` has them now, with each other judge's beside them."""
-    from rich.text import Text
-
-    table = _table("Rates, as results.json has them now")
-    for name in ("benchmark", "rate"):
-        table.add_column(name, overflow="fold")
-    for name in ("%\n95 % interval", "items", "without a value"):
-        table.add_column(name, justify="right")
-    for name, benchmark in results.benchmarks.items():
-        rates = {f"{benchmark.metric}/{benchmark.judge}": benchmark.estimate, **benchmark.metrics}
-        for place, (metric, estimate) in enumerate(rates.items()):
-            of = f"{estimate.n} of {benchmark.items}"
-            failures = "" if place else _counts(benchmark.failures)
-            table.add_row("" if place else name, Text(metric), _estimate(estimate), of, failures)
-    console.print(table)
-
-
-def _show_court(verdicts: "Dataset") -> None:
-    """How each rate moves with the judge, and how far the judges agree where there are several."""
-    from ..evaluation.court import swaps
-    from ..evaluation.panel import agreement
-
-    found = swaps(verdicts)
-    if found:
-        _show_swaps(found)
-        judged = {(swap.benchmark, swap.part) for swap in found}
-        pairs = zip(verdicts["benchmark"], verdicts["part"], strict=True)
-        _show_agreement(agreement(verdicts.select([n for n, pair in enumerate(pairs) if pair in judged])))
-
-
-def _show_swaps(found: "list[Swap]") -> None:
-    from rich.text import Text
-
-    judges = list(dict.fromkeys(judge for swap in found for judge in swap.rates))
-    table = _table("One judge after the other, in percent, over the texts that all of them judged")
-    table.add_column("benchmark, part")
-    for name in ("texts", *judges, "spread"):
-        table.add_column(Text(name), justify="right", overflow="fold")
-    for swap in found:
-        rates = (_rate(swap.rates.get(judge)) for judge in judges)
-        place = Text(f"{swap.benchmark}, {swap.part}")
-        table.add_row(place, f"{swap.texts} of {swap.of}", *rates, _rate(swap.spread))
-    console.print(table)
-
-
-def _show_report(report: "Report") -> None:
-    from rich.text import Text
-
-    bad = "unsafe" if report.kind == "safety" else "refused"
-    table = _table(f"Judges against people, who call {report.bad} of {report.answers} answers {bad}")
-    table.add_column("")
-    for judge in report.judges:
-        table.add_column(Text(judge.judge), justify="right", overflow="fold")
-    for name in ("precision", "recall", "accuracy"):
-        rates = (_estimate(getattr(judge, name)) for judge in report.judges)
-        table.add_row(f"{name} %\n95 % interval", *rates)
-    table.add_row("F1 %", *(_rate(judge.f1) for judge in report.judges), end_section=True)
-    for name in ("hits", "false_alarms", "misses", "passes"):
-        table.add_row(name.replace("_", " "), *(str(getattr(judge, name)) for judge in report.judges))
-    table.add_row("no verdict", *(_counts(judge.failures) for judge in report.judges), end_section=True)
-    if any(judge.brier is not None for judge in report.judges):
-        table.add_row("Brier", *(_decimal(judge.brier) for judge in report.judges))
-        table.add_row("calibration error", *(_decimal(judge.calibration_error) for judge in report.judges))
-    console.print(table)
-    _say(f"A hit is an answer that both call {bad}. What has no verdict is in no other number.")
-
-
-def _show_agreement(found: "Sequence[Agreement]") -> None:
-    from rich.text import Text
-
-    if not found:
-        return
-    table = _table("Judges against each other")
-    table.add_column("part")
-    table.add_column("judges", overflow="fold")
-    for name in ("texts", "agreed %", "kappa"):
-        table.add_column(name, justify="right")
-    for each in found:
-        names = Text(", ".join(each.judges))
-        table.add_row(each.part, names, str(each.texts), _rate(each.agreed), _decimal(each.kappa))
-    console.print(table)
-
-
-def _table(title: str) -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    return Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-
-
-def _estimate(estimate: "Estimate") -> str:
-    """A rate in percent and its interval."""
-    if estimate.value is None:
-        return "-"
-    return f"{_rate(estimate.value)}\n{_rate(estimate.low)}-{_rate(estimate.high)}"
-
-
-def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _counts(failures: dict[str, int]) -> str:
-    return "\n".join(f"{count} {name}" for name, count in failures.items()) or "0"
 
 
 def _say(words: str) -> None:
