@@ -1,7 +1,7 @@
 """The stages in the paper's order. The only file that knows the whole flow."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,15 @@ from .transforms.select import select
 __all__ = ["build"]
 
 logger = logging.getLogger(__name__)
+
+
+ROLES = {
+    "classify": ("classifier",),
+    "reason": ("teacher",),
+    "score": ("scorer",),
+    "rewrite": ("rewriter", "teacher", "scorer"),
+}
+"""Whom each stage asks."""
 
 
 def build(
@@ -57,7 +66,8 @@ def build(
         `load_dataset`.
 
     Raises:
-        ConfigError: If a stage's name or an endpoint's configuration is wrong.
+        ConfigError: If a stage's name or an endpoint's configuration is wrong, or a key is missing that a stage to
+            come needs.
         SourceError: If a source cannot be read.
         IncompleteRunError: If a stage stopped early; the same call goes on.
         StarError: If another process is building in this directory.
@@ -69,17 +79,18 @@ def build(
     if budget_usd is not None:
         _check_prices(config)
     run = Run(run_dir)
+    stages = [stage for stage in stages if stage != "rewrite" or config.benign.enabled]
+    if only is None:
+        _check_keys(config, [stage for stage in stages if stage not in run.records])
     with run.locked(), Journal(run.journal_path) as journal:
         run.describe(config.model_dump(mode="json"))
         policies = {"taxonomy": Taxonomy.load(config.policies), "prompts": Prompts.load(config.prompts)}
         budget = None if budget_usd is None else Budget(budget_usd, journal.cost())
         steps = _Steps(config, run, journal, policies, budget, progress)
         for stage in stages:
-            if stage == "rewrite" and not config.benign.enabled:
-                continue
             record = getattr(steps, stage)()
             logger.info("%s: %d rows in, %d out", stage, record.rows_in, record.rows_out)
-        if "select" in run.records and stages[-1] in ("select", "rewrite"):
+        if "select" in run.records and stages and stages[-1] in ("select", "rewrite"):
             export(run, config)
     return run
 
@@ -184,6 +195,12 @@ class _Steps:
             return tables, {}
 
         return self.run.stage(stage, parameters, self.run.records[before].tables, len(rows), make)
+
+
+def _check_keys(config: BuildConfig, stages: Sequence[str]) -> None:
+    """Look whether every key and address is there, before the first stage begins."""
+    for role in dict.fromkeys(role for stage in stages for role in ROLES.get(stage, ())):
+        getattr(config.endpoints, role).check()
 
 
 def _check_prices(config: BuildConfig) -> None:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ConfigError
-from .llm import Endpoint
+from .llm import Batch, Endpoint
 
 
 __all__ = ["Benign", "BuildConfig", "Collect", "Deduplicate", "Endpoints", "Profile", "Select", "load_config"]
@@ -108,6 +108,15 @@ class BuildConfig(_Strict):
         endpoints = {"classifier": judge, "teacher": teacher, "scorer": judge, "rewriter": judge}
         return {**data, "endpoints": {**endpoints, **(data.get("endpoints") or {})}}
 
+    def batched(self) -> "BuildConfig":
+        """The same build with a Batch API wherever the provider has one and the recipe says nothing of it."""
+        endpoints = {
+            role: endpoint.model_copy(update={"batch": endpoint.batch or Batch()})
+            for role, endpoint in self.endpoints
+            if endpoint.preset.batches
+        }
+        return self.model_copy(update={"endpoints": self.endpoints.model_copy(update=endpoints)})
+
     @property
     def strategy(self) -> str:
         """The selection strategy, by profile where the recipe names none."""
@@ -192,6 +201,8 @@ def _options(sections: tuple[str | int, ...]) -> list[str]:
     """Names of the options in a section of the recipe."""
     model: Any = BuildConfig
     for section in sections:
+        if isinstance(section, int):  # a place in a list
+            continue
         model = model.model_fields[section].annotation
         model = model if hasattr(model, "model_fields") else Endpoint.model_fields[section].annotation.__args__[0]
     return list(model.model_fields)

@@ -44,6 +44,10 @@ class Bar:
         self._progress.update(self._task, advance=self._new, info=" ".join(filter(None, (rate, spent))))
         self._new, self._drawn = 0, time.monotonic()
 
+    def note(self, text: str) -> None:
+        """Show what is being waited for."""
+        self._progress.update(self._task, info=text)
+
     def restart(self) -> None:
         """Count from zero again; the cost stays."""
         self._new = 0

@@ -15,7 +15,7 @@ from typing import Any
 from star_hf.schema import BENIGN_CRITERIA, SCORE_CRITERIA
 
 
-__all__ = ["ModelServer", "Reply", "star_answers"]
+__all__ = ["Handler", "ModelServer", "Reply", "payload", "star_answers"]
 
 
 @dataclass
@@ -46,6 +46,8 @@ class ModelServer:
         delay_s (`float`): Seconds before each answer.
     """
 
+    handler: type[BaseHTTPRequestHandler]
+
     def __init__(self, rule: Rule, delay_s: float = 0.0):
         self.rule = rule
         self.delay_s = delay_s
@@ -57,7 +59,7 @@ class ModelServer:
         self._lock = threading.Lock()
 
     def __enter__(self) -> "ModelServer":
-        handler = type("Bound", (_Handler,), {"model_server": self})
+        handler = type("Bound", (self.handler,), {"model_server": self})
         self._http = _Http(("127.0.0.1", 0), handler)
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
@@ -87,7 +89,7 @@ class _Http(ThreadingHTTPServer):
     request_queue_size = 512
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     model_server: ModelServer
     protocol_version = "HTTP/1.1"
 
@@ -102,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.drop:
             self.close_connection = True
             return
-        data = reply.raw if reply.raw is not None else json.dumps(_payload(body, reply)).encode()
+        data = reply.raw if reply.raw is not None else json.dumps(payload(body, reply)).encode()
         self.send_response(reply.status)
         for name, value in {"Content-Type": "application/json", **reply.headers}.items():
             self.send_header(name, value)
@@ -123,7 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(0.05)
 
 
-def _payload(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
+ModelServer.handler = Handler
+
+
+def payload(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
     if reply.status != 200:
         return {"error": {"message": "as asked", **reply.error}}
     message = {"role": "assistant", "content": reply.text, **reply.message}

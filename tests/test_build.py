@@ -249,6 +249,41 @@ def test_one_directory_is_built_by_one_process_at_a_time(config, tmp_path):
         build(config(server), tmp_path / "run", until="collect", progress=False)
 
 
+def test_a_missing_key_is_named_before_anything_is_collected(config, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with ModelServer(star_answers) as server:
+        with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set"):
+            build(config(server), tmp_path / "run", progress=False)
+        assert not Run(tmp_path / "run").records
+        build(config(server), tmp_path / "run", until="deduplicate", progress=False)
+
+
+def test_a_finished_run_needs_no_key(config, tmp_path, monkeypatch):
+    with ModelServer(star_answers) as server:
+        before = files_of(build(config(server), tmp_path / "run", progress=False))
+        monkeypatch.delenv("OPENAI_API_KEY")
+        assert files_of(build(config(server), tmp_path / "run", progress=False)) == before
+
+
+def test_a_whole_build_by_batches_is_the_same_build(config, tmp_path, monkeypatch):
+    from batch_server import BatchServer
+    from star_hf.llm import Batch, batch
+
+    monkeypatch.setattr(batch, "FIRST_POLL_S", 0.01)
+    with BatchServer(star_answers, looks=1) as server:
+        live = build(config(server), tmp_path / "a" / "run", progress=False)
+        asked = server.live
+        endpoints = config(server).endpoints
+        one = endpoints.scorer.model_copy(update={"batch": Batch(at_least=1, poll_s=0.01)})
+        by_batch = endpoints.model_copy(update={role: one for role, _ in endpoints})
+        batched = build(
+            config(server).model_copy(update={"endpoints": by_batch}), tmp_path / "b" / "run", progress=False
+        )
+        assert len(server.batches) == 6 and server.live == asked
+    for stage in STAGES:
+        assert batched.table(stage).to_list() == live.table(stage).to_list()
+
+
 def test_an_unknown_stage_is_named(config, tmp_path):
     with ModelServer(star_answers) as server, pytest.raises(ConfigError, match="'clasify' is not a stage"):
         build(config(server), tmp_path / "run", until="clasify")

@@ -76,3 +76,23 @@ def test_a_mistake_is_named_with_its_place(tmp_path, text, expected):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+def test_a_wrong_option_of_a_pool_is_named(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("endpoints: {scorer: {model: m, name: n, pool: [{base_ur: http://a/v1}]}}")
+    with pytest.raises(ConfigError, match="Did you mean `base_url`"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(("said", "meant"), [("true", True), ("false", False), ("{at_least: 5}", True)])
+def test_a_batch_is_switched_on_in_a_recipe(tmp_path, said, meant):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"endpoints: {{scorer: {{model: m, batch: {said}}}}}")
+    assert (load_config(path).endpoints.scorer.batch is not None) is meant
+
+
+def test_batches_are_for_the_providers_that_have_them():
+    endpoints = load_config().batched().endpoints
+    assert endpoints.scorer.batch is not None and endpoints.teacher.batch is None
+    assert endpoints.scorer.identity() == load_config().endpoints.scorer.identity()

@@ -69,6 +69,10 @@ def build(
     budget: Annotated[
         float | None, typer.Option(help="Dollars that the run may cost in all; stops before it would exceed them.")
     ] = None,
+    batch: Annotated[
+        bool,
+        typer.Option("--batch", help="Ask OpenAI and Azure by their Batch API: half the price, within a day."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Collect and deduplicate, which cost nothing, and forecast the rest.")
     ] = False,
@@ -93,6 +97,7 @@ def build(
         "max_unusable": max_unusable,
     }
     settings = _configuration(config, run_dir, overrides)
+    settings = settings.batched() if batch else settings
     if dry_run:
         from ..forecast import forecast
 

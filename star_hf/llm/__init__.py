@@ -2,7 +2,7 @@
 
 from .annotate import annotate
 from .budget import Budget
-from .endpoint import PRESETS, Endpoint, Price
+from .endpoint import PRESETS, Batch, Endpoint, Price
 from .journal import Journal
 from .types import Annotator, Completion, Request, Unusable
 
@@ -10,6 +10,7 @@ from .types import Annotator, Completion, Request, Unusable
 __all__ = [
     "PRESETS",
     "Annotator",
+    "Batch",
     "Budget",
     "Completion",
     "Endpoint",

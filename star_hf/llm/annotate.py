@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset, Features, concatenate_datasets
@@ -12,10 +12,11 @@ from ..errors import IncompleteRunError
 from ..progress import track
 from ..schema import PROVENANCE, REMOVED, Outcome, as_dataset, removal
 from ..text import encodable
+from . import batch, pool
 from .budget import Budget
-from .client import drain
 from .endpoint import Endpoint
 from .journal import Entry, Journal
+from .ledger import Ledger
 from .types import Annotator, Completion, Request, Unusable
 
 
@@ -164,50 +165,76 @@ class _Walk:
         return self.annotator.parse(completion, row)
 
     def drain(self, rows: Dataset, bar: Any) -> None:
-        """Answer what is open now."""
-        sent: dict[str, str] = {}  # request key -> prompt version
-        stopped = None
-        bar.restart()
+        """Answer what is open now: by batches where the endpoint has them, and live what these leave."""
+        endpoint, failures = self.endpoint, []
+        ledger = Ledger(self.journal, self.annotator.stage, str(self.identity["at"]))
+        batches = endpoint.batch is not None or bool(ledger.open())
+        if batches:
+            factor = 1.0 if endpoint.batch is None else endpoint.batch.price_factor
+            asking = _Asking(self, rows, bar, factor)
+            failures = batch.drain(endpoint, asking.requests(), asking.keep, self.journal, ledger, bar.note)
+            asking.settle()
+        if not batches or not (failures or asking.stopped):
+            asking = _Asking(self, rows, bar)
+            if endpoint.provider == "local":
+                from . import local
 
-        def pending() -> Iterator[tuple[str, Request]]:
-            nonlocal stopped
-            for row in rows:
-                end = self.follow(row)
-                if end.request is None or end.key in sent:
-                    bar.advance()
-                    continue
-                if self.budget is not None and not self.budget.reserve(end.key, end.request, self.endpoint):
-                    stopped = f"the budget of ${self.budget.limit_usd:.2f} allows no further request"
-                    return
-                sent[end.key] = end.request.version
-                yield end.key, end.request
-
-        def keep(key: str, completion: Completion) -> None:
-            cost = self.endpoint.cost(completion.prompt_tokens, completion.completion_tokens)
-            where = str(self.identity["at"])
-            self.journal.put(Entry(key, self.annotator.stage, where, sent[key], completion, cost))
-            if self.budget is not None:
-                self.budget.settle(key, cost)
-            bar.advance(cost or 0.0)
-
-        if self.endpoint.provider == "local":
-            from .local import drain as local_drain
-
-            failures = local_drain(self.endpoint, pending(), keep)
-        else:
-            failures = drain(self.endpoint, pending(), keep)
-        if self.budget is not None:
-            self.budget.release()
-        if failures:
-            stopped = f"the last failure: {failures[-1]}"
-        if stopped:
+                failures = local.drain(endpoint, asking.requests(), asking.keep)
+            else:
+                failures = pool.drain(endpoint, asking.requests(), asking.keep)
+            asking.settle()
+        if failures or asking.stopped:
             missing = sum(self.follow(row).request is not None for row in rows)
             raise IncompleteRunError(
-                f"{self.annotator.stage}: {missing} of {len(rows)} rows stayed unanswered by {self.endpoint.model!r}; "
-                f"{stopped}",
+                f"{self.annotator.stage}: {missing} of {len(rows)} rows stayed unanswered by {endpoint.model!r}; "
+                + (f"the last failure: {failures[-1]}" if failures else str(asking.stopped)),
                 f"All answers so far are in {self.journal.path}. Run the same command again to go on"
                 + (", with a higher budget." if not failures else "."),
             )
+
+
+@dataclass
+class _Asking:
+    """One pass over the open requests: what it sends, and what comes back."""
+
+    walk: _Walk
+    rows: Dataset
+    bar: Any
+    price_factor: float = 1.0
+    stopped: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def requests(self) -> Iterator[tuple[str, Request]]:
+        """Each open request once, for as long as the budget allows it."""
+        walk = self.walk
+        self.bar.restart()
+        for row in self.rows:
+            end = walk.follow(row)
+            if end.request is None or end.key in self.versions:
+                self.bar.advance()
+                continue
+            budget = walk.budget
+            if budget is not None and not budget.reserve(end.key, end.request, walk.endpoint, self.price_factor):
+                self.stopped = f"the budget of ${budget.limit_usd:.2f} allows no further request"
+                return
+            self.versions[end.key] = end.request.version
+            yield end.key, end.request
+
+    def keep(self, key: str, completion: Completion, version: str | None = None) -> None:
+        """Commit an answer before anyone uses it."""
+        walk = self.walk
+        cost = walk.endpoint.cost(completion.prompt_tokens, completion.completion_tokens)
+        cost = None if cost is None else cost * self.price_factor
+        version = self.versions[key] if version is None else version
+        walk.journal.put(Entry(key, walk.annotator.stage, str(walk.identity["at"]), version, completion, cost))
+        if walk.budget is not None:
+            walk.budget.settle(key, cost)
+        self.bar.advance(cost or 0.0)
+
+    def settle(self) -> None:
+        """Nothing of this pass is in flight any more."""
+        if self.walk.budget is not None:
+            self.walk.budget.release()
 
 
 def _storable(columns: Mapping[str, Any]) -> dict[str, Any]:

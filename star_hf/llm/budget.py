@@ -37,8 +37,14 @@ class Budget:
         self._in_flight: dict[str, float] = {}
         self._set_aside = 0.0
 
-    def reserve(self, key: str, request: Request, endpoint: Endpoint) -> bool:
+    def reserve(self, key: str, request: Request, endpoint: Endpoint, price_factor: float = 1.0) -> bool:
         """Set the most that a request can cost aside; `False` where it does not fit.
+
+        Args:
+            key (`str`): The request's key.
+            request (`Request`): What is to be asked.
+            endpoint (`Endpoint`): Whom to ask.
+            price_factor (`float`, defaults to 1): What of its price is paid, such as half in a batch.
 
         Raises:
             ConfigError: If the endpoint has no price.
@@ -52,6 +58,7 @@ class Budget:
                 f"A budget is set, but model {endpoint.model!r} has no price.",
                 "Give the endpoint its price per million tokens, such as `price: {input: 2.5, output: 10.0}`.",
             )
+        most *= price_factor
         if self.spent_usd + self._set_aside + most > self.limit_usd:
             return False
         self._in_flight[key] = most

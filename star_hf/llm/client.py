@@ -1,9 +1,13 @@
-"""Calls over HTTP: the `openai` client behind one coroutine that answers or names what went wrong."""
+"""Calls over HTTP: the `openai` client behind one coroutine that answers or names what went wrong.
+
+`pool.py` runs many of them at a time.
+"""
 
 import asyncio
 import json
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +15,13 @@ import aiohttp
 import openai
 
 from ..errors import ConfigError
-from ..text import encodable
 from .endpoint import Endpoint
 from .limits import Limits, retry_after_s, wait_s
 from .types import Completion, Request
+from .wire import completion_of, failure_of, parameters, words
 
 
-__all__ = ["Client", "Unavailable", "drain"]
-
-Keyed = tuple[str, Request]
+__all__ = ["Client", "Unavailable", "provider_words", "refused"]
 
 
 class Unavailable(Exception):
@@ -43,13 +45,15 @@ class Client:
     Args:
         endpoint (`Endpoint`): Where to ask. Its key is read from the environment here and kept by the `openai`
             client alone.
+        give_up_at (`float`, *optional*): Time of `time.monotonic` from which on nothing more is sent.
 
     Raises:
         ConfigError: If the key or the URL is missing.
     """
 
-    def __init__(self, endpoint: Endpoint):
+    def __init__(self, endpoint: Endpoint, give_up_at: float = math.inf):
         self.endpoint = endpoint
+        self._give_up_at = give_up_at
         options: dict[str, Any] = {
             "api_key": endpoint.api_key() or "none",
             # Both are our own below: the limits must see every failure, and a timeout must cover the whole answer.
@@ -64,6 +68,13 @@ class Client:
             self._openai = openai.AsyncOpenAI(base_url=endpoint.url, **options)
         self._create = self._openai.chat.completions.with_raw_response.create
         self._limits = Limits(endpoint)
+
+    async def __aenter__(self) -> "Client":
+        await self._openai.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._openai.__aexit__(*error)
 
     async def complete(self, request: Request) -> Completion:
         """The answer to a request, within the endpoint's limits. Failures that may pass are retried.
@@ -93,9 +104,10 @@ class Client:
             try:
                 return await self._attempt(request)
             except Unavailable as error:
-                if failures == self.endpoint.max_retries:
+                wait = wait_s(failures, retry_after_s(error.headers))
+                if failures == self.endpoint.max_retries or time.monotonic() + wait > self._give_up_at:
                     raise
-                await asyncio.sleep(wait_s(failures, retry_after_s(error.headers)))
+                await asyncio.sleep(wait)
                 failures += 1
 
     async def _attempt(self, request: Request) -> Completion:
@@ -103,7 +115,7 @@ class Client:
         limits = self._limits
         async with limits.in_flight:
             tokens = limits.estimate(request)
-            await limits.admit(tokens)
+            await self._admit(tokens)
             sent_at = time.monotonic()
             try:
                 completion, headers = await self._ask(request)
@@ -113,15 +125,28 @@ class Client:
             limits.answered(headers, tokens, completion)
         return replace(completion, latency_s=time.monotonic() - sent_at)
 
+    async def _admit(self, tokens: float) -> None:
+        if self._give_up_at == math.inf:
+            return await self._limits.admit(tokens)
+        try:
+            async with asyncio.timeout(max(self._give_up_at - time.monotonic(), 0)):
+                await self._limits.admit(tokens)
+        except TimeoutError:
+            raise Unavailable(f"{self.endpoint.url}: the time for this stage is over") from None
+
     async def _ask(self, request: Request) -> tuple[Completion, Mapping[str, str]]:
         url = self.endpoint.url
         try:
             async with asyncio.timeout(self.endpoint.timeout_s):
-                reply = await self._create(**self._arguments(request))
+                # The openai client merges `extra_body` as it is; `messages` it would walk through against all their
+                # types, which takes a quarter of a request's processor time.
+                reply = await self._create(
+                    model=self.endpoint.model, messages=[], extra_body=parameters(self.endpoint, request)
+                )
         except TimeoutError:
             raise Unavailable(f"{url}: no whole answer within {self.endpoint.timeout_s:g} s") from None
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise self._refused(error) from None
+            raise refused(self.endpoint, error) from None
         except openai.APIStatusError as error:
             return self._failure(error), error.response.headers
         except (openai.APIError, aiohttp.ClientError, OSError) as error:
@@ -129,142 +154,38 @@ class Client:
             cause = error.__cause__ or error
             raise Unavailable(f"{url}: {type(cause).__name__}: {cause}") from None
         try:
-            return _completion(json.loads(reply.content)), reply.headers
+            return completion_of(json.loads(reply.content)), reply.headers
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             what = f"{len(reply.content)} bytes of {reply.headers.get('content-type')}"
             raise Unavailable(f"{url} answered 200, but its {what} are no whole chat completion") from None
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        """What the openai client is called with.
-
-        It merges `extra_body` as it is. All else it walks against its types, which for a conversation takes a quarter
-        of a request's processor time.
-        """
-        endpoint = self.endpoint
-        body = endpoint.model_dump(include={"temperature", "top_p", "max_tokens", "seed"}, exclude_none=True)
-        body["messages"] = request.messages
-        if request.schema is not None and endpoint.structured_output == "json_object":
-            body["response_format"] = {"type": "json_object"}
-        elif request.schema is not None and endpoint.structured_output == "json_schema":
-            schema = {"name": "answer", "strict": True, "schema": _strict(request.schema)}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return {"model": endpoint.model, "messages": [], "extra_body": {**body, **endpoint.extra_body}}
-
-    def _refused(self, error: openai.APIStatusError) -> ConfigError:
-        key = self.endpoint.api_key_env or self.endpoint.preset.api_key_env or "the key"
-        remedy = {
-            401: f"Check that {key} holds a valid key for this provider.",
-            403: f"Check that the account behind {key} may use this model.",
-            404: "Check `model` and `base_url`; a base URL usually ends in /v1.",
-        }[error.status_code]
-        return ConfigError(
-            f"{self.endpoint.url} answered {error.status_code} for model {self.endpoint.model!r}: {_words(error)}",
-            remedy,
-        )
-
     def _failure(self, error: openai.APIStatusError) -> Completion:
-        words = _words(error)
+        said = provider_words(error)
         if error.code == "insufficient_quota":
             raise ConfigError(
-                f"{self.endpoint.url} says that the account has no credit left: {words}",
+                f"{self.endpoint.url} says that the account has no credit left: {said}",
                 "Add credit and run the same command again: nothing answered so far is asked again.",
             )
-        if error.status_code in (400, 413, 422):
-            filtered = error.code == "content_filter" or "content_filter" in words
-            return Completion("", outcome="content_filter" if filtered else "invalid_request", detail=words)
-        message = f"{self.endpoint.url} answered {error.status_code}: {words}"
-        raise Unavailable(message, error.status_code, error.response.headers)
+        failure = failure_of(error.status_code, error.code, said)
+        if failure is None:
+            message = f"{self.endpoint.url} answered {error.status_code}: {said}"
+            raise Unavailable(message, error.status_code, error.response.headers)
+        return failure
 
 
-def _completion(reply: dict[str, Any]) -> Completion:
-    choice, usage = reply["choices"][0], reply.get("usage") or {}
-    message = choice["message"]
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    outcome = {"length": "truncated", "content_filter": "content_filter"}.get(choice.get("finish_reason"), "ok")
-    refusal = message.get("refusal") or ""
-    return Completion(
-        text=encodable(message.get("content") or ""),
-        reasoning=encodable(reasoning) if isinstance(reasoning, str) else None,
-        outcome="refused" if refusal else outcome,
-        detail=encodable(refusal),
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
-        model=reply.get("model") or "",
-        provider_id=reply.get("id") or "",
-    )
-
-
-def _words(error: openai.APIStatusError) -> str:
-    """The provider's own words in one short line; an error page is not repeated whole."""
+def provider_words(error: openai.APIStatusError) -> str:
+    """What the provider said, in one short line."""
     body = error.body if isinstance(error.body, dict) else {}
-    return " ".join(str(body.get("message") or error.message).split())[:300]
+    return words(body.get("message") or error.message)
 
 
-def _strict(schema: Any) -> Any:
-    """The schema without `uniqueItems`, which OpenAI's strict mode refuses; `parse` checks it anyway."""
-    if isinstance(schema, dict):
-        return {key: _strict(value) for key, value in schema.items() if key != "uniqueItems"}
-    return [_strict(item) for item in schema] if isinstance(schema, list) else schema
-
-
-def drain(endpoint: Endpoint, requests: Iterator[Keyed], keep: Callable[[str, Completion], None]) -> list[str]:
-    """Answer all requests, at most `endpoint.concurrency` at a time, handing each answer to `keep` at once.
-
-    Requests are drawn from the iterator as places become free, so memory does not grow with their number. When as many
-    requests in a row as are allowed in flight have failed, the endpoint is taken for down and no more are sent.
-
-    Args:
-        endpoint (`Endpoint`): Where to ask.
-        requests (iterator of `(key, Request)`): What to ask.
-        keep (`Callable`): Called with the key and the completion, before the next request of that place is sent.
-
-    Returns:
-        `list[str]`: One line for each request that stayed unanswered.
-
-    Raises:
-        ConfigError: As soon as the endpoint refuses key, model or account.
-    """
-    return _run(_drain(endpoint, requests, keep))
-
-
-async def _drain(endpoint: Endpoint, requests: Iterator[Keyed], keep: Callable[[str, Completion], None]) -> list[str]:
-    client = Client(endpoint)
-    failures: list[str] = []
-    failed_in_a_row = 0
-    end: Exception | None = None
-
-    async def place() -> None:
-        nonlocal failed_in_a_row, end
-        while end is None and failed_in_a_row < max(endpoint.concurrency, 3):
-            try:
-                keyed = next(requests, None)
-                if keyed is None:
-                    return
-                completion = await client.complete(keyed[1])
-                failed_in_a_row = 0
-                keep(keyed[0], completion)
-            except Unavailable as error:
-                failed_in_a_row += 1
-                failures.append(str(error))
-            except Exception as error:
-                end = end or error
-
-    # No place raises, so that what is in flight when one meets its end is still answered and kept.
-    async with client._openai, asyncio.TaskGroup() as places:
-        for _ in range(endpoint.concurrency):
-            places.create_task(place())
-    if end is not None:
-        raise end
-    return failures
-
-
-def _run(coroutine: Any) -> Any:
-    """Run a coroutine to its end, also where a loop is already running (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+def refused(endpoint: Endpoint, error: openai.APIStatusError) -> ConfigError:
+    """What to check where an endpoint answers 401, 403 or 404: no later request would do better."""
+    key = endpoint.api_key_env or endpoint.preset.api_key_env or "the key"
+    remedy = {
+        401: f"Check that {key} holds a valid key for this provider.",
+        403: f"Check that the account behind {key} may use this model.",
+        404: "Check `model` and `base_url`; a base URL usually ends in /v1.",
+    }[error.status_code]
+    said = provider_words(error)
+    return ConfigError(f"{endpoint.url} answered {error.status_code} for model {endpoint.model!r}: {said}", remedy)

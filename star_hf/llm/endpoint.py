@@ -4,14 +4,14 @@ import os
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..errors import ConfigError
 
 
-__all__ = ["PRESETS", "Endpoint", "Preset", "Price"]
+__all__ = ["PRESETS", "Batch", "Endpoint", "Member", "Preset", "Price"]
 
-Structured = Literal["json_schema", "json_object", "prompt"]
+Structured = Literal["json_schema", "json_object", "structured_outputs", "guided_json", "prompt"]
 Provider = Literal["openai", "azure", "hf", "deepseek", "nvidia", "vllm", "sglang", "local"]
 
 
@@ -22,16 +22,18 @@ class Preset(NamedTuple):
         base_url (`str` or `None`): Root of the chat completions API; `None` where the user must give it.
         api_key_env (`str` or `None`): Environment variable of the key; `None` where no key is needed.
         structured (`str`): How the provider keeps an answer to a JSON schema.
+        batches (`bool`, defaults to `False`): Whether the provider has a Batch API.
     """
 
     base_url: str | None
     api_key_env: str | None
     structured: Structured
+    batches: bool = False
 
 
 PRESETS: dict[str, Preset] = {
-    "openai": Preset("https://api.openai.com/v1", "OPENAI_API_KEY", "json_schema"),
-    "azure": Preset(None, "AZURE_OPENAI_API_KEY", "json_schema"),
+    "openai": Preset("https://api.openai.com/v1", "OPENAI_API_KEY", "json_schema", batches=True),
+    "azure": Preset(None, "AZURE_OPENAI_API_KEY", "json_schema", batches=True),
     "hf": Preset("https://router.huggingface.co/v1", "HF_TOKEN", "prompt"),
     "deepseek": Preset("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", "json_object"),
     "nvidia": Preset("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY", "prompt"),
@@ -50,6 +52,60 @@ class Price(BaseModel):
     output: float = Field(ge=0)
 
 
+class Batch(BaseModel):
+    """How requests go through a provider's Batch API; see [`star_hf.llm.batch`].
+
+    Args:
+        price_factor (`float`, defaults to 0.5): What a token costs in a batch, as a share of its price.
+        at_least (`int`, defaults to 100): Fewer requests than this are asked live, since a batch may take a day.
+        max_requests (`int`, defaults to 50000), max_bytes (`int`, defaults to 200 MB): Largest input file; the
+            defaults are what OpenAI takes.
+        window (`str`, defaults to `"24h"`): Time that the provider is given.
+        poll_s (`float`, defaults to 60): Seconds between two looks at most; the first ones follow faster.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    price_factor: float = Field(default=0.5, ge=0, le=1)
+    at_least: int = Field(default=100, ge=1)
+    max_requests: int = Field(default=50_000, ge=1)
+    max_bytes: int = Field(default=200_000_000, ge=1)
+    window: str = "24h"
+    poll_s: float = Field(default=60, gt=0)
+
+
+def without_secret(url: str | None) -> str | None:
+    """The URL, which must hold no key."""
+    if url is not None and "@" in urlsplit(url).netloc:
+        raise ValueError("a URL must not carry a user name or password; put the key in an environment variable")
+    return url
+
+
+class Member(BaseModel):
+    """One key or server of a pool. What it does not say is as the endpoint says.
+
+    Args:
+        base_url, api_key_env, api_version (*optional*): Where to ask, and with which key.
+        model (`str`, *optional*): The same model's name there, such as another Azure deployment's.
+        concurrency, requests_per_minute, tokens_per_minute (*optional*): Its own limits.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str | None = None
+    api_key_env: str | None = None
+    api_version: str | None = None
+    model: str | None = None
+    concurrency: int | None = Field(default=None, ge=1)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secret_in_url(cls, url: str | None) -> str | None:
+        return without_secret(url)
+
+
 class Endpoint(BaseModel):
     """One model behind one OpenAI-compatible API, or the embedded model (`provider: local`).
 
@@ -64,7 +120,8 @@ class Endpoint(BaseModel):
         api_key_env (`str`, *optional*): Replaces the preset's environment variable.
         api_version (`str`, *optional*): Azure's API version.
         temperature, top_p, max_tokens, seed (*optional*): Sampling parameters; left to the provider when `None`.
-        structured (`str`, *optional*): `"json_schema"`, `"json_object"` or `"prompt"`; the preset's when `None`.
+        structured (`str`, *optional*): `"json_schema"`, `"json_object"`, vLLM's own `"structured_outputs"` (before
+            0.12 `"guided_json"`), or `"prompt"`; the preset's when `None`.
         extra_body (`dict`, *optional*): Further fields of the request, as the provider takes them.
         price (`Price`, *optional*): Dollars per million tokens. Without it costs are not counted.
         concurrency (`int`, defaults to 32): Requests in flight at most; fewer while the provider is overloaded.
@@ -72,6 +129,11 @@ class Endpoint(BaseModel):
             of its own limits is honoured in any case.
         timeout_s (`float`, defaults to 600): Seconds one request may take, to the end of its answer.
         max_retries (`int`, defaults to 6): Retries of a transient failure, with exponential backoff and `Retry-After`.
+        deadline_s (`float`, *optional*): Seconds that a stage may ask in all. After it nothing more is sent; the run
+            keeps what it has and ends as incomplete.
+        batch (`Batch` or `bool`, *optional*): Ask through the provider's Batch API.
+        pool (`tuple[Member, ...]`, *optional*): Several keys or servers that share the requests. Request keys hold
+            the endpoint's own `name` or URL, whichever member answers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,13 +156,32 @@ class Endpoint(BaseModel):
     tokens_per_minute: float | None = Field(default=None, gt=0)
     timeout_s: float = Field(default=600, gt=0)
     max_retries: int = Field(default=6, ge=0)
+    deadline_s: float | None = Field(default=None, gt=0)
+    batch: Batch | None = None
+    pool: tuple[Member, ...] = ()
 
     @field_validator("base_url")
     @classmethod
     def _no_secret_in_url(cls, url: str | None) -> str | None:
-        if url is not None and "@" in urlsplit(url).netloc:
-            raise ValueError("a URL must not carry a user name or password; put the key in an environment variable")
-        return url
+        return without_secret(url)
+
+    @field_validator("batch", mode="before")
+    @classmethod
+    def _plain_batch(cls, batch: Any) -> Any:
+        return {True: Batch(), False: None}[batch] if isinstance(batch, bool) else batch
+
+    @model_validator(mode="after")
+    def _pool_has_a_name(self) -> "Endpoint":
+        if any(member.base_url for member in self.pool) and not (self.name or self.base_url):
+            raise ValueError("a pool of several servers needs a `name`, which stands for all of them in request keys")
+        return self
+
+    @property
+    def members(self) -> "tuple[Endpoint, ...]":
+        """The endpoints that share the requests: those of the pool, or this one alone."""
+        if not self.pool:
+            return (self,)
+        return tuple(self.model_copy(update={"pool": (), **m.model_dump(exclude_none=True)}) for m in self.pool)
 
     @property
     def preset(self) -> Preset:
@@ -151,6 +232,15 @@ class Endpoint(BaseModel):
                 + (" or run `hf auth login`." if variable == "HF_TOKEN" else ", or name another with `api_key_env`."),
             )
         return key
+
+    def check(self) -> None:
+        """Look whether every member has an address and a key, without sending anything.
+
+        Raises:
+            ConfigError: If one has not.
+        """
+        for member in self.members if self.provider != "local" else ():
+            _ = member.url, member.api_key()
 
     def identity(self) -> dict[str, Any]:
         """What of the endpoint can change an answer: the part of every request key. Holds no secret."""

@@ -16,12 +16,13 @@ from .types import Completion
 
 __all__ = ["Entry", "Journal", "Merged"]
 
-LAYOUT = 1
+LAYOUT = 2
+"""Layout 1 had no table `batches`; opening a journal of that layout adds it."""
 BUSY_S = 60.0
 """Seconds that a write waits for another process's write."""
 
 COLUMNS = "key, stage, endpoint, version, completion, cost_usd, created_at"
-_CREATE = """
+_CREATE_RESPONSES = """
 CREATE TABLE IF NOT EXISTS responses (
     key TEXT PRIMARY KEY,
     stage TEXT NOT NULL,
@@ -29,6 +30,18 @@ CREATE TABLE IF NOT EXISTS responses (
     version TEXT NOT NULL,
     completion TEXT NOT NULL,
     cost_usd REAL,
+    created_at REAL NOT NULL
+)
+"""
+_CREATE_BATCHES = """
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY,
+    stage TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    versions TEXT NOT NULL,
+    file_id TEXT,
+    batch_id TEXT,
+    ended INTEGER NOT NULL DEFAULT 0,
     created_at REAL NOT NULL
 )
 """
@@ -138,7 +151,7 @@ class Journal:
         return Merged(new, present, differing)
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run an SQL statement on the one table, `responses`.
+        """Run an SQL statement on the tables `responses` and `batches`.
 
         Raises:
             StarError: If SQLite cannot do it, with what to look at.
@@ -182,7 +195,8 @@ class Journal:
         if ready:
             return
         with self._transaction():
-            self.execute(_CREATE)
+            self.execute(_CREATE_RESPONSES)
+            self.execute(_CREATE_BATCHES)
             self.execute(f"PRAGMA user_version={LAYOUT}")
 
     def _use_wal(self) -> None:

@@ -50,7 +50,7 @@ MAX_STRUCTURED = 1024
 def drain(
     endpoint: Endpoint, requests: Iterator[tuple[str, Request]], keep: Callable[[str, Completion], None]
 ) -> list[str]:
-    """Answer all requests with the embedded model; the counterpart of [`~star_hf.llm.client.drain`].
+    """Answer all requests with the embedded model; the counterpart of [`~star_hf.llm.pool.drain`].
 
     Args:
         endpoint (`Endpoint`): Its sampling parameters; temperature is 0 where it names none.

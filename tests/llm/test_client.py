@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from model_server import ModelServer
 from star_hf.errors import ConfigError
 from star_hf.llm import PRESETS, Endpoint, Request
-from star_hf.llm.client import drain
+from star_hf.llm.pool import drain
 
 
 SCHEMA = {

@@ -8,7 +8,7 @@ import pytest
 
 from star_hf.errors import StarError
 from star_hf.llm import Completion, Journal, journal
-from star_hf.llm.journal import Entry, Merged
+from star_hf.llm.journal import LAYOUT, Entry, Merged
 
 
 def entry(key="k", text="hello"):
@@ -179,6 +179,17 @@ def test_a_newer_layout_is_refused(tmp_path):
         Journal(path)
 
 
+def test_a_journal_of_layout_1_is_brought_up_to_date_and_keeps_its_answers(tmp_path):
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.put(entry())
+        journal.execute("DROP TABLE batches")
+        journal.execute("PRAGMA user_version=1")
+    with Journal(tmp_path / "j.sqlite") as journal:
+        assert "k" in journal
+        assert journal.execute("SELECT COUNT(*) FROM batches").fetchone() == (0,)
+        assert journal.execute("PRAGMA user_version").fetchone() == (LAYOUT,)
+
+
 def test_an_unknown_older_layout_says_how_to_go_on(tmp_path):
     path = tmp_path / "j.sqlite"
     with sqlite3.connect(path) as db:
@@ -197,7 +208,7 @@ def test_a_journal_whose_making_was_interrupted_is_finished(tmp_path):
         journal.execute("PRAGMA user_version=0")
     with Journal(tmp_path / "j.sqlite") as journal:
         assert "k" in journal
-        assert journal.execute("PRAGMA user_version").fetchone() == (1,)
+        assert journal.execute("PRAGMA user_version").fetchone() == (LAYOUT,)
 
 
 def test_a_journal_made_without_row_ids_is_read_and_written_as_before(tmp_path):

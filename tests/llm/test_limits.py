@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from model_server import ModelServer, Reply
 from star_hf.llm import Endpoint, Request, limits
-from star_hf.llm.client import drain
 from star_hf.llm.limits import InFlight, Limits, Pace, retry_after_s, wait_s
+from star_hf.llm.pool import drain
 from star_hf.llm.types import Completion
 
 
