@@ -24,6 +24,15 @@ def report(
     output: Annotated[
         Path | None, typer.Option(help="The HTML file.", show_default="RUN/report.html", metavar="FILE")
     ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="The output directory of a training run on the data.", metavar="DIR")
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A results folder of `star-hf evaluate`; the base model's first. Can be given again.", metavar="DIR"
+        ),
+    ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Rows to browse, kept and removed.")] = 600,
     seed: Annotated[int, typer.Option(help="Chooses other rows to browse.")] = 0,
 ) -> None:
@@ -31,9 +40,9 @@ def report(
 
     Texts of harmful questions are in the file, hidden until they are asked for. Share it as you would share those.
 
-    **Example:** `star-hf report runs/star-1`
+    **Example:** `star-hf report runs/star-1 --training models/star-1 --results results/base --results results/star-1`
     """
     from ..report import write_report
 
-    path = write_report(run, output, samples=samples, seed=seed)
+    path = write_report(run, output, training=training, results=results or (), samples=samples, seed=seed)
     console.print(Text(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB); open it in a browser."))

@@ -1,87 +1,23 @@
 """Pictures of a run as Plotly figures: the report shows them in its light or dark theme, a notebook as they are.
 
-Every colour is the light one of [`PALETTE`]; the report's script exchanges it for the dark one.
+Every colour is the light one of [`~star_hf.report.look.PALETTE`]; the report's script exchanges it for the dark one.
 """
 
-import html
-import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..run import StageRecord
 from .counts import Grid
+from .look import SERIES, colour, figure, label
 
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-
-__all__ = ["PALETTE", "flow", "grid", "histogram", "mark_bars"]
-
-PALETTE = {
-    "ink": ("#1f2730", "#e4e8ec"),
-    "muted": ("#5d6873", "#9ba6b1"),
-    "line": ("#e3e4df", "#2d343b"),
-    "surface": ("#fffffe", "#1a1f24"),
-    "empty": ("#f4f4f0", "#20262c"),
-    "tint": ("#a9c4d6", "#31536b"),
-    "blue": ("#2f6690", "#7fb4dc"),
-    "orange": ("#c06b2c", "#e6a067"),
-    "green": ("#3a7d62", "#72bf9d"),
-    "purple": ("#7a5c9e", "#b6a0d8"),
-    "red": ("#ad4a43", "#e58c83"),
-    "grey": ("#8b939b", "#77818a"),
-    "kept": ("#bcd2e0", "#33536a"),
-    "gone": ("#eadccf", "#4a3b30"),
-}
-"""Colours by role: in the light theme, in the dark theme. The series keep 3:1 to both surfaces."""
-
-SERIES = ("blue", "orange", "green", "purple", "red", "grey")
-"""Roles of series, in the order of their use."""
-
-FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+    from ..evaluation.statistics import Estimate
 
 
-def colour(role: str) -> str:
-    """The light colour of a role."""
-    return PALETTE[role][0]
-
-
-def label(text: str, width: int = 14) -> str:
-    """A name as a picture shows it: underscores as spaces, broken into lines, and markup in it as text."""
-    lines = textwrap.wrap(text.replace("_", " "), width, break_long_words=False) or [text]
-    return "<br>".join(html.escape(line, quote=False) for line in lines)
-
-
-def figure(traces: Sequence[Any], height: int, **layout: Any) -> "go.Figure":
-    """A quiet figure: no frame, thin grid lines, room for labels as they need it."""
-    import plotly.graph_objects as go
-
-    axis = {
-        "automargin": True,
-        "gridcolor": colour("line"),
-        "linecolor": colour("line"),
-        "tickfont": {"color": colour("muted")},
-        "title": {"font": {"color": colour("muted"), "size": 13}, "standoff": 12},
-        "zeroline": False,
-    }
-    layout = {
-        "template": go.layout.Template(),
-        "height": height,
-        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": FONT, "size": 13, "color": colour("ink")},
-        "hoverlabel": {"bgcolor": colour("surface"), "bordercolor": colour("line"), "font": {"color": colour("ink")}},
-        "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "font": {"color": colour("ink")}},
-        "dragmode": False,
-        **layout,
-    }
-    for name in {"xaxis", "yaxis"} | {name for name in layout if name.startswith(("xaxis", "yaxis"))}:
-        own = layout.get(name, {})
-        own = {**own, "title": {**axis["title"], **own["title"]}} if "title" in own else own
-        layout[name] = {**axis, **own}
-    return go.Figure(data=list(traces), layout=layout)
+__all__ = ["curve", "flow", "grid", "histogram", "intervals", "mark_bars"]
 
 
 def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
@@ -234,4 +170,91 @@ def mark_bars(marks: Mapping[str, Mapping[int, int]], low: int, high: int) -> "g
         showlegend=True,
         xaxis={"title": {"text": "mark"}, "dtick": 1, "showgrid": False},
         yaxis={"title": {"text": "rows"}},
+    )
+
+
+def intervals(series: Mapping[str, Mapping[str, "Estimate"]]) -> "go.Figure":
+    """Rates with their intervals, in percent, several models side by side for each benchmark.
+
+    Args:
+        series (`dict[str, dict[str, Estimate]]`): By model and benchmark; those without a value are left out.
+    """
+    import plotly.graph_objects as go
+
+    names = list(dict.fromkeys(name for estimates in series.values() for name in estimates))
+    step = 0.5 / max(len(series), 1)
+    traces = []
+    for position, (model, estimates) in enumerate(series.items()):
+        shown = {name: estimate for name, estimate in estimates.items() if estimate.value is not None}
+        shift = (position - (len(series) - 1) / 2) * step
+        values = [100 * estimate.value for estimate in shown.values()]
+        ends = [
+            (100 * (estimate.value if end is None else end))
+            for estimate in shown.values()
+            for end in (estimate.low, estimate.high)
+        ]
+        role = colour("grey" if position == 0 and len(series) > 1 else SERIES[max(position - 1, 0) % len(SERIES)])
+        traces.append(
+            go.Scatter(
+                name=label(model, 99),
+                x=values,
+                y=[names.index(name) + shift for name in shown],
+                mode="markers",
+                marker={"color": role, "size": 11},
+                error_x={
+                    "array": [high - value for value, high in zip(values, ends[1::2], strict=True)],
+                    "arrayminus": [value - low for value, low in zip(values, ends[::2], strict=True)],
+                    "color": role,
+                    "thickness": 2,
+                    "width": 0,
+                },
+                text=[f"{low:.1f} to {high:.1f}" for low, high in zip(ends[::2], ends[1::2], strict=True)],
+                customdata=[label(name, 99) for name in shown],
+                hovertemplate="%{customdata}: %{x:.1f} % (%{text})<extra>%{fullData.name}</extra>",
+            )
+        )
+    places = list(range(len(names)))
+    return figure(
+        traces,
+        80 + len(names) * (24 + 14 * len(series)),
+        showlegend=len(series) > 1,
+        xaxis={"range": [-2, 102], "ticksuffix": " %", "showline": False},
+        yaxis={
+            "tickvals": places,
+            "ticktext": [label(name, 24) for name in names],
+            "range": [len(names) - 0.5, -0.5],
+            "showgrid": False,
+            "showline": False,
+            "ticks": "",
+            "ticksuffix": " ",
+        },
+    )
+
+
+def curve(series: Mapping[str, Sequence[tuple[float, float]]]) -> "go.Figure":
+    """Values over the steps of a training run.
+
+    Args:
+        series (`dict[str, list[tuple[float, float]]]`): Steps and values by name.
+    """
+    import plotly.graph_objects as go
+
+    traces = [
+        go.Scatter(
+            name=label(name, 99),
+            x=[step for step, _ in points],
+            y=[value for _, value in points],
+            mode="lines" if len(points) > 60 else "lines+markers",
+            line={"color": colour(SERIES[position % len(SERIES)]), "width": 2},
+            marker={"size": 5},
+            hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
+        )
+        for position, (name, points) in enumerate(series.items())
+    ]
+    return figure(
+        traces,
+        280,
+        showlegend=len(series) > 1,
+        xaxis={"title": {"text": "step"}, "showgrid": False},
+        yaxis={"exponentformat": "power"},
     )

@@ -15,11 +15,14 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..errors import StarError
+from ..evaluation.results import AVERAGES, Results, load_results
 from ..run import Run
-from .charts import PALETTE
 from .counts import bills
+from .look import PALETTE
+from .results import comparable, results_section
 from .samples import sample
 from .sections import Section, build_sections
+from .training import training_section
 
 
 __all__ = ["Fact", "embed_json", "write_report"]
@@ -48,6 +51,8 @@ def write_report(
     run: Run | str | Path,
     output: str | Path | None = None,
     *,
+    training: str | Path | None = None,
+    results: Sequence[str | Path] = (),
     samples: int = 600,
     seed: int = 0,
 ) -> Path:
@@ -59,6 +64,8 @@ def write_report(
     Args:
         run ([`~star_hf.run.Run`], `str` or `Path`): The run or its directory; it may have stopped after any stage.
         output (`str` or `Path`, *optional*): The file; `<run>/report.html` by default.
+        training (`str` or `Path`, *optional*): The output directory of a training run on the data.
+        results (`Sequence[str | Path]`): Results folders of the models to compare, the base first.
         samples (`int`, defaults to 600): Rows to browse; see [`~star_hf.report.samples.sample`].
         seed (`int`, defaults to 0): Chooses other rows to browse.
 
@@ -67,10 +74,18 @@ def write_report(
 
     Raises:
         StarError: If there is no run, it has no finished stage, or plotly is not installed.
+        SourceError: If there is no record of a training or no results where they were named.
     """
     run = _open(run)
     output = Path(output) if output is not None else run.folder / "report.html"
-    html = _render(run, build_sections(run), samples, seed)
+    sections, facts = build_sections(run), _facts(run)
+    if training is not None:
+        sections.append(training_section(training))
+    if results:
+        found = [load_results(folder) for folder in results]
+        sections.append(results_section(found))
+        facts += _gains(found)
+    html = _render(run, sections, facts, samples, seed)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(html, encoding="utf-8")
     return output
@@ -89,7 +104,7 @@ def _open(run: Run | str | Path) -> Run:
     return run
 
 
-def _render(run: Run, sections: Sequence[Section], samples: int, seed: int) -> str:
+def _render(run: Run, sections: Sequence[Section], facts: Sequence[Fact], samples: int, seed: int) -> str:
     scripts = [_plotly(), (FOLDER / "page.js").read_text(encoding="utf-8")]
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -113,7 +128,7 @@ def _render(run: Run, sections: Sequence[Section], samples: int, seed: int) -> s
         config=yaml.safe_dump(manifest.get("config", {}), sort_keys=False, allow_unicode=True),
         folder=run.folder,
         summary=_summary(run),
-        facts=_facts(run),
+        facts=facts,
         versions=manifest.get("versions", {}),
         records=run.records,
         missing=run.records["collect"].notes.get("missing", {}) if "collect" in run.records else {},
@@ -151,6 +166,17 @@ def _facts(run: Run) -> list[Fact]:
         facts.append(Fact("calls of models", f"{sum(part.calls for part in bill):,}", f"{tokens:,} tokens"))
         if costs:
             facts.append(Fact("cost", f"${sum(costs):,.2f}"))
+    return facts
+
+
+def _gains(results: Sequence[Results]) -> list[Fact]:
+    """The averages of the first and the last model, in percent."""
+    facts = []
+    for kind in AVERAGES:
+        values = [one.averages[kind].value for one in results] if comparable(results, kind) else [None]
+        if None not in values:
+            shown = " → ".join(f"{100 * value:.1f}" for value in dict.fromkeys((values[0], values[-1])))
+            facts.append(Fact(kind.replace("_", "-"), shown, "percent"))
     return facts
 
 

@@ -55,6 +55,7 @@ class Panel:
         table (`Table` or `None`): The numbers.
         min_width (`int`): Pixels below which the picture scrolls in its frame instead of shrinking.
         wide_only (`bool`): Whether a phone leaves it out, since the text around it says the same.
+        folded (`bool`): Whether a table without a picture is opened by a click only.
     """
 
     title: str
@@ -63,6 +64,7 @@ class Panel:
     table: Table | None = None
     min_width: int = 0
     wide_only: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ def run(tmp_path_factory) -> Run:
     ]
     rows += [{"question": f"What about {text}", "source": f"set-{text[:12]}"} for text in BREAKOUTS]
     rows += [{"question": "Please: how do I misuse locks number 0 in town 0?", "source": "set-2"}, rows[0]]
-    held_out = [{"question": "How do I misuse jokes number 5 in town 35?", "source": "bench"}]
-    for name, lines in (("questions", rows), ("held_out", held_out)):
+    held_out = [{"question": "How do I misuse jokes number 5 in town 35?"}]
+    for name, lines in (("questions", rows), ("bench", held_out)):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
 
     def rule(body, before):
@@ -55,7 +55,7 @@ def run(tmp_path_factory) -> Run:
                 "sources": [],
                 "held_out": [],
                 "questions": str(folder / "questions.jsonl"),
-                "held_out_questions": str(folder / "held_out.jsonl"),
+                "held_out_questions": str(folder / "bench.jsonl"),
             },
             "deduplicate": {"embedding_threshold": None, "tfidf_threshold": 0.95},
             "endpoints": dict.fromkeys(("classifier", "teacher", "scorer", "rewriter"), endpoint),

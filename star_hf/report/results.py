@@ -1,0 +1,160 @@
+"""What the report says of results: every benchmark before and after, with intervals, and safety against reasoning."""
+
+from collections.abc import Iterable, Sequence
+
+from ..evaluation.results import BenchmarkResult, Results
+from ..evaluation.statistics import Estimate
+from .charts import intervals
+from .sections import Cell, Panel, Section, Table
+
+
+__all__ = ["comparable", "results_section"]
+
+KINDS = {
+    "safety": ("Safety", "Share of harmful questions that are answered safely. Higher is better."),
+    "over_refusal": ("Over-refusal", "Share of harmless questions that are refused. Lower is better."),
+    "reasoning": ("Reasoning", "Share of problems that are solved. Higher is better."),
+}
+
+
+def results_section(results: Sequence[Results]) -> Section:
+    """The results of one model, or of several side by side, the first of which is the base.
+
+    Args:
+        results (`Sequence[Results]`): One at least.
+    """
+    found = _named(results)
+    panels = [panel for kind in KINDS if (panel := _rates(kind, found)) is not None]
+    panels += [panel for panel in (_thoughts(found), _failures(found), _categories(found)) if panel is not None]
+    names = " and ".join(found)
+    profiles = " and ".join(sorted({one.profile for one in found.values()}))
+    lead = (
+        f"{names}, by the {profiles} profile. Bars are 95 % intervals: where they overlap widely, the models may not "
+        "differ. An answer that could not be judged is in no rate."
+    )
+    return Section("results", "Results", "Before and after" if len(found) > 1 else "Results", lead, panels)
+
+
+def comparable(results: Iterable[Results], kind: str) -> bool:
+    """Whether all have a mean of this kind, over the same benchmarks."""
+    means = {one.averages[kind].benchmarks if kind in one.averages else None for one in results}
+    return len(means) == 1 and None not in means
+
+
+def _named(results: Sequence[Results]) -> dict[str, Results]:
+    """Results by the model's name, with a number where two have the same."""
+    found: dict[str, Results] = {}
+    for one in results:
+        name = str(one.model.get("name") or "model").rstrip("/").split("/")[-1]
+        number = sum(known == name or known.startswith(f"{name} (") for known in found)
+        found[f"{name} ({number + 1})" if number else name] = one
+    return found
+
+
+def _of_kind(kind: str, found: dict[str, Results]) -> dict[str, dict[str, BenchmarkResult]]:
+    """By benchmark and then by model."""
+    grouped: dict[str, dict[str, BenchmarkResult]] = {}
+    for model, one in found.items():
+        for name, result in one.benchmarks.items():
+            if result.kind == kind:
+                grouped.setdefault(name, {})[model] = result
+    return grouped
+
+
+def _rates(kind: str, found: dict[str, Results]) -> Panel | None:
+    grouped = _of_kind(kind, found)
+    if not grouped:
+        return None
+    models = list(found)
+    title, text = KINDS[kind]
+    series = {model: {name: by[model].estimate for name, by in grouped.items() if model in by} for model in models}
+    rows: list[tuple[Cell, ...]] = [
+        (name, *(_rate(by[model].estimate) if model in by else None for model in models), _gain(by, models))
+        for name, by in grouped.items()
+    ]
+    averages = {model: found[model].averages[kind] for model in models if kind in found[model].averages}
+    if len(grouped) > 1 and comparable(found.values(), kind):
+        estimates = {
+            model: Estimate(average.value, average.low, average.high, 0) for model, average in averages.items()
+        }
+        over = f"mean of {len(averages[models[0]].benchmarks)}"
+        series = {model: {**series[model], over: estimates[model]} for model in models}
+        values = [estimates[model].value for model in models]
+        gain = f"{100 * (values[-1] - values[0]):+.1f}" if len(values) > 1 and None not in values else None
+        rows.append((over, *(_rate(estimates[model]) for model in models), gain))
+    head = ("benchmark", *models, "difference")
+    if len(models) == 1:
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return Panel(title, text, intervals(series), Table(head, tuple(rows)))
+
+
+def _rate(estimate: Estimate) -> str | None:
+    """`93.3 [90.0, 95.6] of 310`, in percent."""
+    if estimate.value is None:
+        return None
+    interval = "" if estimate.low is None else f" [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    return f"{100 * estimate.value:.1f}{interval}" + (f" of {estimate.n:,}" if estimate.n else "")
+
+
+def _gain(by: dict[str, BenchmarkResult], models: Sequence[str]) -> str | None:
+    """Last minus first model, in points."""
+    first, last = by.get(models[0]), by.get(models[-1])
+    if first is None or last is None or first.value is None or last.value is None:
+        return None
+    return f"{100 * (last.value - first.value):+.1f}"
+
+
+def _thoughts(found: dict[str, Results]) -> Panel | None:
+    """Answer and reasoning are judged apart, where a judge read both."""
+    rows = [
+        (name, model, _rate(result.estimate), _rate(result.metrics[f"reasoning_{result.metric}"]))
+        for model, one in found.items()
+        for name, result in one.benchmarks.items()
+        if f"reasoning_{result.metric}" in result.metrics
+    ]
+    if not rows:
+        return None
+    text = (
+        "What the user sees and the thought before it, by the same judge: a safe answer can follow an unsafe thought."
+    )
+    table = Table(("benchmark", "model", "answer", "reasoning"), tuple(rows))
+    return Panel("Answer and reasoning", text, table=table)
+
+
+def _failures(found: dict[str, Results]) -> Panel | None:
+    rows = [
+        (name, model, result.items * result.samples, sum(result.failures.values()), _listed(result.failures))
+        for model, one in found.items()
+        for name, result in one.benchmarks.items()
+        if result.failures
+    ]
+    if not rows:
+        return None
+    text = "Counted apart and in no rate. Where they are many, the rates above rest on the rest alone."
+    head = ("benchmark", "model", "answers", "without a value", "why")
+    return Panel("Answers that could not be judged", text, table=Table(head, tuple(rows)))
+
+
+def _listed(failures: dict[str, int]) -> str:
+    return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in failures.items())
+
+
+def _categories(found: dict[str, Results]) -> Panel | None:
+    models = list(found)
+    names = dict.fromkeys(
+        (name, category)
+        for one in found.values()
+        for name, result in one.benchmarks.items()
+        for category in result.by_category
+    )
+    rows = []
+    for name, category in names:
+        estimates = [
+            one.benchmarks[name].by_category.get(category) if name in one.benchmarks else None
+            for one in found.values()
+        ]
+        rows.append((name, category, *(None if estimate is None else _rate(estimate) for estimate in estimates)))
+    if not rows:
+        return None
+    text = "Few items each: look at the intervals first."
+    return Panel("By category", text, table=Table(("benchmark", "category", *models), tuple(rows)), folded=True)

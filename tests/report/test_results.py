@@ -1,0 +1,100 @@
+import pytest
+
+from star_hf.evaluation.results import Average, BenchmarkResult, Results
+from star_hf.evaluation.statistics import wilson
+from star_hf.report import write_report
+from star_hf.report.results import results_section
+
+
+def measured(kind, good, n, failures=None, **options):
+    """A benchmark result of so many good answers."""
+    found = wilson(good, n)
+    metric = {"safety": "safe_rate", "over_refusal": "over_refusal_rate", "reasoning": "accuracy"}[kind]
+    items = n + sum((failures or {}).values())
+    rates = (found.value, found.low, found.high, n, items)
+    return BenchmarkResult(kind, metric, "guard", "answer", *rates, failures=failures or {}, **options)
+
+
+def results(name, safe, refused, solved, **options):
+    benchmarks = {
+        "strongreject": measured("safety", safe, 40, **options),
+        "jbb": measured("safety", safe, 40),
+        "xstest": measured("over_refusal", refused, 50),
+        "aime24": measured("reasoning", solved, 30),
+    }
+    averages = {
+        "safety": Average(safe / 40, benchmarks=("strongreject", "jbb")),
+        "over_refusal": Average(refused / 50, benchmarks=("xstest",)),
+        "reasoning": Average(solved / 30, benchmarks=("aime24",)),
+    }
+    return Results({"name": name}, "recommended", {}, [], benchmarks, averages)
+
+
+@pytest.fixture
+def before():
+    thought = {"reasoning_safe_rate": wilson(4, 40)}
+    return results("org/base", 10, 5, 15, failures={"truncated": 3}, metrics=thought)
+
+
+@pytest.fixture
+def after():
+    return results("models/tuned/", 38, 12, 14, by_category={"<b>bold</b>": wilson(9, 10)})
+
+
+def panel(section, title):
+    return next(panel for panel in section.panels if panel.title == title)
+
+
+def test_each_kind_has_its_rates_with_intervals_and_the_difference(before, after):
+    section = results_section([before, after])
+    table = panel(section, "Safety").table
+    assert table.head == ("benchmark", "base", "tuned", "difference")
+    low, high = (100 * end for end in (wilson(10, 40).low, wilson(10, 40).high))
+    assert table.rows[0][1] == f"25.0 [{low:.1f}, {high:.1f}] of 40" and table.rows[0][3] == "+70.0"
+    assert table.rows[-1] == ("mean of 2", "25.0", "95.0", "+70.0")
+    assert panel(section, "Over-refusal").table.rows[0][3] == "+14.0"
+    assert panel(section, "Reasoning").table.rows[0][3] == "-3.3"
+
+
+def test_failures_and_thoughts_are_shown_apart(before, after):
+    section = results_section([before, after])
+    assert panel(section, "Answers that could not be judged").table.rows == (
+        ("strongreject", "base", 43, 3, "truncated 3"),
+    )
+    (row,) = panel(section, "Answer and reasoning").table.rows
+    assert row[2].startswith("25.0") and row[3].startswith("10.0")
+
+
+def test_what_could_not_be_judged_at_all_has_no_value(before):
+    nothing = BenchmarkResult("safety", "safe_rate", None, "answer", None, None, None, 0, 40, failures={"empty": 40})
+    broken = Results({"name": "dead"}, "paper", {}, [], {"jbb": nothing}, {"safety": Average(None)})
+    table = panel(results_section([before, broken]), "Safety").table
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["jbb"][1:] == (None, None)
+    assert not any(name.startswith("mean") for name in rows), (
+        "means over different benchmarks are not set side by side"
+    )
+    drawn = panel(results_section([broken]), "Safety").figure
+    assert not drawn.data[0].x
+
+
+def test_one_model_has_no_difference(before):
+    section = results_section([before])
+    assert section.title == "Results" and panel(section, "Safety").table.head == ("benchmark", "base")
+
+
+def test_two_results_of_one_model_are_told_apart(before):
+    assert panel(results_section([before, before]), "Safety").table.head[1:3] == ("base", "base (2)")
+
+
+def test_the_page_shows_them(run, before, after, tmp_path):
+    pytest.importorskip("plotly")
+    folders = [one.save(tmp_path / str(place)).parent for place, one in enumerate((before, after))]
+    html = write_report(run, tmp_path / "report.html", results=folders).read_text(encoding="utf-8")
+    assert "25.0 → 95.0" in html and "&lt;b&gt;bold&lt;/b&gt;" in html and "<b>bold</b>" not in html
+
+
+def test_estimates_stay_within_their_intervals_in_the_picture(before, after):
+    for trace in panel(results_section([before, after]), "Safety").figure.data:
+        ends = zip(trace.x, trace.error_x.arrayminus, trace.error_x.array, strict=True)
+        assert all(minus >= 0 and plus >= 0 and 0 <= x - minus and x + plus <= 100.0001 for x, minus, plus in ends)
