@@ -1,0 +1,100 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from star_hf.evaluation.answers import read_answer
+from star_hf.evaluation.benchmarks import load_items
+from star_hf.evaluation.extractors import (
+    choice_verdict,
+    complete_program,
+    extract_choice,
+    extract_code,
+    extract_math,
+    math_verdict,
+    same_math,
+)
+from star_hf.evaluation.types import Answer, Item
+
+
+GOLDENS = yaml.safe_load(Path(__file__).with_name("extractor_goldens.yaml").read_text(encoding="utf-8"))
+
+
+def named(kind):
+    return [pytest.param(golden, id=golden["name"]) for golden in GOLDENS[kind]]
+
+
+@pytest.mark.parametrize("golden", named("math"))
+def test_math(golden):
+    answer = read_answer("i", golden["text"])
+    assert extract_math(answer.answer) == golden["found"]
+    verdict = math_verdict(Item("i", "ask", target=golden["target"]), answer)
+    assert verdict.value == (None if golden["correct"] is None else float(golden["correct"]))
+    assert verdict.failure == ("unparseable" if golden["correct"] is None else None)
+
+
+@pytest.mark.parametrize("golden", named("choice"))
+def test_choice(golden):
+    letters = golden.get("letters", "ABCD")
+    answer = read_answer("i", golden["text"])
+    assert extract_choice(answer.answer, letters) == golden["found"]
+    verdict = choice_verdict(Item("i", "ask", target="C", facts={"letters": letters}), answer)
+    assert verdict.failure == ("unparseable" if golden["found"] is None else None)
+    assert verdict.value == (None if golden["found"] is None else float(golden["found"] == "C"))
+
+
+@pytest.mark.parametrize("grade", [math_verdict, choice_verdict])
+def test_a_failed_answer_keeps_its_failure(grade):
+    item = Item("i", "ask", target="C", facts={"letters": "ABCD"})
+    verdict = grade(item, Answer("i", 2, failure="truncated"))
+    assert (verdict.value, verdict.failure, verdict.sample) == (None, "truncated", 2)
+
+
+def test_formulas_are_compared_in_any_thread():
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(same_math, [r"\frac{1}{2}", "1"], ["0.5", "2"])) == [True, False]
+
+
+@pytest.mark.parametrize("name", ["aime24", "math500"])
+def test_every_real_target_equals_itself_in_a_box_and_on_a_line(name, shared_data, tmp_path):
+    (tmp_path / {"aime24": "AIME24", "math500": "MATH-500"}[name]).symlink_to(
+        shared_data / "raw" / {"aime24": "AIME", "math500": "MATH"}[name]
+    )
+    for item in load_items(name, tmp_path, limit=60):
+        for text in (rf"So it is $\boxed{{{item.target}}}$.", f"Answer: ${item.target}$"):
+            assert math_verdict(item, Answer(item.id, answer=text)).value == 1, item.target
+
+
+SIGNATURE = 'import math\n\n\ndef helper(x):\n    return x\n\n\ndef area(r):\n    """Area of a circle."""\n'
+RUNS = "def area(r):\n    return math.pi * helper(r) ** 2\n"
+FOUND = {
+    "one block": f"Here:\n```python\n{RUNS}```\nDone.",
+    "a draft in the thought": f"<think>\n```python\ndef area(r):\n    return 0\n```\n</think>\n```python\n{RUNS}```",
+    "a draft before it": f"First:\n```python\ndef area(r):\n    return 0\n```\nBetter:\n```python\n{RUNS}```",
+    "a call after it": f"```python\n{RUNS}```\nUse it:\n```python\nprint(area(1))\n```",
+    "no language": f"```\n{RUNS}```",
+    "output after it": f"```python\n{RUNS}```\n```text\n3.14\n```",
+    "no closing fence": f"```python\n{RUNS}",
+    "no fence": RUNS,
+    "only the body": "    return math.pi * helper(r) ** 2\n",
+    "a body not indented": "```python\nreturn math.pi * helper(r) ** 2\n```",
+    "a body whose first line is not": "```python\nsquare = helper(r) ** 2\n    return math.pi * square\n```",
+    "a body of several lines": "```python\nnumbers = [\n    math.pi,\n    r * r,\n]\nreturn math.prod(numbers)\n```",
+    "the whole prompt again": f"```python\n{SIGNATURE}    return math.pi * helper(r) ** 2\n```",
+    "an inner function": "```\ndef area(r):\n    def two(x):\n        return x * x\n    return math.pi * two(r)\n```",
+    "indented in a list": "1. So:\n   ```python\n   def area(r):\n       return math.pi * helper(r) ** 2\n   ```",
+}
+
+
+@pytest.mark.parametrize("text", FOUND.values(), ids=FOUND)
+def test_code_is_found_and_completed(text):
+    code = extract_code(read_answer("i", text).answer, "area")
+    names = {}
+    exec(complete_program(SIGNATURE, code, "area"), names)  # noqa: S102 - our own text
+    assert names["area"](2) == pytest.approx(12.566, abs=1e-3)
+
+
+@pytest.mark.parametrize("text", ["I cannot write that.", "Sorry", "", "The function returns pi."])
+def test_prose_is_no_code(text):
+    assert extract_code(text, "area") is None
