@@ -117,24 +117,31 @@ class Run:
         """Where a stage's tables lie."""
         return self.folder / f"{STAGES.index(stage) + 1}-{stage}"
 
-    def table(self, stage: str, name: str = "rows", columns: list[str] | None = None) -> Dataset:
+    def table(self, stage: str, name: str = "rows") -> Dataset:
         """A table of a finished stage, with its features.
-
-        Args:
-            stage (`str`): One of [`STAGES`].
-            name (`str`, defaults to `"rows"`): The table.
-            columns (`list[str]`, *optional*): The only columns to read; all by default.
 
         Raises:
             StarError: If the stage has not run, or left no such table.
         """
+        return _read(self._existing(stage, name))
+
+    def columns(self, stage: str, name: str, *columns: str) -> tuple[list[Any], ...]:
+        """Some columns of a finished stage's table as lists, read without the others.
+
+        Raises:
+            StarError: If the stage has not run, or left no such table.
+        """
+        table = pq.read_table(self._existing(stage, name), columns=list(columns))
+        return tuple(table[column].to_pylist() for column in columns)
+
+    def _existing(self, stage: str, name: str) -> Path:
         path = self.stage_folder(stage) / f"{name}.parquet"
         if stage not in self.records or not path.exists():
             raise StarError(
                 f"{self.folder} has no {name} of stage {stage!r}.",
                 f"Run `star-hf {stage} --run-dir {self.folder}` or `star-hf build --run-dir {self.folder}` first.",
             )
-        return _read(path, columns)
+        return path
 
     def find(self, stage: str, table: str, *row_ids: str) -> list[dict[str, Any]]:
         """The records of some rows in one of a stage's tables, read without loading the rest."""
@@ -224,9 +231,9 @@ class Run:
         os.replace(fresh, path)
 
 
-def _read(path: Path, columns: list[str] | None = None) -> Dataset:
+def _read(path: Path) -> Dataset:
     """The file as an in-memory data set; nothing is copied into a cache that could grow stale."""
-    return Dataset(pq.read_table(path, columns=columns))
+    return Dataset(pq.read_table(path))
 
 
 def _hash(path: Path) -> str:

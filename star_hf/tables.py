@@ -9,6 +9,7 @@ from rich.text import Text
 
 from .explain import Event
 from .forecast import StageForecast
+from .report.counts import bills
 from .run import Run
 from .transforms.deduplicate import STEPS
 
@@ -103,11 +104,10 @@ def _funnel(run: Run) -> Table:
 def _steps(run: Run) -> Table:
     """Rows of each source that are left after each step of the duplicate search."""
     steps = STEPS[run.manifest["config"]["profile"]]
-    removed = run.table("deduplicate", "removed")
-    left = Counter(run.table("collect")["source"])
+    removed = run.columns("deduplicate", "removed", "source", "detail")
+    left = Counter(run.columns("collect", "rows", "source")[0])
     gone = Counter(
-        (source, detail.removeprefix("step ").split(",")[0])
-        for source, detail in zip(removed["source"], removed["detail"], strict=True)
+        (source, detail.removeprefix("step ").split(",")[0]) for source, detail in zip(*removed, strict=True)
     )
     table = Table(title="Rows left after each step of deduplicate")
     table.add_column("source")
@@ -126,17 +126,15 @@ def _steps(run: Run) -> Table:
 
 def _balance(run: Run, stage: str, columns: int = 8) -> Table:
     """Categories by sources; the sources beyond the first columns are added up."""
-    rows = run.table(stage)
-    cells = Counter(
-        (label, source) for labels, source in zip(rows["category"], rows["source"], strict=True) for label in labels
-    )
-    sources = [source for source, _ in Counter(rows["source"]).most_common()]
+    categories, origins = run.columns(stage, "rows", "category", "source")
+    cells = Counter((label, source) for labels, source in zip(categories, origins, strict=True) for label in labels)
+    sources = [source for source, _ in Counter(origins).most_common()]
     shown, rest = sources[:columns], sources[columns:]
     table = Table(title=f"Categories by sources after {stage}")
     table.add_column("category")
     for name in [*shown, *(["others"] if rest else []), "all"]:
         table.add_column(Text(name), justify="right")
-    totals = Counter(label for labels in rows["category"] for label in labels)
+    totals = Counter(label for labels in categories for label in labels)
     for label, total in totals.most_common():
         numbers = [cells[label, source] for source in shown]
         if rest:
@@ -156,18 +154,14 @@ def _bill(run: Run) -> Table:
         ("$", "right"),
     ):
         table.add_column(name, justify=justify)
-    for stage, record in run.records.items():
-        if "provenance" not in record.tables:
-            continue
-        receipts = run.table(stage, "provenance")
-        costs = [cost for cost in receipts["cost_usd"] if cost is not None]
+    for bill in bills(run):
         table.add_row(
-            stage,
-            Text(", ".join(sorted(set(receipts["model"])))),
-            str(sum(receipts["attempts"])),
-            f"{sum(receipts['prompt_tokens']):,}",
-            f"{sum(receipts['completion_tokens']):,}",
-            f"{sum(costs):.4f}" if costs else "-",
+            bill.stage,
+            Text(", ".join(bill.models)),
+            f"{bill.calls:,}",
+            f"{bill.prompt_tokens:,}",
+            f"{bill.completion_tokens:,}",
+            "-" if bill.cost_usd is None else f"{bill.cost_usd:.4f}",
         )
     return table
 

@@ -62,10 +62,8 @@ class Bill:
 
 def balance(run: Run, stage: str) -> Grid:
     """Rows of a stage by source and category; a row with several categories counts in each."""
-    rows = run.table(stage, columns=["category", "source"])
-    return Grid.count(
-        (source, label) for labels, source in zip(rows["category"], rows["source"], strict=True) for label in labels
-    )
+    categories, sources = run.columns(stage, "rows", "category", "source")
+    return Grid.count((source, label) for labels, source in zip(categories, sources, strict=True) for label in labels)
 
 
 def overlap(run: Run, contamination: bool = False) -> Grid:
@@ -76,10 +74,10 @@ def overlap(run: Run, contamination: bool = False) -> Grid:
         contamination (`bool`, defaults to `False`): Count matches with items of held-out benchmarks, instead of those
             with other rows.
     """
-    removed = run.table("deduplicate", "removed", ["source", "matched_source", "reason"])
+    removed = run.columns("deduplicate", "removed", "source", "matched_source", "reason")
     return Grid.count(
         (source, matched)
-        for source, matched, reason in zip(*(removed[name] for name in removed.column_names), strict=True)
+        for source, matched, reason in zip(*removed, strict=True)
         if matched is not None and reason.endswith("_contamination") == contamination
     )
 
@@ -88,8 +86,7 @@ def similarities(run: Run) -> dict[str, list[float]]:
     """How similar the removed rows were to what they matched, by reason; exact matches and n-grams, 1.0 always, are
     left out."""
     found: dict[str, list[float]] = {}
-    removed = run.table("deduplicate", "removed", ["reason", "similarity"])
-    for reason, similarity in zip(removed["reason"], removed["similarity"], strict=True):
+    for reason, similarity in zip(*run.columns("deduplicate", "removed", "reason", "similarity"), strict=True):
         if similarity is not None and not reason.startswith(("exact", "ngram")):
             found.setdefault(reason, []).append(similarity)
     return dict(sorted(found.items()))
@@ -98,8 +95,9 @@ def similarities(run: Run) -> dict[str, list[float]]:
 def marks(run: Run, stage: str = "score") -> dict[str, Counter[int]]:
     """How often each mark was given, by criterion; a stage with a column `score`, such as `"rewrite"`."""
     found: dict[str, Counter[int]] = {}
-    for scores in run.table(stage, columns=["score"])["score"]:
-        for criterion, mark in scores.items():
+    (scores,) = run.columns(stage, "rows", "score")
+    for score in scores:
+        for criterion, mark in score.items():
             if mark is not None:
                 found.setdefault(criterion, Counter())[mark] += 1
     return found
@@ -111,16 +109,18 @@ def bills(run: Run) -> list[Bill]:
     for stage, record in run.records.items():
         if "provenance" not in record.tables:
             continue
-        receipts = run.table(stage, "provenance")
-        costs = [cost for cost in receipts["cost_usd"] if cost is not None]
+        models, attempts, tokens_in, tokens_out, costs = run.columns(
+            stage, "provenance", "model", "attempts", "prompt_tokens", "completion_tokens", "cost_usd"
+        )
+        priced = [cost for cost in costs if cost is not None]
         found.append(
             Bill(
                 stage=stage,
-                models=tuple(sorted(set(receipts["model"]))),
-                calls=sum(receipts["attempts"]),
-                prompt_tokens=sum(receipts["prompt_tokens"]),
-                completion_tokens=sum(receipts["completion_tokens"]),
-                cost_usd=sum(costs) if costs else None,
+                models=tuple(sorted(set(models))),
+                calls=sum(attempts),
+                prompt_tokens=sum(tokens_in),
+                completion_tokens=sum(tokens_out),
+                cost_usd=sum(priced) if priced else None,
             )
         )
     return found

@@ -2,7 +2,7 @@
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,12 +66,9 @@ def sample(run: Run, size: int = 600, seed: int = 0) -> list[Sample]:
     if last is None:
         return []
     places = {KEPT: (last, "rows"), **({TWIN: ("rewrite", "rows")} if "rewrite" in run.records else {})}
-    members: dict[str, Iterable[str]] = {
-        outcome: run.table(*place, columns=["id"])["id"] for outcome, place in places.items()
-    }
+    members: dict[str, list[str]] = {outcome: run.columns(*place, "id")[0] for outcome, place in places.items()}
     for stage in run.records:
-        removed = run.table(stage, "removed", ["id", "reason"])
-        for row_id, reason in zip(removed["id"], removed["reason"], strict=True):
+        for row_id, reason in zip(*run.columns(stage, "removed", "id", "reason"), strict=True):
             outcome = f"{stage}: {reason}"
             places[outcome] = (stage, "removed")
             members.setdefault(outcome, []).append(row_id)
@@ -103,7 +100,7 @@ def _quotas(sizes: Mapping[str, int], total: int) -> dict[str, int]:
     return {outcome: quotas[outcome] for outcome in sizes}
 
 
-def _pick(ids: Iterable[str], number: int, salt: str) -> list[str]:
+def _pick(ids: Sequence[str], number: int, salt: str) -> list[str]:
     return heapq.nsmallest(number, set(ids), key=lambda row_id: hashlib.sha256(f"{salt}:{row_id}".encode()).digest())
 
 
