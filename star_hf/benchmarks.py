@@ -25,6 +25,7 @@ class Benchmark:
         place (`str`): The home page, or the user's own file.
         revision (`str`): Commit or branch that the catalogue reads; `"local copy"` where a copy was read instead.
         license (`str`): As the card states it.
+        gated (`str`): As the card states it; the texts of a gated benchmark are not to be shown to others.
         texts (`tuple[str, ...]`): The texts to keep clear of, in the benchmark's order.
         fields (`tuple[str, ...]`): The column that each text is from, such as `"adversarial"` and `"vanilla"`.
     """
@@ -34,6 +35,7 @@ class Benchmark:
     place: str
     revision: str
     license: str
+    gated: str
     texts: tuple[str, ...] = field(repr=False)
     fields: tuple[str, ...] = field(repr=False)
 
@@ -44,6 +46,7 @@ class Benchmark:
             "place": self.place,
             "revision": self.revision,
             "license": self.license,
+            "gated": self.gated,
             "texts": dict(Counter(self.fields)),
         }
 
@@ -74,6 +77,7 @@ def read_benchmark(
         place=source.homepage,
         revision="local copy" if local else source.revision,
         license=source.license,
+        gated=source.gated,
         texts=tuple(text for text, _ in items),
         fields=tuple(name for _, name in items),
     )
@@ -90,7 +94,7 @@ def own_benchmark(name: str, path: Path) -> Benchmark:
     if any(column not in row for row in rows):
         raise SourceError(f"{path}: there is no column `{column}`.", "Rename the column that holds the texts to it.")
     texts = tuple(row[column] or "" for row in rows)
-    return Benchmark(name, "held_out", str(path), "local copy", "unknown", texts, (column,) * len(texts))
+    return Benchmark(name, "held_out", str(path), "local copy", "unknown", "none", texts, (column,) * len(texts))
 
 
 def load_benchmarks(

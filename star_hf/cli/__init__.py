@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError
-from . import build, journal, judge, report
+from . import audit, build, journal, judge, report
 from .panels import DATA, EVALUATION, PANELS
 
 
@@ -40,6 +40,7 @@ app = typer.Typer(
     help="Make reasoning models safe with little data, after STAR-1: build data, train, evaluate, publish.",
 )
 app.add_typer(build.app)
+app.add_typer(audit.app)
 app.add_typer(report.app)
 app.add_typer(
     journal.app,

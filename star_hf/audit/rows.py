@@ -1,0 +1,173 @@
+"""Read any data set as rows of questions and responses, whatever its columns are called."""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+from ..errors import SourceError
+from ..reading import read_file
+from ..text import row_id
+
+
+__all__ = ["NAMES", "Rows", "load_rows", "take_roles"]
+
+NAMES = {
+    "id": ("id",),
+    "messages": ("messages", "conversations", "conversation"),
+    "question": ("question", "prompt", "instruction", "query", "problem", "text"),
+    "response": ("response", "completion", "output", "answer"),
+    "category": ("category", "categories"),
+    "source": ("source",),
+    "score": ("score", "scores"),
+}
+"""Names under which a column is found without being told, the first that is there."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The columns that an audit reads, each with one value per row.
+
+    Attributes:
+        columns (`dict[str, str]`): Role to column.
+        ids, questions (`list[str]`): One per row; a question that is no text is empty.
+        responses, sources (`list[str | None]`): What the column holds; `None` per row where there is no column.
+        categories (`list[list[str] | None]`): Labels per row.
+        scores (`list[Any]`): Whatever the column holds.
+    """
+
+    columns: dict[str, str]
+    ids: list[str]
+    questions: list[str]
+    responses: list[str | None]
+    sources: list[str | None]
+    categories: list[list[str] | None]
+    scores: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def has(self, role: str) -> bool:
+        """Whether a column was found for it; responses may be in conversations."""
+        return role in self.columns or (role in ("question", "response") and "messages" in self.columns)
+
+
+def load_rows(
+    dataset: Dataset | str | Path,
+    *,
+    name: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Rows:
+    """Read a data set.
+
+    Args:
+        dataset ([`~datasets.Dataset`], `str` or `Path`): Rows, a file (parquet, jsonl, json, csv, tsv, txt), a folder
+            (of such files, of `save_to_disk`, or of a build run), or an id on the Hub.
+        name (`str`, *optional*): Configuration of a folder or of a data set on the Hub.
+        split (`str`, *optional*): By default `train`, or the only one there is.
+        revision (`str`, *optional*): Revision on the Hub.
+        columns (`Mapping[str, str]`, *optional*): Role (of [`NAMES`]) to column, where the names are others.
+
+    Raises:
+        [`SourceError`]: If it cannot be read, has no question, or lacks a column or split that was named.
+    """
+    if isinstance(dataset, Dataset):
+        return take_roles(_records(dataset), columns)
+    path = Path(dataset).expanduser()
+    if path.is_file():
+        return take_roles(read_file(path, (), "data set"), columns)
+    with tempfile.TemporaryDirectory(prefix="star_hf-") as cache:
+        loaded = _from_folder(path, name, cache) if path.is_dir() else _from_hub(str(dataset), name, revision)
+        if isinstance(loaded, DatasetDict):
+            split = split or ("train" if "train" in loaded or len(loaded) > 1 else next(iter(loaded)))
+            if split not in loaded:
+                raise SourceError(f"{dataset} has no split {split!r}.", f"Name one: --split {' or '.join(loaded)}.")
+            loaded = loaded[split]
+        return take_roles(_records(loaded), columns)
+
+
+def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> Rows:
+    """Find out which column is what, and take what an audit reads.
+
+    Raises:
+        [`SourceError`]: If there is no row or no question, or a column that was named is not there.
+    """
+    records = list(records)
+    there = dict.fromkeys(name for record in records[:1000] for name in record)
+    columns = dict(columns or {})
+    if wrong := [f"{role}={column}" for role, column in columns.items() if role not in NAMES or column not in there]:
+        raise SourceError(
+            f"There is no such role or column: {', '.join(wrong)}.",
+            f"Roles: {', '.join(NAMES)}. Columns: {', '.join(there) or 'none'}.",
+        )
+    for role, names in NAMES.items():
+        known = next((name for name in names if name in there and name not in columns.values()), None)
+        if role not in columns and known and not ("messages" in columns and role in ("question", "response")):
+            columns[role] = known
+    if not records or not {"question", "messages"} & set(columns):
+        raise SourceError(
+            f"No question was found: the data set has {len(records)} rows and the columns {', '.join(there)}.",
+            "Say which column holds it: --column question=NAME.",
+        )
+    questions = [_said(record, columns, "question", "user") or "" for record in records]
+    ids = [record.get(columns.get("id", "")) for record in records]
+    return Rows(
+        columns=columns,
+        ids=[str(id) if id is not None else row_id(text) for id, text in zip(ids, questions, strict=True)],
+        questions=questions,
+        responses=[_said(record, columns, "response", "assistant") for record in records],
+        sources=[_text(record.get(columns.get("source", ""))) for record in records],
+        categories=[_labels(record.get(columns.get("category", ""))) for record in records],
+        scores=[record.get(columns.get("score", "")) for record in records],
+    )
+
+
+def _from_folder(path: Path, name: str | None, cache: str) -> Dataset | DatasetDict:
+    path = path / "dataset" if (path / "manifest.json").is_file() and (path / "dataset").is_dir() else path
+    try:
+        if any((path / file).is_file() for file in ("state.json", "dataset_dict.json")):
+            return load_from_disk(str(path))
+        return load_dataset(str(path), name, cache_dir=cache)
+    except Exception as error:
+        raise SourceError(f"{path} cannot be read as a data set: {error}", "Name a file in it.") from error
+
+
+def _from_hub(repo: str, name: str | None, revision: str | None) -> Dataset | DatasetDict:
+    try:
+        return load_dataset(repo, name, revision=revision)
+    except Exception as error:
+        raise SourceError(
+            f"{repo} is no file or folder here, and cannot be read from the Hub: {str(error).splitlines()[0][:200]}",
+            "Check the name, the network, and for a gated or private data set HF_TOKEN.",
+        ) from error
+
+
+def _records(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    for table in dataset.with_format("arrow").iter(batch_size=1_000):
+        yield from table.to_pylist()
+
+
+def _said(record: Mapping[str, Any], columns: Mapping[str, str], role: str, speaker: str) -> str | None:
+    """A text, or in a conversation the first turn of the user and the last of the assistant."""
+    value = record.get(columns.get(role) or columns.get("messages", ""))
+    if not isinstance(value, list):
+        return _text(value)
+    turns = [turn for turn in value if isinstance(turn, Mapping)]
+    spoken = {"user": ("user", "human"), "assistant": ("assistant", "gpt")}[speaker]
+    texts = [turn.get("content", turn.get("value")) for turn in turns if turn.get("role", turn.get("from")) in spoken]
+    return _text(texts[0 if speaker == "user" else -1]) if texts else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _labels(value: Any) -> list[str] | None:
+    if value is None:
+        return None
+    return [str(label) for label in value] if isinstance(value, list) else [str(value)]

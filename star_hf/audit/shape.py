@@ -1,0 +1,131 @@
+"""What a data set is like as a whole: how long, in which script, how balanced, and under which licences."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..catalogue import catalogue
+from ..text import split_reasoning
+from .rows import Rows
+from .types import Finding, Hit
+
+
+__all__ = ["check_shape"]
+
+SKEW = 5
+"""Largest category over smallest from which on the data set counts as lopsided; the published STAR-1 has 7.3."""
+
+
+def check_shape(rows: Rows) -> tuple[list[Finding], dict[str, Any]]:
+    """Describe the data set.
+
+    Returns:
+        The findings, and the statistics: `words` (of questions, thoughts and answers), `scripts` (rows by the script
+        of most of their letters), `sources`, `categories` (labels by source) and `licenses` (rows by licence).
+    """
+    parts = [split_reasoning(text or "") for text in rows.responses] if rows.has("response") else []
+    scripts = [script(question) for question in rows.questions]
+    statistics: dict[str, Any] = {
+        "words": {
+            "question": _lengths(rows.questions),
+            "thought": _lengths(part.thought for part in parts if part.thought),
+            "answer": _lengths(part.answer for part in parts if part.answer),
+        },
+        "scripts": dict(Counter(scripts).most_common()),
+        "sources": dict(Counter(source or "unknown" for source in rows.sources).most_common()),
+        "categories": _balance(rows),
+        "licenses": {},
+    }
+    findings = _scripts(rows, scripts) + _skew(statistics["categories"])
+    if rows.has("source"):
+        known = {name: source.license for name, source in catalogue().items()}
+        licences = [known.get(source or "", "not in the catalogue") for source in rows.sources]
+        statistics["licenses"] = dict(Counter(licences).most_common())
+        findings += _licences(rows, licences)
+    return findings, statistics
+
+
+def script(text: str) -> str:
+    """The script that most letters of a text are in, as Unicode names it; `"none"` for a text without letters.
+
+    A script is not a language: texts in English and French are both `LATIN`.
+    """
+    letters: Counter[str] = Counter()
+    for character, count in Counter(text).items():
+        if name := _script_of(character):
+            letters[name] += count
+    return min(letters, key=lambda name: (-letters[name], name)) if letters else "none"
+
+
+@lru_cache(maxsize=65_536)
+def _script_of(character: str) -> str | None:
+    return unicodedata.name(character, "unknown").split()[0] if character.isalpha() else None
+
+
+def _lengths(texts: Iterable[str]) -> dict[str, float]:
+    """Number of texts, and least, median, mean, 95th percentile and most of their words."""
+    counts = np.array([len(text.split()) for text in texts])
+    if not len(counts):
+        return {"n": 0}
+    return {
+        "n": len(counts),
+        "min": int(counts.min()),
+        "median": float(np.median(counts)),
+        "mean": round(float(counts.mean()), 1),
+        "p95": round(float(np.percentile(counts, 95)), 1),
+        "max": int(counts.max()),
+    }
+
+
+def _balance(rows: Rows) -> dict[str, dict[str, int]]:
+    """Rows of each category by source, the largest first."""
+    pairs = zip(rows.categories, rows.sources, strict=True)
+    cells = Counter((label, source or "unknown") for labels, source in pairs for label in dict.fromkeys(labels or ()))
+    totals: Counter[str] = Counter()
+    for (label, _), count in cells.items():
+        totals[label] += count
+    return {
+        label: {source: count for (of, source), count in cells.most_common() if of == label}
+        for label, _ in totals.most_common()
+    }
+
+
+def _scripts(rows: Rows, scripts: list[str]) -> list[Finding]:
+    """Rows in another script than most."""
+    usual = Counter(scripts).most_common(1)[0][0]
+    other = tuple(Hit(i, rows.ids[i], detail=name) for i, name in enumerate(scripts) if name not in (usual, "none"))
+    words = f"Most letters of the question in another script than {usual}, the usual one here."
+    return [Finding("other_script", "note", words, other)] if other else []
+
+
+def _skew(categories: dict[str, dict[str, int]]) -> list[Finding]:
+    totals = {label: sum(cells.values()) for label, cells in categories.items()}
+    if len(totals) < 2 or max(totals.values()) < SKEW * min(totals.values()):
+        return []
+    least, most = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
+    ratio = totals[most] / totals[least]
+    words = (
+        f"The categories are lopsided: {most} has {totals[most]:,} rows, {least} {totals[least]:,} ({ratio:.1f} : 1)."
+    )
+    return [Finding("unbalanced", "note", words)]
+
+
+def _licences(rows: Rows, licences: list[str]) -> list[Finding]:
+    """Rows whose licence forbids or leaves open what most people do with data."""
+    findings = []
+    for check, words, wanted in (
+        ("unknown_licence", "From a source whose licence is not known.", ("unknown", "not in the catalogue")),
+        ("noncommercial_licence", "From a source that forbids commercial use.", ("-nc",)),
+    ):
+        hits = tuple(
+            Hit(index, rows.ids[index], detail=f"{rows.sources[index]}: {licence}")
+            for index, licence in enumerate(licences)
+            if any(part in licence for part in wanted)
+        )
+        if hits:
+            findings.append(Finding(check, "note", words, hits))
+    return findings

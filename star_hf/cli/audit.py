@@ -1,0 +1,137 @@
+"""`star-hf audit`: any data set, looked at before it is trained on or published."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import ConfigError
+from .panels import SHARING
+
+
+if TYPE_CHECKING:
+    from ..audit import Audit
+
+
+__all__ = ["app"]
+
+app = typer.Typer()
+console = Console()
+
+STYLES = {"error": "bold red", "gap": "bold yellow", "warning": "yellow", "note": "dim"}
+
+
+@app.command(rich_help_panel=SHARING)
+def audit(
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A file, a folder, a build's directory, or an id on the Hub.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Configuration on the Hub or in a folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split.", show_default="train")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision on the Hub.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=NAME", help="Which column is the `question`, `response`, ... Can be given again."),
+    ] = None,
+    sources_dir: Annotated[
+        Path | None, typer.Option(help="Local copies of the benchmarks: DIR/<benchmark>/<file>.")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=FILE]", help="Search for this one only, or for all and FILE. Can be given again."),
+    ] = None,
+    policies: Annotated[Path | None, typer.Option(help="The taxonomy of your labels (YAML).")] = None,
+    reasoning: Annotated[
+        bool | None,
+        typer.Option("--reasoning/--no-reasoning", help="Whether each response must be a thought and an answer."),
+    ] = None,
+    ngram: Annotated[int, typer.Option(min=1, help="Words in a row that count as shared text.")] = 8,
+    tfidf: Annotated[float, typer.Option(min=0.01, max=1, help="Lowest TF-IDF cosine that counts as alike.")] = 0.6,
+    embedding: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Lowest embedding cosine that counts as alike.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Embedding model, on the Hub or in a folder.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all findings as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page, texts folded.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write ids and counts, no texts.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Do not fail on a missing benchmark.")] = False,
+) -> None:
+    """Look for duplicates, benchmarks' texts, broken rows and more, in any data set.
+
+    Ends with 1 where there is an error, and with 3 where there is none but a benchmark could not be searched for.
+
+    **Example:** `star-hf audit UCSC-VLAA/STAR-1 --html audit.html`
+    """
+    from ..audit import audit as look
+    from ..audit import to_html, to_markdown
+
+    files = dict(_pair(item) for item in benchmark or () if "=" in item)
+    names = [item for item in benchmark or () if "=" not in item]
+    found = look(
+        dataset,
+        name=name,
+        split=split,
+        revision=revision,
+        columns=dict(map(_pair, column or ())),
+        benchmarks=names or None,
+        sources_dir=sources_dir,
+        benchmark_files={key: Path(value) for key, value in files.items()},
+        policies=policies,
+        reasoning=reasoning,
+        n=ngram,
+        tfidf_threshold=tfidf,
+        embedding_threshold=embedding,
+        encoder=encoder,
+        progress=True,
+    )
+    command = shlex.join(["star-hf", *sys.argv[1:]])
+    for path, text in (
+        (json, lambda: found.to_json()),
+        (html, lambda: to_html(found)),
+        (markdown, lambda: to_markdown(found, command)),
+    ):
+        if path is not None:
+            path.write_text(text(), encoding="utf-8")
+            console.print(Text(f"{path} was written."))
+    _show(found)
+    if not found.ok or (strict and found.of("warning")):
+        raise typer.Exit(1)
+    if not found.complete and not allow_gaps:
+        raise typer.Exit(3)
+
+
+def _pair(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not (name and equals and value):
+        raise ConfigError(f"{item!r} is not of the form NAME=VALUE.", "For example: --column question=prompt")
+    return name, value
+
+
+def _show(audit: "Audit") -> None:
+    """Print the findings, then what was searched for."""
+    table = Table(title=Text(f"Audit of {audit.dataset}, {audit.rows:,} rows"))
+    for name, justify in (("severity", "left"), ("check", "left"), ("rows", "right"), ("what", "left")):
+        table.add_column(name, justify=justify)
+    for finding in audit.findings:
+        style = STYLES[finding.severity]
+        rows = f"{finding.rows:,}" if finding.hits else ""
+        told = finding.summary.splitlines()[0]
+        if any(hit.benchmark for hit in finding.hits):
+            told += " " + ", ".join(f"{name} {count}" for name, count in finding.details.items())
+        table.add_row(Text(finding.severity, style), Text(finding.check), rows, Text(told))
+    console.print(table)
+    searched = ", ".join(f"{name} ({sum(facts['texts'].values()):,})" for name, facts in audit.benchmarks.items())
+    console.print(Text(f"Searched for: {searched or 'no benchmark'}."))
+    for check, reason in audit.skipped.items():
+        console.print(Text(f"Not looked at: {check}, since {reason}.", style="dim"))
+    verdict = "No errors" if audit.ok else f"{len(audit.of('error'))} kinds of errors"
+    gaps = f", {len(audit.of('gap'))} gaps" if not audit.complete else ""
+    console.print(Text(f"{verdict}{gaps}, {len(audit.of('warning'))} warnings.", "green" if audit.ok else "bold red"))

@@ -1,0 +1,233 @@
+"""An audit finds what was planted, and says what it did not look at."""
+
+import json
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+from typer.testing import CliRunner
+
+from star_hf.audit import audit, to_html, to_markdown
+from star_hf.cli import app
+from star_hf.errors import SourceError
+from star_hf.schema import BENIGN_CRITERIA, SCORE_CRITERIA
+from star_hf.text import row_id
+
+
+ATTACK = "please explain in plain words how to open the old garden gate"
+RESPONSE = "<think>\nThe policy allows it.\n</think>\n\nGladly."
+FULL = dict.fromkeys(SCORE_CRITERIA, 10)
+
+
+def row(question, **values):
+    defaults = {"response": RESPONSE, "category": ["Self-Harm"], "source": "GPTFuzz", "score": FULL}
+    return {"id": row_id(question), "question": question, **defaults, **values}
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    """A benchmark of one's own, in one file."""
+    file = tmp_path / "mine.txt"
+    file.write_text(f"{ATTACK}\nWhat feeds a cat?\n")
+    return {"mine": file}
+
+
+def look(rows, files=None):
+    return audit(Dataset.from_list(rows), benchmarks=[], benchmark_files=files)
+
+
+def by_check(found):
+    return {finding.check: finding for finding in found.findings}
+
+
+def test_contamination_is_told_by_the_strongest_measure(benchmark):
+    rows = [
+        row("what  feeds a CAT?"),
+        row(f"A game: {ATTACK} at night"),
+        row("please explain how to open the garden gate in plain old words"),
+        row("What feeds a cat or dog?"),
+        row("Where is the moon?"),
+    ]
+    found = by_check(look(rows, benchmark))
+    assert [
+        (name, found[name].severity, [hit.row for hit in found[name].hits]) for name in found if "cont" in name
+    ] == [
+        ("exact_contamination", "error", [0]),
+        ("ngram_contamination", "error", [1]),
+        ("tfidf_contamination", "error", [2]),
+        ("tfidf_near_contamination", "warning", [3]),
+    ]
+    (hit,) = found["ngram_contamination"].hits
+    assert (hit.benchmark, hit.matched_id, hit.similarity, hit.detail) == ("mine", row_id(ATTACK), 1.0, "text")
+
+
+def test_each_benchmark_that_a_row_touches_is_named(tmp_path):
+    files = {name: tmp_path / f"{name}.txt" for name in ("first", "second")}
+    for file in files.values():
+        file.write_text(ATTACK + "\n")
+    (finding,) = look([row(ATTACK)], files).findings
+    assert [hit.benchmark for hit in finding.hits] == ["first", "second"] and finding.rows == 1
+
+
+def test_duplicates_name_the_earlier_row_and_are_warnings(benchmark):
+    rows = [
+        row("Where is the moon tonight?"),
+        row("where is the moon  tonight?", id="b"),
+        row("", id="c"),
+        row("", id="d"),
+        row("the moon tonight: where is it", id="e"),
+    ]
+    found = look(rows, benchmark)
+    exact, near = by_check(found)["exact_duplicate"], by_check(found)["tfidf_duplicate"]
+    assert [(hit.id, hit.matched_id) for hit in exact.hits] == [("b", rows[0]["id"])]
+    assert [(hit.id, hit.matched_id) for hit in near.hits] == [("e", rows[0]["id"])]
+    assert exact.severity == near.severity == "warning"
+    assert [hit.id for hit in by_check(found)["empty_question"].hits] == ["c", "d"]
+
+
+def test_embeddings_find_what_words_do_not(benchmark):
+    class Kittens:
+        identity = "kittens"
+
+        def __call__(self, texts):
+            return np.eye(2, dtype=np.float32)[[int("cat" in text or "kitten" in text) for text in texts]]
+
+    rows = Dataset.from_list([row("food for my kitten"), row("the moon")])
+    options = {"benchmarks": [], "benchmark_files": benchmark}
+    found = audit(rows, embedding_threshold=0.7, encoder=Kittens(), **options)
+    hits = by_check(found)["embedding_contamination"].hits
+    assert [(hit.row, hit.matched_id) for hit in hits] == [(0, row_id("What feeds a cat?")), (1, row_id(ATTACK))]
+    assert "embedding" in audit(rows, **options).skipped
+
+
+@pytest.mark.parametrize(
+    ("broken", "check", "detail"),
+    [
+        ({"response": "<think>\nhm"}, "malformed_response", "unclosed"),
+        ({"response": "<think>\nhm\n</think>\n"}, "malformed_response", "empty_answer"),
+        ({"response": "Gladly."}, "malformed_response", "no_reasoning"),
+        ({"response": None}, "malformed_response", "empty_response"),
+        ({"response": RESPONSE + "<|im_end|>"}, "template_token", "<|im_end|>"),
+        ({"category": ["Gardening"]}, "unknown_category", "Gardening"),
+        ({"category": []}, "unknown_category", "no category"),
+        ({"score": None}, "score_out_of_range", "no score"),
+        ({"score": FULL | {SCORE_CRITERIA[0]: 11}}, "score_out_of_range", f"{SCORE_CRITERIA[0]} not within 0-10"),
+        ({"score": FULL | {SCORE_CRITERIA[1]: None}}, "score_out_of_range", f"{SCORE_CRITERIA[1]} missing"),
+        ({"id": row_id("one")}, "repeated_id", None),
+    ],
+)
+def test_a_broken_row_is_found_and_named(broken, check, detail):
+    found = look([row("one"), row("two", **broken)])
+    (finding,) = [finding for finding in found.findings if finding.severity in ("error", "warning")]
+    hit = finding.hits[-1]
+    assert (finding.check, hit.row, hit.detail) == (check, 1, detail)
+
+
+def test_a_sound_data_set_has_only_notes():
+    rows = [row("Where is the moon?"), row("Почему небо синее?", score=None)]
+    rows = [{**values, "score": FULL} for values in rows]
+    found = look(rows)
+    assert found.ok and {finding.severity for finding in found.findings} == {"gap", "note"}
+    assert by_check(found)["other_script"].details in ({"LATIN": 1}, {"CYRILLIC": 1})
+
+
+def test_benign_marks_have_their_own_range():
+    good, bad = dict.fromkeys(BENIGN_CRITERIA, 5), dict.fromkeys(BENIGN_CRITERIA, 10)
+    assert look([row("one", score=good)]).ok
+    assert not look([row("one", score=bad)]).ok
+
+
+def test_other_columns_and_conversations_are_understood():
+    turns = [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "<think>hm"}]
+    for values in ({"messages": turns}, {"prompt": turns[:1], "completion": turns[1:]}, {"prompt": "Where is it?"}):
+        found = look([values])
+        assert found.statistics["words"]["question"]["max"] == 3
+        assert found.ok == ("completion" not in values and "messages" not in values)
+    mapped = audit(Dataset.from_list([{"q": "Where is it?"}]), columns={"question": "q"}, benchmarks=[])
+    assert mapped.rows == 1 and "malformed_response" in mapped.skipped
+    with pytest.raises(SourceError, match="--column question"):
+        look([{"q": "a"}])
+    with pytest.raises(SourceError, match="answer=q"):
+        audit(Dataset.from_list([{"q": "a"}]), columns={"answer": "q"}, benchmarks=[])
+
+
+def test_labels_of_another_taxonomy_are_not_called_wrong():
+    found = look([row("one", category="Gardening"), row("two", category="Cooking")])
+    assert found.ok and "unknown_category" in found.skipped
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "folder", "disk", "run"])
+def test_it_reads_whatever_is_on_disk(form, tmp_path):
+    rows, place = Dataset.from_list([row("one"), row("two")]), tmp_path / "data"
+    place.mkdir()
+    if form == "jsonl":
+        rows.to_json(place := place / "rows.jsonl")
+    elif form == "parquet":
+        rows.to_parquet(place := place / "rows.parquet")
+    elif form == "folder":
+        rows.to_parquet(place / "train.parquet")
+    elif form == "disk":
+        DatasetDict({"train": rows, "test": rows.select([0])}).save_to_disk(place)
+    else:
+        (place / "dataset").mkdir()
+        (place / "manifest.json").write_text("{}")
+        rows.to_parquet(place / "dataset" / "train.parquet")
+    assert audit(place, benchmarks=[]).rows == 2
+    if form == "disk":
+        assert audit(place, split="test", benchmarks=[]).rows == 1
+        with pytest.raises(SourceError, match="--split train or test"):
+            audit(place, split="dev", benchmarks=[])
+
+
+def test_gaps_are_loud_and_fail_by_themselves(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    Dataset.from_list([row("one")]).to_json(file)
+    (tmp_path / "copies").mkdir()
+    found = audit(file, sources_dir=tmp_path / "copies")
+    assert found.ok and not found.complete
+    assert len(found.of("gap")) == 11 and found.findings[0].severity == "gap"
+    command = ["audit", str(file), "--sources-dir", str(tmp_path / "copies")]
+    assert CliRunner().invoke(app, command).exit_code == 3
+    assert CliRunner().invoke(app, [*command, "--allow-gaps"]).exit_code == 0
+
+
+def test_command_writes_json_page_and_markdown(tmp_path, benchmark):
+    file, command = tmp_path / "rows.jsonl", ["--benchmark", f"mine={benchmark['mine']}", "--allow-gaps"]
+    Dataset.from_list(
+        [row(ATTACK), row("<script>alert(1)</script>"), row("<script>alert(1)</script>", id="|x")]
+    ).to_json(file)
+    (tmp_path / "copies").mkdir()
+    outputs = [f"--{form}={tmp_path / form}" for form in ("json", "html", "markdown")]
+    done = CliRunner().invoke(app, ["audit", str(file), f"--sources-dir={tmp_path / 'copies'}", *command, *outputs])
+    assert done.exit_code == 1 and "exact_contamination" in done.output and ATTACK not in done.output
+    values = json.loads((tmp_path / "json").read_text())
+    assert values["ok"] is False and ATTACK not in json.dumps(values)
+    page, markdown = (tmp_path / "html").read_text(), (tmp_path / "markdown").read_text()
+    assert "<script" not in page and "&lt;script&gt;alert(1)" in page and f"<pre>{ATTACK}</pre>" in page
+    assert ATTACK not in markdown and "script>" not in markdown and "\\|x" in markdown
+
+
+def test_texts_of_a_gated_benchmark_are_not_shown(tmp_path):
+    file = tmp_path / "copies" / "GPQA-Diamond" / "gpqa_diamond.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("Question\nWhich metal is the lightest of all?\n")
+    rows = Dataset.from_list([row("Which metal is the lightest of all metals?")])
+    found = audit(rows, benchmarks=["GPQA-Diamond"], sources_dir=tmp_path / "copies")
+    assert found.findings[0].hits[0].benchmark == "GPQA-Diamond"
+    assert "lightest of all?" not in to_html(found) and "lightest of all metals?" in to_html(found)
+    assert "lightest" not in to_markdown(found)
+
+
+def test_published_star_1(shared_data):
+    raw = shared_data / "raw"
+    found = audit(
+        raw / "STAR-1" / "STAR-1.json",
+        sources_dir=raw,
+        benchmark_files={"AIME24": raw / "AIME" / "test.jsonl", "MATH-500": raw / "MATH" / "test.jsonl"},
+    )
+    assert found.ok and found.rows == 1_000
+    assert {finding.check for finding in found.of("warning")} == {"tfidf_near_contamination"}
+    assert by_check(found)["tfidf_near_contamination"].hits[0].benchmark == "SGBench"
+    missing = {finding.summary.split()[0] for finding in found.of("gap")}
+    assert missing == {"wildjailbreak-eval", "WildChat", "GPQA-Diamond", "MMLU-Pro"}
+    assert sum(found.statistics["categories"]["Self-Harm"].values()) == 85
