@@ -206,7 +206,7 @@ def _check_keys(config: BuildConfig, stages: Sequence[str]) -> None:
 def _check_prices(config: BuildConfig) -> None:
     """A budget needs every price, before the first stage is paid for."""
     for role, endpoint in config.endpoints:
-        if endpoint.price is None and endpoint.provider != "local":
+        if endpoint.rate is None and endpoint.provider != "local":
             raise ConfigError(
                 f"A budget is set, but the {role} ({endpoint.model}) has no price.",
                 f"Set `endpoints.{role}.price: {{input: ..., output: ...}}` in the recipe (dollars per million).",

@@ -94,7 +94,7 @@ class BuildConfig(_Strict):
         """Fill in the paper's models; judges answer at temperature 0 unless the profile is `paper`."""
         if not isinstance(data, dict):
             return data
-        judge: dict[str, Any] = {"provider": "openai", "model": GPT_4O, "price": {"input": 2.5, "output": 10.0}}
+        judge: dict[str, Any] = {"provider": "openai", "model": GPT_4O}
         if data.get("profile", "recommended") != "paper":
             judge |= {"temperature": 0.0, "seed": 0}
         teacher = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from .config import BuildConfig
 from .llm import Annotator, Endpoint, Journal, Request
-from .llm.budget import prompt_tokens
+from .llm.tokens import ESTIMATE, token_counter
 from .policies import Prompts, Taxonomy
 from .run import Run
 from .text import join_reasoning
@@ -31,6 +31,12 @@ ANSWER_TOKENS = {
 TOKENS_PER_SECOND = 30
 """How fast one answer is taken to be written."""
 
+BATCH_HOURS = 24.0
+"""How long a batch may take."""
+
+TRIED = 200
+"""Requests of a stage that a tokenizer is tried on; the others are taken to have as many tokens per byte."""
+
 STAND_IN = join_reasoning("thought " * 290, "answer " * 97)
 """A response as long as STAR-1's on average (216 and 73 words), for stages that judge what is not written yet."""
 
@@ -46,9 +52,11 @@ class StageForecast:
         model (`str`): Who is asked.
         requests (`int`): Requests that the journal does not answer already. An upper bound where the rows are not
             known yet, since rows that leave before are counted.
-        prompt_tokens, completion_tokens (`int`): Estimates: UTF-8 bytes over four, and typical lengths of answers.
-        cost_usd (`float` or `None`): Dollars, `None` where the endpoint has no price.
-        hours (`float`): At the endpoint's concurrency and 30 tokens per second for each answer.
+        prompt_tokens (`int`): Counted by `counted_by`.
+        completion_tokens (`int`): By typical lengths of answers.
+        cost_usd (`float` or `None`): Dollars, `None` where no price is known; those of a batch where one is made.
+        hours (`float`): At the endpoint's concurrency and 30 tokens per second for each answer; a batch takes a day.
+        counted_by (`str`): The model's tokenizer, tried on the first requests, or the estimate that stands for it.
     """
 
     stage: str
@@ -58,6 +66,7 @@ class StageForecast:
     completion_tokens: int
     cost_usd: float | None
     hours: float
+    counted_by: str = ESTIMATE.name
 
 
 def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
@@ -110,20 +119,31 @@ def _rows(run: Run, before: str, taxonomy: Taxonomy, limit: int | None) -> Calla
 def _stage(
     annotator: Annotator, endpoint: Endpoint, rows: Callable[[], Iterable[Row]], journal: Journal
 ) -> StageForecast:
-    identity, requests, tokens_in = endpoint.identity(), 0, 0
+    identity, requests, estimated = endpoint.identity(), 0, 0
+    counter = token_counter(endpoint.model)
+    tried = [0, 0]  # estimated and counted tokens of the first requests
     for row in rows():
         request = Request(annotator.messages(row), annotator.schema(row), annotator.reasoning, annotator.version(row))
-        if request.key(identity) not in journal:
-            requests += 1
-            tokens_in += prompt_tokens(request)
-    answer = ANSWER_TOKENS[annotator.stage]
-    tokens_out = requests * answer
+        if request.key(identity) in journal:
+            continue
+        requests += 1
+        text = "\n".join(message["content"] for message in request.messages)
+        estimate = ESTIMATE.count(text)
+        estimated += estimate
+        if requests <= TRIED:
+            tried = [tried[0] + estimate, tried[1] + counter.count(text)]
+    tokens_in = round(estimated * tried[1] / max(tried[0], 1))
+    tokens_out = requests * ANSWER_TOKENS[annotator.stage]
+    batched = endpoint.batch is not None and requests >= endpoint.batch.at_least
+    cost = endpoint.cost(tokens_in, tokens_out)
+    places = sum(member.concurrency for member in endpoint.members)
     return StageForecast(
         stage=annotator.stage,
         model=endpoint.model,
         requests=requests,
         prompt_tokens=tokens_in,
         completion_tokens=tokens_out,
-        cost_usd=endpoint.cost(tokens_in, tokens_out),
-        hours=requests * answer / TOKENS_PER_SECOND / endpoint.concurrency / 3600,
+        cost_usd=cost * endpoint.batch.price_factor if batched and cost is not None else cost,
+        hours=BATCH_HOURS if batched else tokens_out / TOKENS_PER_SECOND / places / 3600,
+        counted_by=counter.name,
     )

@@ -52,8 +52,9 @@ def show_forecast(stages: list[StageForecast], console: Console) -> None:
     table.add_row("all", "", "", "", "", total, f"{sum(stage.hours for stage in stages):.2f}", style="bold")
     console.print(table)
     console.print(
-        "Estimates: four bytes of UTF-8 per token, answers as long as STAR-1's, 30 tokens per second for each answer. "
-        "Rows that leave on the way are still counted. Nothing was sent."
+        f"Tokens in by {', '.join(sorted({stage.counted_by for stage in stages}))}; answers taken to be as long as "
+        "STAR-1's, at 30 tokens per second each. Rows that leave on the way are still counted. Nothing was sent.",
+        highlight=False,
     )
     if unpriced := sorted({stage.model for stage in stages if stage.cost_usd is None}):
         console.print(Text(f"Without a price, and so not in the sum: {', '.join(unpriced)}", style="yellow"))

@@ -4,10 +4,11 @@ import pytest
 
 from model_server import ModelServer, star_answers
 from star_hf.build import build
-from star_hf.config import BuildConfig
+from star_hf.config import BuildConfig, load_config
 from star_hf.errors import StarError
 from star_hf.forecast import forecast
-from star_hf.llm import Journal
+from star_hf.llm import Batch, Journal
+from star_hf.llm.tokens import TokenCounter
 from star_hf.run import Run
 
 
@@ -58,3 +59,32 @@ def test_what_is_answered_is_not_forecast_again(config, tmp_path):
 def test_a_run_without_rows_says_what_to_run_first(config, tmp_path):
     with ModelServer(star_answers) as server, pytest.raises(StarError, match="deduplicate"):
         forecast(config(server), Run(tmp_path / "empty"))
+
+
+def test_a_batch_is_forecast_at_its_price_and_time(config, tmp_path):
+    with ModelServer(star_answers) as server:
+        run = build(config(server), tmp_path / "run", until="deduplicate", progress=False)
+        live = forecast(config(server), run)[0]
+        endpoints = config(server).endpoints
+        scorer = endpoints.classifier.model_copy(update={"batch": Batch(at_least=10)})
+        batched = config(server).model_copy(update={"endpoints": endpoints.model_copy(update={"classifier": scorer})})
+        half = forecast(batched, run)[0]
+    assert half.cost_usd == pytest.approx(live.cost_usd / 2) and half.hours == 24
+    assert half.requests == live.requests and half.counted_by == "UTF-8 bytes / 4"
+
+
+def test_a_tokenizer_at_hand_is_used(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "star_hf.forecast.token_counter", lambda model: TokenCounter("words", lambda t: len(t.split()))
+    )
+    with ModelServer(star_answers) as server:
+        run = build(config(server), tmp_path / "run", until="deduplicate", progress=False)
+        stage = forecast(config(server), run)[0]
+        build(config(server), run.folder, until="classify", progress=False)
+    words = sum(len(message["content"].split()) for body in server.requests for message in body["messages"])
+    assert stage.counted_by == "words" and stage.prompt_tokens == pytest.approx(words, rel=0.02)
+
+
+def test_the_default_recipe_has_a_price_for_every_model():
+    for _, endpoint in load_config().endpoints:
+        assert endpoint.rate is not None

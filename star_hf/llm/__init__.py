@@ -2,8 +2,9 @@
 
 from .annotate import annotate
 from .budget import Budget
-from .endpoint import PRESETS, Batch, Endpoint, Price
+from .endpoint import PRESETS, Batch, Endpoint
 from .journal import Journal
+from .prices import Price
 from .types import Annotator, Completion, Request, Unusable
 
 

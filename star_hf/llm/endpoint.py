@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..errors import ConfigError
+from .prices import Price, list_price
 
 
-__all__ = ["PRESETS", "Batch", "Endpoint", "Member", "Preset", "Price"]
+__all__ = ["PRESETS", "Batch", "Endpoint", "Member", "Preset"]
 
 Structured = Literal["json_schema", "json_object", "structured_outputs", "guided_json", "prompt"]
 Provider = Literal["openai", "azure", "hf", "deepseek", "nvidia", "vllm", "sglang", "local"]
@@ -41,15 +42,6 @@ PRESETS: dict[str, Preset] = {
     "sglang": Preset("http://localhost:30000/v1", None, "json_schema"),
     "local": Preset(None, None, "json_schema"),
 }
-
-
-class Price(BaseModel):
-    """Dollars per million tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
 
 
 class Batch(BaseModel):
@@ -123,7 +115,8 @@ class Endpoint(BaseModel):
         structured (`str`, *optional*): `"json_schema"`, `"json_object"`, vLLM's own `"structured_outputs"` (before
             0.12 `"guided_json"`), or `"prompt"`; the preset's when `None`.
         extra_body (`dict`, *optional*): Further fields of the request, as the provider takes them.
-        price (`Price`, *optional*): Dollars per million tokens. Without it costs are not counted.
+        price (`Price`, *optional*): Dollars per million tokens. Without it the provider's list price counts, where
+            `prices.yaml` has one; else costs are not counted.
         concurrency (`int`, defaults to 32): Requests in flight at most; fewer while the provider is overloaded.
         requests_per_minute, tokens_per_minute (`float`, *optional*): How fast to ask at most. What the provider says
             of its own limits is honoured in any case.
@@ -261,8 +254,12 @@ class Endpoint(BaseModel):
             )
         return local.identity()
 
+    @property
+    def rate(self) -> Price | None:
+        """The price that counts: the endpoint's own, else the list price where the provider's own address is asked."""
+        return self.price or (list_price(self.provider, self.model) if self.base_url is None else None)
+
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Dollars for this many tokens, or `None` where no price is known."""
-        if self.price is None:
-            return None
-        return (prompt_tokens * self.price.input + completion_tokens * self.price.output) / 1e6
+        rate = self.rate
+        return None if rate is None else (prompt_tokens * rate.input + completion_tokens * rate.output) / 1e6

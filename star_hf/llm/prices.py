@@ -1,0 +1,39 @@
+"""What tokens cost: an endpoint's own price, or its provider's list price of a day that is written down."""
+
+import functools
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+
+__all__ = ["Price", "list_price"]
+
+
+class Price(BaseModel):
+    """Dollars per million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
+def list_price(provider: str, model: str) -> Price | None:
+    """The price in `prices.yaml`, which also says when and where it was read; `None` where there is none.
+
+    Example:
+
+    ```python
+    >>> list_price("openai", "gpt-4o-2024-11-20")
+    Price(input=2.5, output=10.0)
+    ```
+    """
+    listed = _prices().get(provider, {}).get(model)
+    return None if listed is None else Price(input=listed["input"], output=listed["output"])
+
+
+@functools.cache
+def _prices() -> dict[str, dict[str, dict[str, Any]]]:
+    return yaml.safe_load(files(__package__).joinpath("prices.yaml").read_text(encoding="utf-8"))

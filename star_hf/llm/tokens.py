@@ -1,0 +1,82 @@
+"""Tokens of a text: by the model's own tokenizer where one is on this machine already, else by a stated estimate."""
+
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+__all__ = ["ESTIMATE", "TokenCounter", "token_counter"]
+
+TIKTOKEN_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+
+
+@dataclass(frozen=True)
+class TokenCounter:
+    """Counts tokens.
+
+    Attributes:
+        name (`str`): The tokenizer, for people.
+        count (`Callable[[str], int]`): Takes a text, gives its tokens.
+    """
+
+    name: str
+    count: Callable[[str], int]
+
+
+def _bytes_over_four(text: str) -> int:
+    return math.ceil(len(text.encode("utf-8", "replace")) / 4)
+
+
+ESTIMATE = TokenCounter("UTF-8 bytes / 4", _bytes_over_four)
+"""About right for English prose; too low for code and for most other languages."""
+
+
+def token_counter(model: str) -> TokenCounter:
+    """The model's tokenizer, if its file is here: in a folder, in the Hub's cache or in tiktoken's. Downloads nothing.
+
+    Args:
+        model (`str`): A model's name as an endpoint gives it, or a folder.
+
+    Returns:
+        `TokenCounter`: The tokenizer, or [`ESTIMATE`].
+    """
+    return _from_tiktoken(model) or _from_hub(model) or ESTIMATE
+
+
+def _from_tiktoken(model: str) -> TokenCounter | None:
+    try:
+        import tiktoken
+
+        name = tiktoken.encoding_name_for_model(model)
+    except (ImportError, KeyError):
+        return None
+    folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
+    folder = folder or os.path.join(tempfile.gettempdir(), "data-gym-cache")
+    # tiktoken names a file by the hash of its address, and would download it if it were not there.
+    if not Path(folder, hashlib.sha1(TIKTOKEN_URL.format(name).encode()).hexdigest()).is_file():
+        return None
+    encoding = tiktoken.get_encoding(name)
+    return TokenCounter(f"tiktoken {name}", lambda text: len(encoding.encode_ordinary(text)))
+
+
+def _from_hub(model: str) -> TokenCounter | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.utils import HFValidationError
+
+    try:
+        from tokenizers import Tokenizer
+
+        inside = Path(model, "tokenizer.json")
+        path = inside if inside.is_file() else try_to_load_from_cache(model, "tokenizer.json")
+    except (ImportError, HFValidationError):
+        return None
+    if not isinstance(path, str | Path):
+        return None
+    tokenizer = Tokenizer.from_file(str(path))
+    return TokenCounter(
+        f"tokenizer of {model}", lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+    )
