@@ -1,8 +1,10 @@
 """A whole build against a model server on loopback: every stage, interruptions, and what is left on disk."""
 
+import contextlib
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -152,43 +154,60 @@ def test_a_stage_that_fails_keeps_what_was_paid_and_goes_on(config, tmp_path):
     assert files_of(run) == files_of(undisturbed)
 
 
+NURSERY = """
+import json, os, sys
+from star_hf.build import build
+from star_hf.config import BuildConfig
+config = BuildConfig.model_validate_json(open(sys.argv[1]).read())
+for line in sys.stdin:  # each line is a run directory; a child builds there, so that imports are paid once
+    child = os.fork()
+    if child == 0:
+        build(config, line.strip(), progress=False)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+KILLS = 50
+
+
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(config, tmp_path):
-    """`kill -9` again and again; the server counts what was paid."""
-    kills = 0
-    with ModelServer(star_answers, delay_s=0.02) as server:
-        undisturbed = build(config(server), tmp_path / "calm" / "run", progress=False)
+def test_killed_at_50_random_instants_it_goes_on_and_ends_with_the_same_bytes(config, tmp_path):
+    """`kill -9` at seeded random instants over all stages, in as many builds as it takes; the server counts."""
+    luck, kills, builds = random.Random(20261125), 0, 0
+    with ModelServer(star_answers) as server:
+        undisturbed = files_of(build(config(server), tmp_path / "calm" / "run", progress=False))
         paid_when_calm = sum(server.paid.values())
     with ModelServer(star_answers, delay_s=0.02) as server:
         recipe = tmp_path / "recipe.json"
         recipe.write_text(config(server).model_dump_json())
-        folder = tmp_path / "stormy" / "run"
-        script = (
-            "import sys; from star_hf.build import build; from star_hf.config import BuildConfig; "
-            "build(BuildConfig.model_validate_json(open(sys.argv[1]).read()), sys.argv[2], progress=False)"
-        )
-        for attempt in range(60):
-            process = subprocess.Popen([sys.executable, "-c", script, str(recipe), str(folder)], env=dict(os.environ))
-            start = len(server.requests)
-            deadline = time.monotonic() + 60
-            # Let it send a few more requests each time, then pull the plug; the last stages send none and are left.
-            while (
-                process.poll() is None
-                and len(server.requests) < start + 25 + 3 * attempt
-                and time.monotonic() < deadline
-            ):
-                time.sleep(0.005)
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
-            if process.returncode == 0:
-                break
-        time.sleep(0.1)
-        paid = sum(server.paid.values())
-    assert process.returncode == 0 and kills >= 4
-    assert files_of(Run(folder)) == files_of(undisturbed)
-    assert paid <= paid_when_calm + kills * 4, "no more is paid twice than was in flight at the kills"
+        command = [sys.executable, "-c", NURSERY, str(recipe)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
+            while kills < KILLS:
+                folder, before, killed_here, status = (
+                    tmp_path / str(builds) / "run",
+                    sum(server.paid.values()),
+                    0,
+                    None,
+                )
+                while status != 0:
+                    nursery.stdin.write(f"{folder}\n")
+                    nursery.stdin.flush()
+                    child = int(nursery.stdout.readline())
+                    if kills < KILLS:
+                        time.sleep(luck.uniform(0.0, 0.6))
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(child, signal.SIGKILL)
+                    status = int(nursery.stdout.readline())
+                    assert status in (0, -signal.SIGKILL)
+                    kills += status != 0
+                    killed_here += status != 0
+                builds += 1
+                assert files_of(Run(folder)) == undisturbed
+                time.sleep(0.1)  # until the server has sent what was in flight at the last kill
+                paid = sum(server.paid.values()) - before
+                assert paid_when_calm <= paid <= paid_when_calm + killed_here * 4, "4 are in flight at most"
+            nursery.stdin.close()
+    assert kills == KILLS
 
 
 def test_the_key_is_nowhere_in_the_run(config, tmp_path):

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError
-from . import audit, build, journal, judge, report
+from . import audit, build, endpoints, journal, judge, report
 from .panels import DATA, EVALUATION, PANELS
 
 
@@ -42,6 +42,12 @@ app = typer.Typer(
 app.add_typer(build.app)
 app.add_typer(audit.app)
 app.add_typer(report.app)
+app.add_typer(
+    endpoints.app,
+    name="endpoints",
+    help="Find out what the endpoints of a recipe, or of your keys, can do.",
+    rich_help_panel=DATA,
+)
 app.add_typer(
     journal.app,
     name="journal",

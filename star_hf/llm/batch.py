@@ -17,7 +17,7 @@ from typing import IO, Any
 import openai
 
 from ..errors import ConfigError
-from .client import provider_words, refused
+from .client import provider_words, refused, sync_client
 from .endpoint import Batch, Endpoint
 from .journal import Journal
 from .ledger import Ledger, Submitted
@@ -95,18 +95,7 @@ class Provider:
 
     def __init__(self, endpoint: Endpoint, settings: Batch):
         self._endpoint, self._settings = endpoint, settings
-        options: dict[str, Any] = {
-            "api_key": endpoint.api_key() or "none",
-            "timeout": endpoint.timeout_s,
-            "max_retries": endpoint.max_retries,
-        }
-        if endpoint.provider == "azure":
-            version = endpoint.api_version or "2024-10-21"
-            self._openai: openai.OpenAI = openai.AzureOpenAI(
-                azure_endpoint=endpoint.url, api_version=version, **options
-            )
-        else:
-            self._openai = openai.OpenAI(base_url=endpoint.url, **options)
+        self._openai = sync_client(endpoint, timeout=endpoint.timeout_s, max_retries=endpoint.max_retries)
 
     def __enter__(self) -> "Provider":
         return self

@@ -21,7 +21,9 @@ from .types import Completion, Request
 from .wire import completion_of, failure_of, parameters, words
 
 
-__all__ = ["Client", "Unavailable", "provider_words", "refused"]
+__all__ = ["Client", "Unavailable", "provider_words", "refused", "sync_client"]
+
+AZURE_VERSION = "2024-10-21"
 
 
 class Unavailable(Exception):
@@ -62,7 +64,7 @@ class Client:
             "http_client": openai.DefaultAioHttpClient(timeout=None),
         }
         if endpoint.provider == "azure":
-            options |= {"azure_endpoint": endpoint.url, "api_version": endpoint.api_version or "2024-10-21"}
+            options |= {"azure_endpoint": endpoint.url, "api_version": endpoint.api_version or AZURE_VERSION}
             self._openai: openai.AsyncOpenAI = openai.AsyncAzureOpenAI(**options)
         else:
             self._openai = openai.AsyncOpenAI(base_url=endpoint.url, **options)
@@ -171,6 +173,15 @@ class Client:
             message = f"{self.endpoint.url} answered {error.status_code}: {said}"
             raise Unavailable(message, error.status_code, error.response.headers)
         return failure
+
+
+def sync_client(endpoint: Endpoint, **options: Any) -> openai.OpenAI:
+    """The `openai` client for what is not worth an event loop: batches, and looking at what an endpoint can do."""
+    options["api_key"] = endpoint.api_key() or "none"
+    if endpoint.provider == "azure":
+        version = endpoint.api_version or AZURE_VERSION
+        return openai.AzureOpenAI(azure_endpoint=endpoint.url, api_version=version, **options)
+    return openai.OpenAI(base_url=endpoint.url, **options)
 
 
 def provider_words(error: openai.APIStatusError) -> str:
