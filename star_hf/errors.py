@@ -1,6 +1,6 @@
 """Errors that a user can act on: each says what was wrong, where, and what to do."""
 
-__all__ = ["ConfigError", "IncompleteRunError", "PolicyError", "SourceError", "StarError"]
+__all__ = ["ConfigError", "IncompleteRunError", "PolicyError", "SourceError", "StarError", "TrainingError"]
 
 
 class StarError(Exception):
@@ -27,6 +27,10 @@ class PolicyError(StarError):
 
 class SourceError(StarError):
     """A source data set that cannot be found, read or understood."""
+
+
+class TrainingError(StarError):
+    """A training that would not do what its recipe says; found before any weight is loaded."""
 
 
 class IncompleteRunError(StarError):

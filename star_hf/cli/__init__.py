@@ -14,8 +14,8 @@ from rich.logging import RichHandler
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError
-from . import audit, build, endpoints, journal, judge, report
+from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError, TrainingError
+from . import audit, build, endpoints, journal, judge, report, train
 from .panels import DATA, EVALUATION, PANELS
 
 
@@ -42,6 +42,7 @@ app = typer.Typer(
 app.add_typer(build.app)
 app.add_typer(audit.app)
 app.add_typer(report.app)
+app.add_typer(train.app)
 app.add_typer(
     endpoints.app,
     name="endpoints",
@@ -83,7 +84,7 @@ def _start(
     datasets.disable_progress_bars()
 
 
-EXIT_CODES = ((IncompleteRunError, 3), ((ConfigError, PolicyError, SourceError), 2), (StarError, 1))
+EXIT_CODES = ((IncompleteRunError, 3), ((ConfigError, PolicyError, SourceError, TrainingError), 2), (StarError, 1))
 """What the process ends with: 2 for what the user gave, 3 for a run that can go on, 1 for the rest."""
 
 

@@ -1,0 +1,61 @@
+"""`star-hf preflight`: check a training recipe before it burns a GPU hour."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .panels import TRAINING
+
+
+__all__ = ["app"]
+
+app = typer.Typer()
+console = Console()
+
+
+@app.command(rich_help_panel=TRAINING, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def preflight(
+    context: typer.Context,
+    config: Annotated[Path, typer.Option(help="A training recipe, such as recipes/<model>/sft/config_star1.yaml.")],
+    processes: Annotated[
+        int | None, typer.Option(help="GPUs to plan for.", show_default="those that make the global batch")
+    ] = None,
+) -> None:
+    """Check a training without loading its weights: template, masks, BOS, EOS, lengths, batch and memory.
+
+    Further options replace lines of the recipe, as for `recipes/sft.py`. Exit code 2 says that the training would be
+    refused.
+
+    **Example:** `star-hf preflight --config recipes/DeepSeek-R1-Distill-Qwen-7B/sft/config_star1.yaml`
+    """
+    from ..training.sft import parse, prepare
+
+    arguments = parse(["--config", str(config), *context.args])
+    options = arguments.training
+    if processes is None and arguments.star.global_batch:
+        each = options.per_device_train_batch_size * options.gradient_accumulation_steps
+        processes = max(1, arguments.star.global_batch // each)
+    findings = prepare(arguments, processes or 1).findings
+    table = Table(title=Text(f"Pre-flight of {config}"), show_header=False)
+    for name, value in findings.to_dict().items():
+        if name not in ("warnings", "problems"):
+            table.add_row(name.replace("_", " "), Text(_words(value)))
+    console.print(table)
+    for warning in findings.warnings:
+        console.print(Text.assemble(("note: ", "yellow"), warning))
+    findings.check()
+    console.print(Text("Ready to train.", style="green"))
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,250 @@
+"""The check before a training: what will be learnt is what will be asked for, and the batch is the recipe's."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+
+from ..errors import TrainingError
+from .tokenise import IGNORED, Encoder
+
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+__all__ = ["Plan", "Preflight", "count_parameters", "memory_gib", "preflight"]
+
+PROBE = "hello world\n\n  Straße 3.14 "
+"""Words, spaces and letters that a mangled tokenizer does not give back (huggingface/transformers#45488)."""
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training is to run.
+
+    Attributes:
+        processes (`int`): Processes, one per GPU.
+        per_device_batch, accumulation (`int`): Examples per process and step, and steps per update.
+        epochs (`float`): Passes over the rows.
+        global_batch (`int` or `None`): Examples per update that the recipe stands for; 128 in the paper.
+        max_length (`int` or `None`): Tokens beyond which the trainer would cut.
+        sharded (`bool`): Whether weights, gradients and optimiser are spread over the processes (ZeRO-3, FSDP).
+        lora (`bool`): Whether only adapters are trained.
+        device_gib (`float` or `None`): Memory of one GPU, where there is one.
+    """
+
+    processes: int = 1
+    per_device_batch: int = 1
+    accumulation: int = 1
+    epochs: float = 1.0
+    global_batch: int | None = None
+    max_length: int | None = None
+    sharded: bool = False
+    lora: bool = False
+    device_gib: float | None = None
+
+    @property
+    def batch(self) -> int:
+        """Examples per update."""
+        return self.processes * self.per_device_batch * self.accumulation
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the check found.
+
+    Attributes:
+        template (`str`), mended (`bool`): The chat template's kind, and whether training renders without its block
+            that drops reasoning.
+        mode (`str`), think (`bool`): What is learnt of a row.
+        rows, tokens, label_tokens, longest (`int`): Rows, their tokens, those with loss, and those of the longest row.
+        bos_in_training, bos_in_serving (`int`): Begin-of-sentence tokens at the start of a prompt.
+        misaligned (`int`): Rows whose prompt differs from the one that is served.
+        first_labels, last_labels (`str`): The first and last label tokens of the first row, as text.
+        prefill (`str`): What the server must add to the generation prompt.
+        batch, updates (`int`): Examples per update, and updates in all.
+        parameters (`int` or `None`), memory_gib (`float` or `None`): Of the model, and per GPU, estimated.
+        warnings, problems (`tuple[str, ...]`): What differs on purpose, and what forbids the training.
+    """
+
+    template: str
+    mended: bool
+    mode: str
+    think: bool
+    rows: int
+    tokens: int
+    label_tokens: int
+    longest: int
+    bos_in_training: int
+    bos_in_serving: int
+    misaligned: int
+    first_labels: str
+    last_labels: str
+    prefill: str
+    batch: int
+    updates: int
+    parameters: int | None
+    memory_gib: float | None
+    warnings: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    def check(self) -> None:
+        """Refuse the training if anything forbids it.
+
+        Raises:
+            TrainingError: With every problem, one per line.
+        """
+        if self.problems:
+            raise TrainingError(
+                "The pre-flight check refuses this training:\n"
+                + "\n".join(f"- {problem}" for problem in self.problems),
+                "Nothing was trained. Mend the recipe or the data and start again.",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The findings as JSON-able values."""
+        return asdict(self)
+
+
+def preflight(
+    encoded: Dataset, question: str, encoder: Encoder, plan: Plan, config: "PretrainedConfig | None" = None
+) -> Preflight:
+    """Check a training before any weight is loaded.
+
+    Args:
+        encoded ([`~datasets.Dataset`]): Rows as [`~star_hf.training.tokenise.tokenise`] makes them.
+        question (`str`): Any question, to compare the prompt of training with the one of serving.
+        encoder (`Encoder`): What made them.
+        plan (`Plan`): How the training is to run.
+        config (`PretrainedConfig`, *optional*): The model's; without it memory is not estimated.
+
+    Returns:
+        `Preflight`: What was found; `check()` raises on problems.
+
+    Raises:
+        TrainingError: If there are no rows.
+    """
+    if not len(encoded):
+        raise TrainingError("There are no rows to train on.", "Look at the data set and split that the recipe names.")
+    tokenizer, masking = encoder.tokenizer, encoder.masking
+    ids, labels = encoded["input_ids"][:], encoded["labels"][:]
+    lengths = [len(row) for row in ids]
+    learnt = [[label for label in row if label != IGNORED] for row in labels]
+    training, serving = encoder.prompt_ids(question), encoder.serving_ids(question)
+    bos = [_leading(prompt, tokenizer.bos_token_id) for prompt in (training, serving)]
+    misaligned = len(encoded) - sum(encoded["aligned"])
+    parameters = None if config is None else count_parameters(config)
+    memory = None if config is None else memory_gib(config, parameters, plan, max(lengths))
+
+    problems, differences = [], []
+    if tokenizer.decode(tokenizer(PROBE, add_special_tokens=False)["input_ids"]) != PROBE:
+        problems.append(
+            "the tokenizer does not give back the text it was given (transformers#45488): load it with AutoTokenizer "
+            "of transformers 5.23 or newer"
+        )
+    on_purpose = differences if masking.mode == "paper" else problems
+    if bos[0] != bos[1] or training != serving:
+        on_purpose.append(f"the prompt has {bos[0]} BOS tokens in training and {bos[1]} in serving")
+    if bos[1] > 1:
+        problems.append(f"the chat template and the tokenizer together put {bos[1]} BOS tokens before a prompt")
+    if misaligned:
+        on_purpose.append(f"in {misaligned} rows the ids before the first label are not the prompt that is served")
+    if endless := sum(tokenizer.eos_token_id not in row[-2:] for row in learnt):
+        problems.append(f"{endless} rows do not end with {tokenizer.eos_token!r}: the model would never stop")
+    if plan.max_length is not None and max(lengths) > plan.max_length:
+        over = sum(length > plan.max_length for length in lengths)
+        problems.append(f"{over} rows are longer than max_length = {plan.max_length} (longest {max(lengths)})")
+    if plan.global_batch is not None and plan.batch != plan.global_batch:
+        problems.append(_batch_problem(plan))
+    if memory is not None and plan.device_gib is not None and memory > plan.device_gib:
+        problems.append(
+            f"about {memory:.0f} GiB per GPU are needed and {plan.device_gib:.0f} are there: shard over more GPUs "
+            "(zero3.yaml, fsdp2.yaml), offload (zero3_offload.yaml) or train adapters (config_lora.yaml)"
+        )
+    if encoder.prefill:
+        differences.append(f"serve with {encoder.prefill!r} after the generation prompt")
+    return Preflight(
+        template=encoder.format.name,
+        mended=encoder.format.mended,
+        mode=masking.mode,
+        think=masking.think,
+        rows=len(encoded),
+        tokens=sum(lengths),
+        label_tokens=sum(map(len, learnt)),
+        longest=max(lengths),
+        bos_in_training=bos[0],
+        bos_in_serving=bos[1],
+        misaligned=misaligned,
+        first_labels=tokenizer.decode(learnt[0][:SHOWN]),
+        last_labels=tokenizer.decode(learnt[0][-SHOWN:]),
+        prefill=encoder.prefill,
+        batch=plan.batch,
+        updates=math.ceil(math.ceil(len(encoded) / plan.batch) * plan.epochs),
+        parameters=parameters,
+        memory_gib=memory,
+        warnings=tuple(differences),
+        problems=tuple(problems),
+    )
+
+
+def count_parameters(config: "PretrainedConfig") -> int:
+    """Parameters of the model that a configuration describes, without any memory for them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return sum(weights.numel() for weights in AutoModelForCausalLM.from_config(config).parameters())
+
+
+def memory_gib(config: "PretrainedConfig", parameters: int, plan: Plan, longest: int) -> float:
+    """GiB per GPU, roughly: 16 bytes per trained parameter, and checkpointed activations of one micro-batch.
+
+    16 bytes are weight, gradient and Adam's two moments with a master copy (arXiv:1910.02054, Section 3.1); adapters
+    leave 2 bytes per frozen weight. Activations are one hidden state per layer and token, and one layer's work.
+    """
+    states = parameters * (2 if plan.lora else 16) / (plan.processes if plan.sharded else 1)
+    tokens = plan.per_device_batch * longest
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    return (states + tokens * hidden * (2 * layers + 34)) / 2**30
+
+
+def _leading(prompt: list[int], token: int | None) -> int:
+    """How many times the token stands at the start."""
+    count = 0
+    while token is not None and count < len(prompt) and prompt[count] == token:
+        count += 1
+    return count
+
+
+def _batch_problem(plan: Plan) -> str:
+    per_step = plan.processes * plan.per_device_batch
+    words = (
+        f"{plan.processes} processes x {plan.per_device_batch} x {plan.accumulation} are {plan.batch} examples per "
+        f"update, and the recipe stands for {plan.global_batch}"
+    )
+    if plan.global_batch % per_step:
+        return f"{words}; {plan.global_batch} does not divide by {per_step}: change per_device_train_batch_size"
+    return f"{words}: set gradient_accumulation_steps: {plan.global_batch // per_step}"
+
+
+def renamed(options: Mapping[str, Any]) -> list[str]:
+    """One line for each option that TRL no longer knows, with its new name."""
+    return [f"`{name}` is now {new}" for name, new in RENAMED.items() if name in options]
+
+
+RENAMED = {
+    "torch_dtype": "`dtype`",
+    "max_seq_length": "`max_length`",
+    "warmup_ratio": "`warmup_steps`, which takes a share below 1",
+    "dataset_mixture": "`datasets`",
+    "group_by_length": "`train_sampling_strategy: group_by_length`",
+    "overwrite_output_dir": "gone: name a new `output_dir`, or `resume_from_checkpoint`",
+    "logging_dir": "gone: name a tracker in `report_to`",
+    "chat_template": "the tokenizer's own; star_hf never changes it",
+    "use_liger": "`model_init_kwargs: {use_kernels: true}`",
+}
+"""Options of older recipes (open-r1, alignment-handbook) that TRL 1.16 refuses or ignores."""

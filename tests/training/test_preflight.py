@@ -1,0 +1,106 @@
+import pytest
+from datasets import Dataset
+
+import standins
+from star_hf.errors import TrainingError
+from star_hf.training.preflight import Plan, count_parameters, memory_gib, preflight
+from star_hf.training.tokenise import Encoder, Masking, tokenise
+
+
+def check(plan=None, tokenizer=None, masking=None, rows=8, config=None, change=None):
+    encoder = Encoder(tokenizer or standins.small_tokenizer("r1"), masking)
+    data = Dataset.from_list(standins.rows(rows))
+    encoded = tokenise(data, encoder)
+    if change:
+        encoded = encoded.map(change, load_from_cache_file=False)
+    return preflight(encoded, data[0]["question"], encoder, plan or Plan(), config)
+
+
+def test_a_sound_recipe_passes_and_shows_its_labels():
+    found = check(Plan(processes=2, per_device_batch=2, accumulation=1, epochs=3, global_batch=4))
+    found.check()
+    assert found.problems == () and found.warnings == ()
+    assert (found.bos_in_training, found.bos_in_serving) == (1, 1)
+    assert found.updates == 6 and found.batch == 4
+    assert found.first_labels.startswith("The small sieve")
+    assert found.last_labels.endswith("<｜end▁of▁sentence｜>")
+    assert 0 < found.label_tokens < found.tokens
+
+
+def test_updates_count_the_last_incomplete_batch_of_each_epoch():
+    assert check(Plan(per_device_batch=3, epochs=5), rows=8).updates == 15
+
+
+def test_the_paper_mode_passes_and_says_what_differs_from_serving():
+    found = check(masking=Masking.of("paper", True, "qwen2"))
+    found.check()
+    assert "0 BOS tokens in training and 1 in serving" in found.warnings[0]
+
+
+def test_d31_the_same_difference_is_refused_when_it_is_not_on_purpose():
+    found = check(masking=Masking(think=True, mode="recommended", bos=False))
+    with pytest.raises(TrainingError, match="0 BOS tokens in training and 1 in serving"):
+        found.check()
+
+
+def test_d32_rows_that_do_not_end_with_the_end_token_are_refused():
+    found = check(change=lambda row: {"input_ids": row["input_ids"][:-1], "labels": row["labels"][:-1]})
+    with pytest.raises(TrainingError, match="8 rows do not end with"):
+        found.check()
+
+
+def test_misaligned_rows_are_refused():
+    with pytest.raises(TrainingError, match="in 8 rows the ids before the first label"):
+        check(change=lambda row: {"aligned": False}).check()
+
+
+def test_d30_a_tokenizer_that_loses_spaces_is_refused():
+    from tokenizers import normalizers
+
+    tokenizer = standins.small_tokenizer("r1")
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("  ", "")
+    with pytest.raises(TrainingError, match="does not give back the text"):
+        check(tokenizer=tokenizer).check()
+
+
+def test_no_row_is_cut_in_silence():
+    with pytest.raises(TrainingError, match="8 rows are longer than max_length = 16"):
+        check(Plan(max_length=16)).check()
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (Plan(4, 16, 1, global_batch=128), "set gradient_accumulation_steps: 2"),
+        (Plan(3, 16, 1, global_batch=128), "does not divide by 48"),
+    ],
+)
+def test_another_global_batch_is_refused_with_what_to_set(plan, words):
+    with pytest.raises(TrainingError, match=words):
+        check(plan).check()
+
+
+def test_too_little_memory_is_refused_before_weights_are_loaded():
+    config = standins.small_model(standins.small_tokenizer("r1")).config
+    with pytest.raises(TrainingError, match="zero3_offload.yaml"):
+        check(Plan(device_gib=0.001), config=config).check()
+
+
+def test_memory_of_seven_billion_parameters_is_what_is_known_of_it():
+    from transformers import Qwen2Config
+
+    config = Qwen2Config(
+        vocab_size=152_064,
+        hidden_size=3584,
+        intermediate_size=18_944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        tie_word_embeddings=False,
+    )
+    parameters = count_parameters(config)
+    assert parameters == 7_615_616_512  # the published size of Qwen2.5-7B and its distill
+    alone = memory_gib(config, parameters, Plan(), 1200)
+    spread = memory_gib(config, parameters, Plan(processes=8, per_device_batch=16, sharded=True), 1200)
+    assert 113 < alone < 115 and 14 < spread < 30
+    assert memory_gib(config, parameters, Plan(lora=True), 1200) < 16

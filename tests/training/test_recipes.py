@@ -1,0 +1,76 @@
+"""Every recipe parses, stands for the paper's numbers, and passes pre-flight with a stand-in tokenizer."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import Dataset
+
+import standins
+from star_hf.errors import ConfigError
+from star_hf.training.preflight import Plan, preflight
+from star_hf.training.sft import parse
+from star_hf.training.tokenise import Encoder, Masking, tokenise
+
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+TRAININGS = sorted(RECIPES.glob("*/sft/*.yaml"))
+NAMES = [f"{path.parts[-3]}-{path.stem}" for path in TRAININGS]
+
+
+def test_all_ten_models_of_the_paper_are_there():
+    assert len({path.parts[-3] for path in TRAININGS}) == 10 and len(TRAININGS) == 30
+
+
+@pytest.mark.parametrize("recipe", TRAININGS, ids=NAMES)
+def test_a_recipe_parses_holds_the_papers_numbers_and_passes_preflight(recipe):
+    arguments = parse(["--config", str(recipe)])
+    options, star = arguments.training, arguments.star
+    lora = "lora" in recipe.stem
+    assert options.num_train_epochs == 5 and options.learning_rate == (1e-4 if lora else 1e-5)
+    assert (options.adam_beta1, options.adam_beta2, options.weight_decay) == (0.9, 0.95, 1e-4)
+    assert star.think == ("nothink" not in recipe.stem)
+    processes = 1 if lora else 8
+    plan = Plan(
+        processes,
+        options.per_device_train_batch_size,
+        options.gradient_accumulation_steps,
+        options.num_train_epochs,
+        star.global_batch,
+        options.max_length,
+    )
+    assert plan.batch == 128
+    template = "r1" if "DeepSeek" in str(recipe) else "llama-3" if "Llama" in str(recipe) else "chatml"
+    rows = Dataset.from_list(standins.rows(4))
+    encoder = Encoder(standins.small_tokenizer(template), Masking.of(star.mode, star.think, "qwen2"))
+    preflight(tokenise(rows, encoder), rows[0]["question"], encoder, plan).check()
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "accelerate_configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_configs_are_read_by_accelerate(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.num_processes == (1 if path.stem == "cpu" else 8)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("torch_dtype: bfloat16", "`torch_dtype` is now `dtype`"),
+        ("max_seq_length: 8192", "`max_seq_length` is now `max_length`"),
+        ("warmup_ratio: 0.05", "`warmup_ratio` is now `warmup_steps`"),
+        ("learning_rat: 1", "learning_rat"),
+    ],
+)
+def test_an_option_that_trl_does_not_know_is_named(tmp_path, line, words):
+    recipe = tmp_path / "old.yaml"
+    recipe.write_text(f"output_dir: {tmp_path}\n{line}\n")
+    with pytest.raises(ConfigError, match=words):
+        parse(["--config", str(recipe)])
+
+
+def test_recipes_differ_only_where_they_mean_to():
+    folders = (RECIPES / f"DeepSeek-R1-Distill-Qwen-{size}" for size in ("7B", "14B"))
+    one, two = (yaml.safe_load((folder / "sft" / "config_star1.yaml").read_text()) for folder in folders)
+    assert {key for key in one if one[key] != two[key]} == {"model_name_or_path", "output_dir"}

@@ -1,0 +1,150 @@
+"""What is learnt of a row: against the published script's definition, and against what is served."""
+
+import json
+import re
+
+import pytest
+from datasets import Dataset
+
+import standins
+from star_hf.errors import TrainingError
+from star_hf.training.templates import recognise
+from star_hf.training.tokenise import IGNORED, Encoder, Masking, check_rows, tokenise
+
+
+QUESTION, THOUGHT, ANSWER = "Where is the sieve?", "That is harmless.", "In the kitchen."
+RESPONSE = f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"
+
+
+@pytest.fixture(scope="module")
+def star_1(shared_data):
+    (path,) = sorted((shared_data / "raw" / "STAR-1").glob("STAR-1*.json"))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def learnt(row):
+    return [label for label in row.labels if label != IGNORED]
+
+
+@pytest.mark.parametrize(
+    ("name", "reasoning", "opens", "mended"),
+    [
+        ("r1", True, True, True),
+        ("r1-old", True, False, True),
+        ("chatml", False, False, False),
+        ("llama-3", False, False, False),
+    ],
+)
+def test_published_templates_are_recognised_by_what_they_do(name, reasoning, opens, mended):
+    tokenizer = standins.small_tokenizer(name)
+    before = tokenizer.chat_template
+    found = recognise(tokenizer)
+    assert (found.name, found.reasoning, found.opens_thought, found.mended) == (name, reasoning, opens, mended)
+    assert tokenizer.chat_template == before
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (None, "no chat template"),
+        ("{% for m in messages %}{{ m['content'].split('</think>')[-1].strip() }}{% endfor %}", "drops the reasoning"),
+    ],
+)
+def test_a_template_that_cannot_be_trained_on_is_refused_with_the_reason(template, words):
+    tokenizer = standins.small_tokenizer("chatml")
+    tokenizer.chat_template = template
+    with pytest.raises(TrainingError, match=words):
+        recognise(tokenizer)
+
+
+@pytest.mark.parametrize("name", ["r1", "r1-old", "chatml", "llama-3"])
+def test_labels_are_thought_answer_and_end_after_the_served_prompt(name):
+    tokenizer = standins.small_tokenizer(name)
+    encoder = Encoder(tokenizer)
+    row = encoder.encode(QUESTION, RESPONSE)
+    start = len(encoder.serving_ids(QUESTION))
+    assert row.aligned
+    assert row.input_ids[:start] == encoder.serving_ids(QUESTION)
+    assert set(row.labels[:start]) == {IGNORED} and row.labels[start:] == row.input_ids[start:]
+    opening = "" if name == "r1" else "<think>\n"
+    assert tokenizer.decode(learnt(row)).rstrip("\n") == (
+        f"{opening}{THOUGHT}\n</think>\n\n{ANSWER}{tokenizer.eos_token}"
+    )
+
+
+def test_d28_the_paper_trains_qwen_distills_without_bos_and_we_with_the_one_that_is_served():
+    tokenizer = standins.small_tokenizer("r1")
+    bos = tokenizer.bos_token_id
+    ours = Encoder(tokenizer, Masking.of("recommended", True, "qwen2")).encode(QUESTION, RESPONSE)
+    paper = Encoder(tokenizer, Masking.of("paper", True, "qwen2")).encode(QUESTION, RESPONSE)
+    llama = Encoder(tokenizer, Masking.of("paper", True, "llama")).encode(QUESTION, RESPONSE)
+    assert ours.input_ids.count(bos) == 1 and llama.input_ids.count(bos) == 1
+    assert paper.input_ids == ours.input_ids[1:] and learnt(paper) == learnt(ours)
+
+
+def test_d29_the_thought_is_learnt_although_the_template_drops_it():
+    tokenizer = standins.small_tokenizer("r1")
+    shipped = tokenizer.apply_chat_template(
+        [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": RESPONSE}], tokenize=False
+    )
+    assert THOUGHT not in shipped
+    assert THOUGHT in tokenizer.decode(learnt(Encoder(tokenizer).encode(QUESTION, RESPONSE)))
+
+
+def test_d31_without_thinking_the_cut_is_where_the_served_prompt_ends():
+    tokenizer = standins.small_tokenizer("r1")
+    encoder = Encoder(tokenizer, Masking(think=False))
+    row = encoder.encode(QUESTION, RESPONSE)
+    assert row.aligned and tokenizer.decode(learnt(row)) == ANSWER + tokenizer.eos_token
+    assert encoder.prefill.endswith("\n\n</think>\n\n") or encoder.prefill == "\n</think>\n\n"
+    paper = Encoder(tokenizer, Masking(think=False, mode="paper"))
+    assert not paper.encode(QUESTION, RESPONSE).aligned
+
+
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        ("An answer alone.", "no `<think>` block"),
+        ("<think>\nnever closed", "never closed"),
+        ("<think>\n</think>\n\nYes.", "thought is empty"),
+        ("<think>\nSo.\n</think>\n\n", "answer is empty"),
+    ],
+)
+def test_a_row_that_cannot_be_learnt_from_is_named_by_id_and_not_shown(response, words):
+    rows = Dataset.from_list([*standins.rows(2), {**standins.rows(1)[0], "id": "odd", "response": response}])
+    with pytest.raises(TrainingError, match=f"1 of 3 rows.*row odd.*{re.escape(words)}") as refused:
+        check_rows(rows, think=True)
+    assert standins.rows(1)[0]["question"] not in str(refused.value)
+
+
+def test_row_0_of_star_1_has_the_known_lengths(star_1):
+    row = Encoder(standins.qwen_tokenizer("r1")).encode(star_1[0]["question"], star_1[0]["response"])
+    assert (len(row.input_ids), len(learnt(row))) == (349, 337)
+
+
+def published_labels(tokenizer, question, response):
+    """The label tokens of the published script: what follows the prompt in the untruncated conversation."""
+    thought, answer = re.search(r"<think>\s*(.*?)\s*</think>\s*(.*)", response.strip(), re.DOTALL).groups()
+    prompt = f"{tokenizer.bos_token}<｜User｜>{question}<｜Assistant｜><think>\n"
+    text = f"{prompt}{thought.strip()}\n</think>\n\n{answer.strip()}{tokenizer.eos_token}"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids[len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) :]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [standins.qwen_tokenizer, standins.llama_tokenizer])
+def test_labels_of_all_of_star_1_are_the_published_ones(star_1, make):
+    tokenizer = make("r1")
+    encoder = Encoder(tokenizer)
+    for row in star_1:
+        encoded = encoder.encode(row["question"], row["response"])
+        assert encoded.aligned
+        assert learnt(encoded) == published_labels(tokenizer, row["question"], row["response"])
+
+
+def test_tokenise_keeps_the_rows_in_their_order():
+    rows = Dataset.from_list(standins.rows(5))
+    encoder = Encoder(standins.small_tokenizer("chatml"))
+    encoded = tokenise(rows, encoder)
+    assert encoded.column_names == ["input_ids", "labels", "aligned"]
+    assert encoded[3]["input_ids"] == encoder.encode(rows[3]["question"], rows[3]["response"]).input_ids
