@@ -1,5 +1,6 @@
 """`star-hf build`, one command per stage, and `explain` and `demo` over all of them."""
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,8 +34,9 @@ RequireAll = Annotated[bool | None, typer.Option("--require-all", help="Stop whe
 def demo(
     run_dir: Annotated[Path, typer.Option(help="The run's directory.")] = Path("runs/demo"),
     questions: Questions = None,
+    train: Annotated[bool, typer.Option(help="Fine-tune the embedded model on the data set.")] = True,
 ) -> None:
-    """Build a small data set here and now: no key, no Hub, an embedded 135M model.
+    """Build a small data set here and now, and train on it: no key, no Hub, an embedded 135M model.
 
     The embedded model shows the machinery, not the quality: its reasoning and marks mean little.
     """
@@ -50,6 +52,24 @@ def demo(
     run = run_build(_configuration(recipe, run_dir, {"collect__questions": questions}), run_dir)
     show_run(run, console)
     show_rows(run, console)
+    if train:
+        _train_demo(run_dir)
+
+
+def _train_demo(run_dir: Path) -> None:
+    """Fine-tune on what the demo has built, where the packages are there."""
+    if importlib.util.find_spec("trl") is None:
+        console.print('\nTo train on it, too: pip install -c constraints.txt -e ".[train]"', markup=False)
+        return
+    from ..training.demo import train_demo
+
+    record = train_demo(run_dir / "dataset", run_dir / "model")
+    (_, first), *_, (updates, last) = record.losses
+    console.print(
+        f"Trained in {updates} updates: the loss fell from {first:.2f} to {last:.2f}. The model and the curve: "
+        f"{run_dir / 'model' / 'tuned'}, loss.png",
+        markup=False,
+    )
 
 
 @app.command(rich_help_panel=DATA)

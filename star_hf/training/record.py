@@ -22,7 +22,8 @@ class TrainingRecord:
         base_model (`dict`): `name` and `revision`.
         method (`str`): `"sft"`.
         mode (`str`): `"paper"` or `"recommended"`.
-        datasets (`list[dict]`): `path`, `name`, `split`, and `sha256` over all rows that were learnt from.
+        datasets (`list[dict]`): `path`, `name`, `split`, `rows` (`None` in a mixture), and `sha256`
+            over all rows that were learnt from.
         recipe (`dict`): The options that were given.
         preflight (`dict`): [`~star_hf.training.preflight.Preflight`] as a dictionary.
         log_history (`list[dict]`): What the trainer logged: `step`, `epoch`, `loss`, `learning_rate`, ...

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
-__all__ = ["Arguments", "Prepared", "StarArguments", "main", "parse", "prepare", "train"]
+__all__ = ["Arguments", "Prepared", "StarArguments", "digest", "load_rows", "main", "parse", "prepare", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def prepare(arguments: Arguments, processes: int | None = None) -> Prepared:
     place = {"revision": model.model_revision, "trust_remote_code": options.trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, **place)
     config = AutoConfig.from_pretrained(model.model_name_or_path, **place)
-    rows = _load(arguments)
+    rows = load_rows(arguments)
     encoder = Encoder(tokenizer, Masking.of(star.mode, star.think, config.model_type))
     encoded = tokenise(rows, encoder)
     plan = Plan(
@@ -193,7 +193,8 @@ def train(arguments: Arguments) -> TrainingRecord:
         method="sft",
         mode=star.mode,
         datasets=[
-            {"path": entry.path, "name": entry.name, "split": entry.split, "sha256": _digest(prepared.rows)}
+            {"path": entry.path, "name": entry.name, "split": entry.split, "sha256": digest(prepared.rows)}
+            | {"rows": len(prepared.rows) if len(arguments.data.datasets) == 1 else None}
             for entry in arguments.data.datasets
         ],
         recipe={**asdict(star), **_given(options), "dtype": model.dtype, "lora": model.use_peft},
@@ -220,7 +221,8 @@ def draw_losses(record: TrainingRecord, path: Path) -> None:
         return
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(*zip(*record.losses, strict=True), marker="o", markersize=3) if record.losses else None
+    steps, losses = zip(*record.losses, strict=True) if record.losses else ((), ())
+    axes.plot(steps, losses, marker="o", markersize=3)
     axes.set(xlabel="update", ylabel="loss", title=f"{Path(record.base_model['name']).name}, {record.mode}")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
@@ -234,8 +236,13 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def _load(arguments: Arguments) -> Dataset:
-    """The rows of all data sets of the recipe, with `question` and `response`."""
+def load_rows(arguments: Arguments) -> Dataset:
+    """The rows of all data sets of the recipe, with `question` and `response`.
+
+    Raises:
+        ConfigError: If the recipe names none.
+        TrainingError: If a column is missing.
+    """
     from trl import get_dataset
 
     if not arguments.data.datasets:
@@ -250,12 +257,13 @@ def _load(arguments: Arguments) -> Dataset:
     return rows if arguments.star.max_rows is None else rows.select(range(min(arguments.star.max_rows, len(rows))))
 
 
-def _digest(rows: Dataset) -> str:
-    digest = hashlib.sha256()
+def digest(rows: Dataset) -> str:
+    """SHA-256 of all questions and responses, in their order."""
+    sha = hashlib.sha256()
     for row in rows.select_columns(["question", "response"]):
         for text in row.values():
-            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
+            sha.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return sha.hexdigest()
 
 
 def _given(options: Any) -> dict[str, Any]:

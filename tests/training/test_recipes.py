@@ -14,7 +14,7 @@ from star_hf.training.tokenise import Encoder, Masking, tokenise
 
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-TRAININGS = sorted(RECIPES.glob("*/sft/*.yaml"))
+TRAININGS = sorted(path for path in RECIPES.glob("*/sft/*.yaml") if path.stem != "config_demo")
 NAMES = [f"{path.parts[-3]}-{path.stem}" for path in TRAININGS]
 
 
