@@ -41,7 +41,7 @@ def colour(role: str) -> str:
     return PALETTE[role][0]
 
 
-def label(text: str, width: int = 14) -> str:
+def label(text: str, width: int = 16) -> str:
     """A name as a picture shows it: underscores as spaces, broken into lines, and markup in it as text."""
     lines = textwrap.wrap(text.replace("_", " "), width, break_long_words=False) or [text]
     return "<br>".join(html.escape(line, quote=False) for line in lines)

@@ -1,6 +1,6 @@
 """What the report says of results: every benchmark before and after, with intervals, and safety against reasoning."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..evaluation.results import BenchmarkResult, Results
 from ..evaluation.statistics import Estimate
@@ -104,12 +104,20 @@ def _gain(by: dict[str, BenchmarkResult], models: Sequence[str]) -> str | None:
     return f"{100 * (last.value - first.value):+.1f}"
 
 
+def _each(found: dict[str, Results]) -> Iterator[tuple[str, str, BenchmarkResult]]:
+    """Benchmark, model and result, the models of a benchmark together."""
+    names = dict.fromkeys(name for one in found.values() for name in one.benchmarks)
+    for name in names:
+        for model, one in found.items():
+            if name in one.benchmarks:
+                yield name, model, one.benchmarks[name]
+
+
 def _thoughts(found: dict[str, Results]) -> Panel | None:
     """Answer and reasoning are judged apart, where a judge read both."""
     rows = [
         (name, model, _rate(result.estimate), _rate(result.metrics[f"reasoning_{result.metric}"]))
-        for model, one in found.items()
-        for name, result in one.benchmarks.items()
+        for name, model, result in _each(found)
         if f"reasoning_{result.metric}" in result.metrics
     ]
     if not rows:
@@ -124,9 +132,8 @@ def _thoughts(found: dict[str, Results]) -> Panel | None:
 def _failures(found: dict[str, Results]) -> Panel | None:
     rows = [
         (name, model, result.items * result.samples, sum(result.failures.values()), _listed(result.failures))
-        for model, one in found.items()
-        for name, result in one.benchmarks.items()
-        if result.failures
+        for name, model, result in _each(found)
+        if sum(result.failures.values())
     ]
     if not rows:
         return None
@@ -141,12 +148,7 @@ def _listed(failures: dict[str, int]) -> str:
 
 def _categories(found: dict[str, Results]) -> Panel | None:
     models = list(found)
-    names = dict.fromkeys(
-        (name, category)
-        for one in found.values()
-        for name, result in one.benchmarks.items()
-        for category in result.by_category
-    )
+    names = dict.fromkeys((name, category) for name, _, result in _each(found) for category in result.by_category)
     rows = []
     for name, category in names:
         estimates = [
