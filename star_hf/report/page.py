@@ -74,7 +74,8 @@ def write_report(
 
     Raises:
         StarError: If there is no run, it has no finished stage, or plotly is not installed.
-        SourceError: If there is no record of a training or no results where they were named.
+        TrainingError: If there is no record of a training where one was named.
+        SourceError: If there are no results where they were named.
     """
     run = _open(run)
     output = Path(output) if output is not None else run.folder / "report.html"

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..errors import SourceError
+from ..training.record import TrainingRecord, load_record
 from .charts import curve
 from .sections import Panel, Section, Table
 
 
 __all__ = ["training_section"]
 
-FILE = "star_training.json"
 CURVES = (
     (
         "Loss",
@@ -34,73 +34,72 @@ def training_section(folder: str | Path) -> Section:
         folder (`str` or `Path`): The output directory of a training run.
 
     Raises:
-        SourceError: If it has no readable `star_training.json`.
+        TrainingError: If it has no readable `star_training.json`.
     """
-    record = _load(Path(folder))
-    history = record["log_history"]
-    panels = []
-    for title, text, names in CURVES:
-        series = {
-            name: [(entry["step"], entry[name]) for entry in history if _number(entry.get(name))] for name in names
-        }
-        series = {name: points for name, points in series.items() if points}
-        if series:
-            first = next(iter(series.values()))
-            said = f"{text} From {first[0][1]:.4g} to {first[-1][1]:.4g}."
-            rows = sorted({step for points in series.values() for step, _ in points})
-            values = {name: dict(points) for name, points in series.items()}
-            table = Table(
-                ("step", *series), tuple((step, *(values[name].get(step) for name in series)) for step in rows)
-            )
-            panels.append(Panel(title, said, curve(series), table))
+    record = load_record(folder)
+    panels = [panel for title, text, names in CURVES if (panel := _curve(record, title, text, names)) is not None]
     panels.append(Panel("Recipe", "What the run was given and where it ran.", table=_facts(record), folded=True))
-    base = record["base_model"].get("name") or "a model"
-    steps = max((entry["step"] for entry in history if "step" in entry), default=0)
-    rows = sum(dataset.get("rows") or 0 for dataset in record["datasets"])
-    lead = (
-        f"{base}, {record['method'].upper()} on {rows:,} rows: "
-        f"{steps:,} steps in {record['seconds'] / 60:,.1f} minutes."
-    )
-    return Section("training", "Training", "Training", lead, panels)
+    return Section("training", "Training", "Training", _lead(record), panels)
 
 
-def _load(folder: Path) -> Mapping[str, Any]:
-    path = folder / FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            **record,
-            **{name: record[name] for name in ("base_model", "method", "datasets", "log_history", "seconds")},
-        }
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise SourceError(
-            f"{path} cannot be read: {type(error).__name__}: {error}.",
-            "Name the output directory of a training run of star_hf.",
-        ) from None
+def _lead(record: TrainingRecord) -> str:
+    base = str(record.base_model.get("name") or "a model").rstrip("/").split("/")[-1]
+    steps = max((entry["step"] for entry in record.log_history if "step" in entry), default=0)
+    rows = sum(dataset.get("rows") or 0 for dataset in record.datasets)
+    return f"{base}, {record.method.upper()} on {rows:,} rows: {steps:,} steps in {_duration(record.seconds)}."
 
 
-def _facts(record: Mapping[str, Any]) -> Table:
-    facts: dict[str, Any] = {
-        "base model": _at(record["base_model"]),
-        "mode": record.get("mode"),
-        **{f"data {place}": _at(dataset) for place, dataset in enumerate(record["datasets"], 1)},
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.1f} seconds"
+
+
+def _curve(record: TrainingRecord, title: str, text: str, names: tuple[str, ...]) -> Panel | None:
+    series = {
+        name: {entry["step"]: entry[name] for entry in record.log_history if _number(entry.get(name))}
+        for name in names
     }
-    for part in ("recipe", "preflight", "hardware", "versions"):
-        facts |= {f"{part}: {name.replace('_', ' ')}": value for name, value in (record.get(part) or {}).items()}
-    return Table(
-        ("", ""), tuple((name, _text(value)) for name, value in facts.items() if value is not None and value != "")
+    series = {name: each for name, each in series.items() if each}
+    if not series:
+        return None
+    values = list(next(iter(series.values())).values())
+    steps = sorted({step for each in series.values() for step in each})
+    table = Table(
+        ("step", *(name.replace("_", " ") for name in series)),
+        tuple((step, *(each.get(step) for each in series.values())) for step in steps),
     )
+    picture = curve({name: list(each.items()) for name, each in series.items()})
+    return Panel(title, f"{text} From {values[0]:.4g} to {values[-1]:.4g}.", picture, table)
+
+
+def _facts(record: TrainingRecord) -> Table:
+    facts = [("base model", "", _at(record.base_model)), ("mode", "", record.mode)]
+    facts += [("data", dataset.get("split") or "", _at(dataset)) for dataset in record.datasets]
+    for part in ("recipe", "preflight", "hardware", "versions"):
+        facts += [(part, name.replace("_", " "), value) for name, value in getattr(record, part).items()]
+    rows = [(part, name, _text(value)) for part, name, value in facts if value not in (None, "", [], {})]
+    shown = [part if place == 0 or rows[place - 1][0] != part else "" for place, (part, _, _) in enumerate(rows)]
+    return Table(("", "", ""), tuple((part, *row[1:]) for part, row in zip(shown, rows, strict=True)))
 
 
 def _at(place: Mapping[str, Any]) -> str:
-    name, revision = place.get("name") or place.get("path"), place.get("revision")
+    """`org/data at 1a2b3c, 1,000 rows`."""
+    revision = f" at {place['revision']}" if place.get("revision") else ""
     rows = f", {place['rows']:,} rows" if place.get("rows") else ""
-    return f"{place.get('path') or name}{f' at {revision}' if revision else ''}{rows}"
+    return f"{place.get('path') or place.get('name')}{revision}{rows}"
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and value == value and abs(value) != float("inf")
+    return isinstance(value, int | float) and isfinite(value)

@@ -65,7 +65,7 @@ def load_record(folder: str | Path) -> TrainingRecord:
     path = Path(folder) / RECORD
     try:
         return TrainingRecord(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise TrainingError(f"{folder} has no {RECORD}.", "Name the output folder of recipes/sft.py.") from None
     except (TypeError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read: {error}.") from None

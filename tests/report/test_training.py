@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from star_hf.errors import SourceError
+from star_hf.errors import TrainingError
 from star_hf.report import write_report
 from star_hf.report.training import training_section
+from star_hf.training.record import TrainingRecord
 
 
 @pytest.fixture
@@ -12,31 +13,46 @@ def folder(tmp_path):
     history = [{"step": step, "loss": 2 - step / 10, "learning_rate": 1e-5} for step in range(1, 11)]
     history += [
         {"step": 10, "eval_loss": 0.5},
-        {"step": 10, "loss": float("nan")},
-        {"step": 10, "train_runtime": 60.0},
+        {"step": 11, "loss": float("nan")},
+        {"step": 11, "train_runtime": 60.0},
     ]
-    record = {
-        "base_model": {"name": "org/base", "revision": "abc"},
-        "method": "sft",
-        "datasets": [{"path": "runs/star-1/dataset", "name": None, "revision": None, "rows": 1000}],
-        "recipe": {"num_train_epochs": 5, "note": "<script>1</script>"},
-        "log_history": history,
-        "hardware": {"device": "cpu"},
-        "seconds": 90.0,
-    }
-    (tmp_path / "star_training.json").write_text(json.dumps(record))
+    TrainingRecord(
+        star_hf="0.1.0",
+        base_model={"name": "org/base", "revision": "abc"},
+        method="sft",
+        mode="recommended",
+        datasets=[{"path": "runs/star-1/dataset", "name": None, "split": "train", "sha256": "0" * 64, "rows": 1000}],
+        recipe={"num_train_epochs": 5, "max_rows": None, "bf16": True, "note": "<script>1</script>"},
+        preflight={"tokens": 1_234_567, "warnings": [], "memory_gib": 0.00461196},
+        log_history=history,
+        hardware={"device": "cpu"},
+        seconds=150.0,
+    ).save(tmp_path)
     return tmp_path
 
 
 def test_the_curve_is_the_log(folder):
     section = training_section(folder)
-    assert section.lead == "org/base, SFT on 1,000 rows: 10 steps in 1.5 minutes."
+    assert section.lead == "base, SFT on 1,000 rows: 11 steps in 2.5 minutes."
     loss = section.panels[0]
     assert [trace.name for trace in loss.figure.data] == ["loss", "eval loss"]
     assert loss.figure.data[0].y == tuple(2 - step / 10 for step in range(1, 11)), "no number, no point"
-    assert loss.table.rows[-1] == (10, 1.0, 0.5)
-    facts = dict(section.panels[-1].table.rows)
-    assert facts["base model"] == "org/base at abc" and facts["data 1"] == "runs/star-1/dataset, 1,000 rows"
+    assert loss.table.head == ("step", "loss", "eval loss") and loss.table.rows[-1] == (10, 1.0, 0.5)
+    assert loss.text.endswith("From 1.9 to 1.")
+
+
+def test_the_recipe_says_what_was_given_and_leaves_out_what_was_not(folder):
+    assert training_section(folder).panels[-1].table.rows == (
+        ("base model", "", "org/base at abc"),
+        ("mode", "", "recommended"),
+        ("data", "train", "runs/star-1/dataset, 1,000 rows"),
+        ("recipe", "num train epochs", "5"),
+        ("", "bf16", "yes"),
+        ("", "note", "<script>1</script>"),
+        ("preflight", "tokens", "1,234,567"),
+        ("", "memory gib", "0.004612"),
+        ("hardware", "device", "cpu"),
+    )
 
 
 def test_the_page_shows_it(run, folder):
@@ -44,9 +60,22 @@ def test_the_page_shows_it(run, folder):
     assert 'data-figure="training-0"' in html and "&lt;script&gt;1&lt;/script&gt;" in html
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"base_model": {}}'])
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"base_model": {}}'])
 def test_what_is_no_record_is_said(tmp_path, text):
-    if text is not None:
-        (tmp_path / "star_training.json").write_text(text)
-    with pytest.raises(SourceError, match="star_training.json cannot be read"):
+    (tmp_path / "star_training.json").write_text(text)
+    with pytest.raises(TrainingError, match="star_training.json cannot be read"):
         training_section(tmp_path)
+
+
+def test_where_there_is_no_record_is_said(folder):
+    for place in (folder / "elsewhere", folder / "star_training.json"):
+        with pytest.raises(TrainingError, match="has no star_training.json"):
+            training_section(place)
+
+
+def test_a_training_that_logged_nothing_has_a_recipe(folder):
+    path = folder / "star_training.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "log_history": [], "seconds": 1.2}))
+    section = training_section(folder)
+    assert section.lead == "base, SFT on 1,000 rows: 0 steps in 1.2 seconds."
+    assert [panel.title for panel in section.panels] == ["Recipe"]
