@@ -1,14 +1,19 @@
 """Word n-grams as exact integer identities: no hash that can collide, no n-gram string that is kept."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 
 import numpy as np
+import pandas as pd
 
 from .pairs import Matches
 
 
-__all__ = ["Ragged", "first_sharers", "first_sharers_among", "greedy_sharers", "ngram_ids", "word_ids"]
+__all__ = ["Ragged", "first_sharers", "first_sharers_among", "greedy_sharers", "ngram_ids", "split_words", "word_ids"]
+
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,18 @@ class Ragged:
 
 def word_ids(texts: Sequence[str]) -> Ragged:
     """Give each distinct lower-cased word a number, words being what whitespace separates."""
-    known: dict[str, int] = {}
-    lengths: list[int] = []
-    ids: list[int] = []
-    for text in texts:
-        words = text.lower().split()
-        lengths.append(len(words))
-        ids.extend(known.setdefault(word, len(known)) for word in words)
-    return Ragged(np.cumsum([0, *lengths], dtype=np.int64), np.asarray(ids, np.int64))
+    return split_words(texts)[0]
+
+
+def split_words(texts: Sequence[str]) -> tuple[Ragged, list[str]]:
+    """The word numbers of each text, and the distinct words in the order of their numbers."""
+    known: defaultdict[str, int] = defaultdict(count().__next__)
+    lengths, parts = [np.zeros(1, np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, len(texts), _CHUNK):
+        lists = [text.lower().split() for text in texts[start : start + _CHUNK]]
+        lengths.append(np.fromiter(map(len, lists), np.int64, len(lists)))
+        parts.append(np.fromiter(map(known.__getitem__, chain.from_iterable(lists)), np.int64, lengths[-1].sum()))
+    return Ragged(np.cumsum(np.concatenate(lengths)), np.concatenate(parts)), list(known)
 
 
 def ngram_ids(words: Ragged, n: int) -> Ragged:
@@ -65,7 +74,7 @@ def ngram_ids(words: Ragged, n: int) -> Ragged:
         lengths = np.diff(indptr)
         starts = np.arange(len(ids))[np.repeat(indptr[1:], lengths) - np.arange(len(ids)) > step]
         pairs = ids[starts] * (ids.max(initial=0) + 1) + ids[starts + step]
-        ids = np.unique(pairs, return_inverse=True)[1].astype(np.int64)
+        ids = pd.factorize(pairs)[0]
         indptr = np.r_[0, np.cumsum(np.maximum(lengths - step, 0))]
         width += step
     return Ragged(indptr, ids)

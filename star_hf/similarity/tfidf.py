@@ -2,17 +2,20 @@
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from .ngrams import Ragged, split_words
 from .pairs import TOLERANCE, Matches, concatenate
 
 
-__all__ = ["term_counts", "threshold_join", "threshold_self_join", "tfidf_weights"]
+__all__ = ["count_terms", "term_counts", "threshold_join", "threshold_self_join", "tfidf_weights"]
 
 _TERM = re.compile(r"(?u)\b\w\w+\b")
 _SLACK = 1e-4
@@ -25,13 +28,25 @@ def term_counts(texts: Sequence[str]) -> sp.csr_matrix:
     Returns:
         `scipy.sparse.csr_matrix` of float64, shape `(texts, terms)`, sorted, without duplicates.
     """
-    known: dict[str, int] = {}
-    lengths: list[int] = [0]
-    ids: list[int] = []
-    for text in texts:
-        ids.extend(known.setdefault(term, len(known)) for term in _TERM.findall(text.lower()))
-        lengths.append(len(ids))
-    counts = sp.csr_matrix((np.ones(len(ids)), ids, lengths), shape=(len(texts), len(known)), dtype=np.float64)
+    return count_terms(*split_words(texts))
+
+
+def count_terms(words: Ragged, vocabulary: Sequence[str]) -> sp.csr_matrix:
+    """[`term_counts`] of texts whose words are numbered already.
+
+    No term spans whitespace, so each distinct word is taken apart once, however often it stands.
+
+    Args:
+        words (`Ragged`): Word numbers per text, of [`split_words`].
+        vocabulary (`Sequence[str]`): The words by number.
+    """
+    known: defaultdict[str, int] = defaultdict(count().__next__)
+    lists = [[known[term] for term in _TERM.findall(word)] for word in vocabulary]
+    terms = Ragged(np.cumsum([0, *map(len, lists)], dtype=np.int64), np.asarray(list(chain.from_iterable(lists)), int))
+    lengths = np.diff(terms.indptr)[words.ids]
+    indptr = np.r_[0, np.cumsum(lengths)][words.indptr]
+    ids = terms.take(words.ids).ids
+    counts = sp.csr_matrix((np.ones(len(ids)), ids, indptr), shape=(len(words), len(known)), dtype=np.float64)
     counts.sum_duplicates()
     return counts
 

@@ -23,16 +23,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 from scipy.sparse import csr_matrix
 
 from ..errors import ConfigError
 from ..progress import track
-from ..schema import PROVENANCE, REMOVED, Outcome, as_dataset, removal
+from ..schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset
 from ..similarity.embeddings import Encoder, SentenceEncoder, embed, embedding_join, embedding_self_join
-from ..similarity.ngrams import Ragged, first_sharers, first_sharers_among, greedy_sharers, ngram_ids, word_ids
+from ..similarity.ngrams import Ragged, first_sharers, first_sharers_among, greedy_sharers, ngram_ids, split_words
 from ..similarity.pairs import Matches, best_per_left, greedy_keep
-from ..similarity.tfidf import term_counts, tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
 from ..text import normalise
 
 
@@ -85,8 +86,9 @@ def deduplicate(
     if profile not in STEPS:
         raise ConfigError(f"There is no profile {profile!r}.", f"Profiles: {', '.join(STEPS)}.")
     paper = profile == "paper"
-    order = _paper_order(rows) if paper else _stable_order(rows)
-    search = _Search(rows.select(order), held_out, paper, num_threads)
+    columns = [rows[name][:] for name in COLLECTED]
+    order = (_paper_order if paper else _stable_order)(*columns)
+    search = _Search(rows, columns, order, held_out, paper, num_threads)
     spans = search.spans()
     with track("Deduplicating", len(spans) + 3, progress) as bar:
         if not paper:
@@ -110,26 +112,20 @@ def deduplicate(
             for step in steps if paper else reversed(steps):
                 step(embedding_threshold)
                 bar.advance()
-    return search.outcome(rows, order)
+    return search.outcome()
 
 
-def _paper_order(rows: Dataset) -> list[int]:
+def _paper_order(ids: list[str], questions: list[str], sources: list[str]) -> list[int]:
     """Rows grouped by source, sources and rows as they come."""
-    sources = rows["source"][:]
     rank = {source: index for index, source in enumerate(dict.fromkeys(sources))}
-    return sorted(range(len(sources)), key=lambda index: rank[sources[index]])
+    return sorted(range(len(sources)), key=[rank[source] for source in sources].__getitem__)
 
 
-def _stable_order(rows: Dataset) -> list[int]:
+def _stable_order(ids: list[str], questions: list[str], sources: list[str]) -> list[int]:
     """Rows by size of source (smallest first), source, `id` and question: the same however the rows were shuffled."""
-    size = Counter(rows["source"][:])
-    keys = [(size[row["source"]], row["source"], row["id"], row["question"]) for row in _records(rows)]
+    size = Counter(sources)
+    keys = list(zip((size[source] for source in sources), sources, ids, questions, strict=True))
     return sorted(range(len(keys)), key=keys.__getitem__)
-
-
-def _records(rows: Dataset) -> list[dict[str, str]]:
-    """All rows as dictionaries, read at once."""
-    return rows.with_format("arrow")[:].to_pylist()
 
 
 class _Search:
@@ -141,17 +137,28 @@ class _Search:
         found (`dict[int, tuple]`): For each removed row its match, the similarity, the measure and the detail.
     """
 
-    def __init__(self, rows: Dataset, held_out: Dataset, paper: bool, num_threads: int | None):
-        self.paper, self.num_threads, self.start = paper, num_threads, len(held_out)
-        self.ids = held_out["id"][:] + rows["id"][:]
-        self.sources = held_out["source"][:] + rows["source"][:]
-        texts = held_out["question"][:] + rows["question"][:]
+    def __init__(
+        self,
+        rows: Dataset,
+        columns: list[list[str]],
+        order: list[int],
+        held_out: Dataset,
+        paper: bool,
+        num_threads: int | None,
+    ):
+        self.rows, self.order, self.paper, self.num_threads = rows, order, paper, num_threads
+        self.start = len(held_out)
+        self.ids, self.questions, self.sources = (
+            [*held_out[name][:], *map(column.__getitem__, order)]
+            for name, column in zip(COLLECTED, columns, strict=True)
+        )
+        texts = self.questions
         self.texts = texts if paper else [unicodedata.normalize("NFKC", text) for text in texts]
         self.alive = np.ones(len(texts), bool)
         self.found: dict[int, tuple[int, float, str, str]] = {}
-        self.words = word_ids(self.texts)
+        self.words, vocabulary = split_words(self.texts)
         self.grams = ngram_ids(self.words, ACROSS_NGRAM)
-        self.counts = term_counts(self.texts)
+        self.counts = count_terms(self.words, vocabulary)
         self.weights = None if paper else tfidf_weights(self.counts)
         self.vectors = np.empty((0, 0), np.float32)
 
@@ -214,15 +221,28 @@ class _Search:
         matches = best_per_left(embedding_join(self.vectors[rows], self.vectors[: self.start], threshold))
         self._remove(matches.renumbered(rows, np.arange(self.start)), "embedding", f"step f, threshold = {threshold}")
 
-    def outcome(self, rows: Dataset, order: list[int]) -> Outcome:
-        """Kept and removed rows in the order of `rows`, of which `order` was searched."""
-        found = {order[index - self.start]: match for index, match in self.found.items()}
-        kept = rows.select([index for index in range(len(rows)) if index not in found])
-        gone = sorted(found)
-        removed = (
-            self._removal(row, found[index]) for row, index in zip(_records(rows.select(gone)), gone, strict=True)
-        )
-        return Outcome(kept, as_dataset(removed, REMOVED), as_dataset([], PROVENANCE))
+    def outcome(self) -> Outcome:
+        """Kept and removed rows in the order of the rows as they came."""
+        place = dict(zip(self.order, range(self.start, len(self.ids)), strict=True))
+        gone = [place[row] for row in sorted(self.order[index - self.start] for index in self.found)]
+        kept = np.setdiff1d(np.arange(len(self.rows)), [self.order[index - self.start] for index in gone])
+        matches = [self.found[index] for index in gone]
+        columns = {
+            "id": [self.ids[index] for index in gone],
+            "question": [self.questions[index] for index in gone],
+            "source": [self.sources[index] for index in gone],
+            "stage": ["deduplicate"] * len(gone),
+            "reason": [
+                f"{measure}_{'contamination' if index < self.start else 'duplicate'}"
+                for index, _, measure, _ in matches
+            ],
+            "matched_id": [self.ids[index] for index, _, _, _ in matches],
+            "matched_source": [self.sources[index] for index, _, _, _ in matches],
+            "similarity": [min(similarity, 1.0) for _, similarity, _, _ in matches],
+            "detail": [detail for _, _, _, detail in matches],
+        }
+        removed = Dataset(pa.Table.from_pydict(columns, schema=REMOVED.arrow_schema))
+        return Outcome(self.rows.select(kept), removed, as_dataset([], PROVENANCE))
 
     def _rows(self, span: range) -> np.ndarray:
         """The rows of a span that are still in."""
@@ -247,15 +267,3 @@ class _Search:
             if left >= self.start:
                 self.alive[left] = False
                 self.found[left] = (right, similarity, measure, detail)
-
-    def _removal(self, row: Mapping[str, str], match: tuple[int, float, str, str]) -> dict:
-        index, similarity, measure, detail = match
-        return removal(
-            row,
-            "deduplicate",
-            f"{measure}_contamination" if index < self.start else f"{measure}_duplicate",
-            matched_id=self.ids[index],
-            matched_source=self.sources[index],
-            similarity=min(similarity, 1.0),
-            detail=detail,
-        )
