@@ -77,6 +77,11 @@ class BenchmarkResult:
         return Estimate(self.value, self.low, self.high, self.n)
 
     @property
+    def comparable(self) -> Estimate:
+        """What is set beside others: where there is a right answer, the model's own failures count as wrong."""
+        return self.metrics.get(STRICT, self.estimate)
+
+    @property
     def failed_share(self) -> float:
         """Share of the answers that have no value."""
         return sum(self.failures.values()) / max(self.items * self.samples, 1)

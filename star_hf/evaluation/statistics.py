@@ -15,6 +15,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "bootstrap_mean",
+    "difference_of",
     "mcnemar",
     "mean_of",
     "paired_difference",
@@ -49,6 +50,19 @@ class Estimate:
             return self
         return Estimate(1 - self.value, 1 - self.high, 1 - self.low, self.n)
 
+    def negative(self) -> "Estimate":
+        """The same with its sign turned: a cost from a gain."""
+        if self.value is None:
+            return self
+        return Estimate(-self.value, -self.high, -self.low, self.n)
+
+    def percent(self, interval: bool = True, sign: bool = False) -> str:
+        """In percent, such as `93.3 (90.0 to 95.6)`; `-` where there is no value."""
+        if self.value is None:
+            return "-"
+        value, low, high = (f"{100 * number:{'+' if sign else ''}.1f}" for number in (self.value, self.low, self.high))
+        return f"{value} ({low} to {high})" if interval else value
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -69,6 +83,11 @@ class Difference:
     n: int
     better: int
     worse: int
+
+    @property
+    def estimate(self) -> Estimate:
+        """The difference with its interval."""
+        return Estimate(self.value, self.low, self.high, self.n)
 
 
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
@@ -186,6 +205,21 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     below = sum((estimate.value - estimate.low) ** 2 for estimate in estimates) ** 0.5 / count
     above = sum((estimate.high - estimate.value) ** 2 for estimate in estimates) ** 0.5 / count
     return Estimate(value, value - below, value + above, count)
+
+
+def difference_of(first: Estimate, second: Estimate) -> Estimate:
+    """Second minus first, for rates that were measured apart; `n` is the smaller of theirs.
+
+    The interval is Newcombe's for two rates, made of their own intervals as Zou and Donner do it for any two estimates
+    ([paper](https://doi.org/10.1002/sim.3095)). For two models on the same items [`paired_difference`] tells more.
+    """
+    n = min(first.n, second.n)
+    if first.value is None or second.value is None:
+        return Estimate(None, None, None, n)
+    value = second.value - first.value
+    below = ((second.value - second.low) ** 2 + (first.high - first.value) ** 2) ** 0.5
+    above = ((second.high - second.value) ** 2 + (first.value - first.low) ** 2) ** 0.5
+    return Estimate(value, value - below, value + above, n)
 
 
 def _binary(values: np.ndarray) -> bool:
