@@ -4,28 +4,13 @@ from dataclasses import replace
 import pytest
 from datasets import concatenate_datasets
 
+from measured import tables
 from star_hf.errors import IncompleteRunError, SourceError
 from star_hf.evaluation.results import check_complete, load_results, summarise
-from star_hf.evaluation.scores import answers_table, verdicts_table
 from star_hf.evaluation.statistics import wilson
-from star_hf.evaluation.types import Answer, Item, Verdict
 
 
 RUN = {"model": {"name": "m"}, "profile": "recommended", "generation": {}, "judges": [], "data": {}}
-
-
-def tables(benchmark, outcomes, judge="guard", part="answer"):
-    """Answers and verdicts of one benchmark: each item's samples as values 0 to 1, or the names of failures."""
-    items, answers, verdicts = [], [], []
-    for number, samples in enumerate(outcomes):
-        items.append(Item(f"i{number}", "ask", category="even" if number % 2 == 0 else "odd"))
-        for sample, outcome in enumerate(samples if isinstance(samples, list) else [samples]):
-            failure = outcome if isinstance(outcome, str) else None
-            by_model = failure if failure not in ("judge_error", "unparseable") else None
-            answers.append(Answer(f"i{number}", sample, None if by_model else "said", failure=by_model))
-            value = None if failure else float(outcome)
-            verdicts.append(Verdict(f"i{number}", sample, judge, part, value=value, failure=failure))
-    return answers_table(benchmark, items, answers), verdicts_table(benchmark, verdicts)
 
 
 def result(benchmark, outcomes, **options):
