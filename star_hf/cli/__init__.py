@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError, TrainingError
-from . import audit, build, endpoints, journal, judge, report, train
+from . import audit, build, endpoints, journal, judge, report, results, train
 from .panels import DATA, EVALUATION, PANELS
 
 
@@ -42,6 +42,7 @@ app = typer.Typer(
 app.add_typer(build.app)
 app.add_typer(audit.app)
 app.add_typer(report.app)
+app.add_typer(results.app)
 app.add_typer(train.app)
 app.add_typer(
     endpoints.app,
