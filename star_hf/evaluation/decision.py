@@ -107,7 +107,9 @@ def _not_less_safe(pairs: Sequence[Pair]) -> Check:
         return Check(name, False, ", ".join(worse))
     if not safety or len(told) < len(safety):
         return Check(name, None, ", ".join(f"{each} could not be compared" for each in safety if each not in told))
-    return Check(name, True, ", ".join(f"{each} {told[each].value:+.1%}" for each in told))
+    return Check(
+        name, True, ", ".join(f"{each} {told[each].estimate.percent(interval=False, sign=True)}" for each in told)
+    )
 
 
 def _safe_enough(pairs: Sequence[Pair], least: float, slack: float) -> Check:

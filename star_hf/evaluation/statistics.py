@@ -60,7 +60,8 @@ class Estimate:
         """In percent, such as `93.3 (90.0 to 95.6)`; `-` where there is no value."""
         if self.value is None:
             return "-"
-        value, low, high = (f"{100 * number:{'+' if sign else ''}.1f}" for number in (self.value, self.low, self.high))
+        form = "+z.1f" if sign else "z.1f"
+        value, low, high = (format(100 * number, form) for number in (self.value, self.low, self.high))
         return f"{value} ({low} to {high})" if interval else value
 
 

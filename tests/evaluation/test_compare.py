@@ -161,6 +161,8 @@ def test_notes_say_what_else_differs(against):
     )
     text = " ".join(found.notes)
     assert "different settings" in text and "for base: xstest" in text and "for tuned: math500" in text
+    guards = ({"judges": [{"name": "guard", "model": model, "at": "x"}]} for model in ("guard-8b", "guard-1b"))
+    assert "guard was guard-8b for base and guard-1b" in against({"jbb": [1]}, {"jbb": [1]}, None, *guards).notes[0]
     assert "paper and recommended" in " ".join(
         against({"jbb": [1]}, {"jbb": [1]}, base_run={"profile": "paper"}).notes
     )

@@ -157,4 +157,5 @@ def test_the_interval_of_a_difference_is_newcombes():
 def test_percent():
     assert Estimate(0.933, 0.9, 0.956, 3).percent() == "93.3 (90.0 to 95.6)"
     assert Estimate(0.1, -0.05, 0.25, 3).percent(sign=True) == "+10.0 (-5.0 to +25.0)"
+    assert Estimate(-0.0001, -0.05, 0.05, 3).percent(interval=False, sign=True) == "+0.0"
     assert Estimate(None, None, None, 0).percent() == "-"
