@@ -192,7 +192,7 @@ class _Steps:
             tables = {"rows": outcome.rows, "removed": outcome.removed}
             if len(outcome.provenance):
                 tables["provenance"] = outcome.provenance
-            return tables, {}
+            return tables, {name: parameters[name] for name in ("prompts", "policies") if name in parameters}
 
         return self.run.stage(stage, parameters, self.run.records[before].tables, len(rows), make)
 

@@ -178,7 +178,7 @@ class Run:
             done is not None
             and done.fingerprint == fingerprint
             and not done.notes.get("missing")
-            and self._intact(name)
+            and self.intact(name)
         ):
             return done
         started = time.monotonic()
@@ -204,7 +204,8 @@ class Run:
         self._write_manifest({**manifest, "stages": stages})
         return record
 
-    def _intact(self, stage: str) -> bool:
+    def intact(self, stage: str) -> bool:
+        """Whether the tables of a finished stage are still as it left them."""
         folder = self.stage_folder(stage)
         return all(
             (folder / f"{table}.parquet").exists() and _hash(folder / f"{table}.parquet") == expected

@@ -125,7 +125,10 @@ class Repo:
     def card(self) -> dict[str, Any]:
         """Metadata of the card as it stands."""
         found = re.match(r"\s*---\n(.*?)\n---", self.files().get("README.md", b"").decode(), re.S)
-        return (yaml.safe_load(found[1]) if found else None) or {}
+        try:
+            return (yaml.safe_load(found[1]) if found else None) or {}
+        except yaml.YAMLError:
+            return {}
 
 
 class Hub:

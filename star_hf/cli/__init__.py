@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError, TrainingError
-from . import audit, build, endpoints, journal, judge, report, results, train
-from .panels import DATA, EVALUATION, PANELS
+from . import audit, build, endpoints, hub, journal, judge, report, results, train
+from .panels import DATA, EVALUATION, PANELS, SHARING
 
 
 __all__ = ["app", "main"]
@@ -44,6 +44,12 @@ app.add_typer(audit.app)
 app.add_typer(report.app)
 app.add_typer(results.app)
 app.add_typer(train.app)
+app.add_typer(
+    hub.publishing,
+    name="publish",
+    help="Publish a data set, a model or results on the Hub, with a card.",
+    rich_help_panel=SHARING,
+)
 app.add_typer(
     endpoints.app,
     name="endpoints",

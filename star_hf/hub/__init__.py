@@ -1,1 +1,1 @@
-"""Cards and data folders as the Hub reads them."""
+"""On the Hub: cards, publishing, evaluation results, verification, and data sets by name."""

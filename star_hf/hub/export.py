@@ -1,20 +1,16 @@
 """The finished data set as a folder that `load_dataset` reads: data, benign twins, provenance, and a card."""
 
-from collections import Counter
 from pathlib import Path
 
-import jinja2
-import yaml
 from datasets import Dataset, concatenate_datasets
 
-from .. import __version__
 from ..config import BuildConfig
 from ..run import Run
+from .dataset_card import dataset_card
 
 
-__all__ = ["export"]
+__all__ = ["export", "finished_tables"]
 
-CARD = Path(__file__).with_name("dataset_card.md.j2")
 LLM_STAGES = ("classify", "reason", "score", "rewrite")
 
 
@@ -32,17 +28,25 @@ def export(run: Run, config: BuildConfig) -> Path:
         `Path`: The folder, for `load_dataset(str(folder))`.
     """
     folder = run.folder / "dataset"
+    tables = finished_tables(run)
+    for name, table in tables.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        table.to_parquet(folder / name / "train.parquet")
+    card = dataset_card(run, config, tables, place="path/to/this/folder", name=run.folder.name)
+    (folder / "README.md").write_text(card.text, encoding="utf-8")
+    return folder
+
+
+def finished_tables(run: Run) -> dict[str, Dataset]:
+    """The configurations of a run whose `select` stage is done: `default`, and `benign` and `provenance` where there
+    are such rows."""
     tables = {"default": run.table("select")}
-    if "rewrite" in run.records:
+    if "rewrite" in run.records and run.records["rewrite"].rows_out:
         tables["benign"] = run.table("rewrite")
     receipts = [run.table(stage, "provenance") for stage in LLM_STAGES if _has_receipts(run, stage)]
     if receipts:
         tables["provenance"] = _receipts_of(concatenate_datasets(receipts), tables)
-    for name, table in tables.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        table.to_parquet(folder / name / "train.parquet")
-    (folder / "README.md").write_text(_card(run, config, tables), encoding="utf-8")
-    return folder
+    return tables
 
 
 def _has_receipts(run: Run, stage: str) -> bool:
@@ -53,30 +57,3 @@ def _receipts_of(receipts: Dataset, tables: dict[str, Dataset]) -> Dataset:
     """Only the receipts of rows that are in the data set; the others stay in the run."""
     published = {row_id for name in ("default", "benign") if name in tables for row_id in tables[name]["id"]}
     return receipts.select([index for index, row_id in enumerate(receipts["id"]) if row_id in published])
-
-
-def _card(run: Run, config: BuildConfig, tables: dict[str, Dataset]) -> str:
-    rows = tables["default"]
-    metadata = {
-        "license": "other",
-        "pretty_name": run.folder.name,
-        "task_categories": ["text-generation"],
-        "tags": ["safety", "reasoning", "chain-of-thought", "synthetic", "star_hf", "not-for-all-audiences"],
-        "configs": [
-            {"config_name": name, "data_files": [{"split": "train", "path": f"{name}/train.parquet"}]}
-            for name in tables
-        ],
-    }
-    template = jinja2.Template(CARD.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True)
-    body = template.render(
-        name=run.folder.name,
-        rows=len(rows),
-        twins=len(tables["benign"]) if "benign" in tables else 0,
-        profile=config.profile,
-        endpoints={role: endpoint.model for role, endpoint in config.endpoints},
-        records=run.records,
-        sources=Counter(rows["source"]).most_common(),
-        categories=Counter(label for labels in rows["category"] for label in labels).most_common(),
-        version=__version__,
-    )
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n{body}"

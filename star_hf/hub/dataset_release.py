@@ -1,0 +1,230 @@
+"""A finished run as a release: checked, audited, with its card, its picture, and the recipe that makes it again."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from datasets import Dataset
+
+from ..audit import Audit, Finding, audit
+from ..config import BuildConfig
+from ..errors import StarError
+from ..report.counts import balance
+from ..run import Run
+from .dataset_card import FROM_FILES, dataset_card
+from .export import finished_tables
+from .licences import terms_of
+from .pictures import heat_map
+from .release import Release
+
+
+__all__ = ["check_run", "dataset_release"]
+
+logger = logging.getLogger(__name__)
+
+PICTURE = "assets/categories_by_sources.png"
+RECIPE = "recipe.yaml"
+
+
+def dataset_release(
+    run_dir: str | Path,
+    repo_id: str,
+    *,
+    license: str | None = None,
+    allow_findings: bool = False,
+    sources_dir: str | Path | None = None,
+    progress: bool = False,
+) -> Release:
+    """Make a release of a run.
+
+    Args:
+        run_dir (`str` or `Path`): The run's directory.
+        repo_id (`str`): Where it will be, for what the card tells people to type.
+        license (`str`, *optional*): The data set's licence, as the Hub spells it. By default that of its sources where
+            they agree on an open one, else `other` with a table of the sources' own.
+        allow_findings (`bool`, defaults to `False`): Go on when the audit finds contamination or malformed rows.
+        sources_dir (`str` or `Path`, *optional*): Local copies of benchmarks for the audit; where the run had its
+            sources from by default.
+        progress (`bool`, defaults to `False`): Whether to show progress.
+
+    Raises:
+        StarError: If the run is not finished or was edited, or the audit has errors.
+    """
+    run = check_run(run_dir)
+    config = BuildConfig.model_validate(run.manifest["config"])
+    tables = finished_tables(run)
+    found = _audited(tables, config, sources_dir, progress)
+    if errors := [finding for audit in found.values() for finding in audit.of("error")]:
+        listing = "\n".join(f"- {_told(finding)}" for finding in errors)
+        if not allow_findings:
+            raise StarError(
+                f"{run.folder} is not published: its audit found\n{listing}",
+                f"See `star-hf audit {run.folder}`, mend it, or publish it so with --allow-findings.",
+            )
+        logger.warning("Published in spite of what the audit found:\n%s", listing)
+    name = repo_id.split("/")[-1]
+    picture = heat_map(balance(run, "select"))
+    card = dataset_card(
+        run,
+        config,
+        tables,
+        place=repo_id,
+        name=name,
+        license=license,
+        picture=PICTURE if picture else None,
+        recipe=RECIPE,
+        audit=_audit_statement(found["default"]),
+    )
+    files: dict[str, Path | bytes] = {f"{table}/train.parquet": _parquet(run, table) for table in tables}
+    files[RECIPE] = _recipe(config)
+    if picture:
+        files[PICTURE] = picture
+    return Release(
+        kind="dataset",
+        name=run.folder.resolve().name,
+        files=files,
+        card=card,
+        facts=_facts(run, tables, found),
+        from_files=FROM_FILES,
+        warnings=_warnings(tables, found),
+    )
+
+
+def check_run(run_dir: str | Path) -> Run:
+    """The run, if it is finished and as it was left.
+
+    Raises:
+        StarError: If it is not: it says what is missing or was edited.
+    """
+    folder = Path(run_dir)
+    again = f"Run `star-hf build --run-dir {folder}`, which makes only what is missing."
+    if not (folder / "manifest.json").is_file():
+        raise StarError(f"{folder} is not the directory of a run: it has no manifest.json.", "Name a run's directory.")
+    run = Run(folder)
+    try:
+        records = run.records
+        config = BuildConfig.model_validate(run.manifest["config"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise StarError(f"{folder}/manifest.json was edited or is broken: {type(error).__name__}.", again) from None
+    needed = ["collect", "deduplicate", "classify", "reason", "score", "select"]
+    needed += ["rewrite"] if config.benign.enabled else []
+    if missing := [stage for stage in needed if stage not in records]:
+        raise StarError(f"{folder} is not finished: {', '.join(missing)} did not run.", again)
+    before = None
+    for stage in needed:
+        record = records[stage]
+        lost = record.rows_in != record.rows_out + sum(record.removed.values())
+        if not run.intact(stage) or lost or (before is not None and record.rows_in != before):
+            raise StarError(f"{folder} was edited: the tables of {stage!r} are not those of its manifest.", again)
+        before = record.rows_out
+    for table, rows in finished_tables(run).items():
+        if not _same(folder / "dataset" / table / "train.parquet", rows):
+            raise StarError(f"{folder}/dataset/{table} is missing, or is not what the run made.", again)
+    return run
+
+
+def _same(path: Path, rows: Dataset) -> bool:
+    try:
+        there = Dataset.from_parquet(str(path), keep_in_memory=True)
+    except (OSError, ValueError):
+        return False
+    found, expected = (table.with_format("arrow")[:].combine_chunks() for table in (there, rows))
+    return there.features == rows.features and found.equals(expected)
+
+
+def _parquet(run: Run, table: str) -> Path:
+    return run.folder / "dataset" / table / "train.parquet"
+
+
+def _audited(
+    tables: Mapping[str, Dataset], config: BuildConfig, sources_dir: str | Path | None, progress: bool
+) -> dict[str, Audit]:
+    """The audit of the rows to train on, and of the twins."""
+    own = config.collect.held_out_questions
+    files = {own.stem: own} if own is not None and own.exists() else {}
+    return {
+        table: audit(
+            tables[table],
+            sources_dir=sources_dir or config.collect.sources_dir,
+            benchmark_files=files,
+            policies=config.policies,
+            reasoning=True,
+            progress=progress,
+        )
+        for table in ("default", "benign")
+        if table in tables
+    }
+
+
+def _told(finding: Finding) -> str:
+    """A finding with how many rows it is about, and where they match or what is wrong."""
+    details = ", ".join(f"{detail} {count:,}" for detail, count in finding.details.items() if detail)
+    return f"{finding.summary} {finding.rows:,} rows{f': {details}' if details else ''}."
+
+
+def _audit_statement(found: Audit) -> dict[str, Any]:
+    errors = [_told(finding) for finding in found.of("error")]
+    gaps = len(found.of("gap"))
+    verdict = " ".join(errors) if errors else "none was found."
+    verdict += f" {gaps} more could not be had, so nothing is known about them." if gaps else ""
+    names = [f"{name} at {facts['revision']}" for name, facts in found.benchmarks.items()]
+    return {"benchmarks": len(names), "names": ", ".join(names) or "none", "verdict": verdict}
+
+
+def _facts(run: Run, tables: Mapping[str, Dataset], found: Mapping[str, Audit]) -> dict[str, Any]:
+    """What `star-hf verify` compares the published files with."""
+    rows = tables["default"]
+    stages = {stage: asdict(record) for stage, record in run.records.items()}
+    for record in stages.values():
+        record.pop("seconds")
+        record["notes"] = {name: record["notes"][name] for name in ("prompts", "policies") if name in record["notes"]}
+    return {
+        "tables": {
+            table: {"rows": len(content), "columns": {name: str(kind) for name, kind in content.features.items()}}
+            for table, content in tables.items()
+        },
+        "sources": _counted(rows["source"]),
+        "categories": _counted(label for labels in rows["category"] for label in labels),
+        "stages": stages,
+        "audit": {
+            table: {
+                "ok": audit.ok,
+                "complete": audit.complete,
+                "findings": [[finding.severity, finding.check, finding.rows] for finding in audit.findings],
+                "benchmarks": {name: facts["revision"] for name, facts in audit.benchmarks.items()},
+            }
+            for table, audit in found.items()
+        },
+    }
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def _recipe(config: BuildConfig) -> bytes:
+    """The recipe without what is only true on this machine: folders, and addresses of servers."""
+    data = config.model_dump(mode="json", exclude_defaults=True)
+    collect = data.get("collect", {})
+    collect.pop("sources_dir", None)
+    own = [(collect, "questions"), (collect, "held_out_questions"), (data, "policies"), (data, "prompts")]
+    for section, key in own:
+        if section.get(key):
+            section[key] = Path(section[key]).name
+    for endpoint in data.get("endpoints", {}).values():
+        endpoint.pop("base_url", None)
+    note = "# Without the paths and the addresses of servers (`base_url`) of the machine that built this.\n"
+    return (note + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)).encode()
+
+
+def _warnings(tables: Mapping[str, Dataset], found: Mapping[str, Audit]) -> tuple[str, ...]:
+    """What the publisher should know."""
+    terms = terms_of(_counted(tables["default"]["source"]))
+    said = [f"{sentence}: {', '.join(origin.name for origin in origins)}." for sentence, origins in terms.restrictions]
+    gaps = sorted({finding.summary.split(" was ")[0] for audit in found.values() for finding in audit.of("gap")})
+    said += [f"Not audited against {', '.join(gaps)}, which could not be had."] if gaps else []
+    return tuple(said)

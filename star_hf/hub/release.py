@@ -1,0 +1,346 @@
+"""Publish a release: files, a card and their hashes in one commit, so that nothing is ever half-published."""
+
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+
+from .. import __version__
+from ..errors import ConfigError, IncompleteRunError
+from .api import KINDS, ask, hub_api
+from .cards import Card, Merged, merge
+
+
+__all__ = ["MANIFEST", "Plan", "Published", "Release", "plan", "publish"]
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "star_hf.json"
+"""What was published, in the repository itself: hashes, counts, and the card as it was generated."""
+
+CARD = "README.md"
+RACES = 5
+Content = Path | bytes
+Kind = Literal["dataset", "model"]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is to be published.
+
+    Attributes:
+        kind (`str`): `"dataset"` or `"model"`.
+        name (`str`): Name of the run, for the tag.
+        files (`dict[str, Path | bytes]`): By path in the repository, without the card.
+        card ([`Card`]): The card as it is generated.
+        facts (`dict`): What the published manifest says beside hashes, JSON-able.
+        from_files (`tuple[str, ...]`): Fields of the card's metadata that follow from the files.
+        warnings (`tuple[str, ...]`): What the publisher should know.
+    """
+
+    kind: Kind
+    name: str
+    files: Mapping[str, Content] = field(repr=False)
+    card: Card = field(repr=False)
+    facts: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    from_files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def tag(self) -> str:
+        """Name of the revision: the run's name and what stands for the content."""
+        content = json.dumps([self.hashes, self.card.hashes], sort_keys=True)
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.") or "run"
+        return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file."""
+        return {path: _sha256(content) for path, content in sorted(self.files.items())}
+
+    def manifest(self) -> bytes:
+        """The content of [`MANIFEST`]."""
+        hashes = self.hashes
+        data = {
+            "star_hf": __version__,
+            "kind": self.kind,
+            "name": self.name,
+            "files": {
+                path: {"sha256": hashes[path], "bytes": _size(content)} for path, content in sorted(self.files.items())
+            },
+            "card": {"metadata": self._metadata(), "sections": self.card.hashes},
+            **self.facts,
+        }
+        return (json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+    def _metadata(self) -> dict[str, Any]:
+        return {name: value for name, value in self.card.metadata.items() if name not in self.from_files}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What publishing would change.
+
+    Attributes:
+        repo_id (`str`), kind (`str`): Where.
+        parent (`str` or `None`): The commit that it builds on; `None` for a repository that is not there yet.
+        private (`bool`): Whether the repository is, or would be, private.
+        add (`dict[str, Path | bytes]`): Files that are new or changed, the card and the manifest included.
+        same (`tuple[str, ...]`): Files that are there already.
+        delete (`tuple[str, ...]`): Files of an earlier release that this one has no more.
+        card ([`Merged`]): The card, with what people changed in it.
+        tag (`str`): The revision's name.
+    """
+
+    repo_id: str
+    kind: Kind
+    parent: str | None
+    private: bool
+    add: Mapping[str, Content] = field(repr=False)
+    same: tuple[str, ...]
+    delete: tuple[str, ...]
+    card: Merged = field(repr=False)
+    tag: str
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file that would be uploaded."""
+        return {path: _size(content) for path, content in self.add.items()}
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published.
+
+    Attributes:
+        url (`str`): The repository's page.
+        commit (`str`): SHA of the commit.
+        tag (`str`): Tag of the revision.
+        plan ([`Plan`]): What changed; nothing where the same release was there already.
+    """
+
+    url: str
+    commit: str
+    tag: str
+    plan: Plan
+
+
+def plan(release: Release, repo_id: str, *, private: bool | None = None, overwrite_edits: bool = False) -> Plan:
+    """Look what publishing would change. Nothing is sent but questions.
+
+    Args:
+        release ([`Release`]): What is to be published.
+        repo_id (`str`): Where, as `owner/name`.
+        private (`bool`, *optional*): As for [`publish`].
+        overwrite_edits (`bool`, defaults to `False`): As for [`publish`].
+
+    Raises:
+        ConfigError: If the name is that of a repository of another type.
+        StarError: If the card there is broken.
+    """
+    return _plan(hub_api(), release, repo_id, private, overwrite_edits)
+
+
+def publish(
+    release: Release,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    gated: Literal["auto", "manual"] | None = None,
+    collection: str | None = None,
+    overwrite_edits: bool = False,
+) -> Published:
+    """Publish a release, or bring a published one up to date.
+
+    Data is uploaded first; then one commit makes data, card and manifest appear together. A gate is set before that,
+    and a repository becomes public only after it. The same call finishes what an earlier one left undone.
+
+    Args:
+        release ([`Release`]): What is to be published.
+        repo_id (`str`): Where, as `owner/name`; created where it is not there.
+        private (`bool`, *optional*): Whether only the owner sees it. By default a new repository is private, and one
+            that is there stays as it is.
+        gated (`str`, *optional*): `"auto"` or `"manual"`, to ask for conditions to be accepted first.
+        collection (`str`, *optional*): Title of the owner's collection to add it to, made where it is not there.
+        overwrite_edits (`bool`, defaults to `False`): Replace what people edited in generated parts of the card.
+
+    Raises:
+        ConfigError: If there is no token that may do this, or the name is that of a repository of another type.
+        StarError: If the card there is broken.
+        IncompleteRunError: If the Hub cannot be reached, or others keep changing the repository; the same call
+            goes on.
+    """
+    api, noun = hub_api(), KINDS[release.kind]
+    where = f"the {noun} {repo_id}"
+    settings = {"repo_id": repo_id, "repo_type": release.kind}
+    _check_token(api, where)
+    change = _plan(api, release, repo_id, private, overwrite_edits)
+    if change.parent is None:
+        ask(f"create {where}", api.create_repo, **settings, private=True, exist_ok=True)
+    if gated is not None:
+        ask(f"gate {where}", api.update_repo_settings, **settings, gated=gated)
+    if private:
+        ask(f"make {where} private", api.update_repo_settings, **settings, private=True)
+    change, commit = _commit(api, release, repo_id, lambda: _plan(api, release, repo_id, private, overwrite_edits))
+    if private is False:
+        ask(f"make {where} public", api.update_repo_settings, **settings, private=False)
+    ask(f"tag {where}", api.create_tag, **settings, tag=change.tag, revision=commit, exist_ok=True)
+    if collection is not None:
+        _collect(api, release, repo_id, collection, change.private)
+    prefix = "datasets/" if release.kind == "dataset" else ""
+    return Published(f"{api.endpoint}/{prefix}{repo_id}", commit, change.tag, change)
+
+
+def _check_token(api: HfApi, where: str) -> None:
+    """No token, or one that only reads, is found before anything is made."""
+    identity = ask(f"publish {where}", api.whoami)
+    role = identity.get("auth", {}).get("accessToken", {}).get("role")
+    if role == "read":
+        raise ConfigError(
+            f"Cannot publish {where}: the token of {identity['name']} only reads.",
+            "Create a token with write access at https://huggingface.co/settings/tokens and set HF_TOKEN.",
+        )
+
+
+def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, overwrite: bool) -> Plan:
+    where = f"the {KINDS[release.kind]} {repo_id}"
+    info = ask(f"look at {where}", _info, api, repo_id, release.kind)
+    if info is None:
+        _check_type(api, release.kind, repo_id)
+        there, card, last = {}, None, {}
+    else:
+        there = ask(f"list {where}", _listing, api, repo_id, release.kind, info.sha)
+        card = _read(api, release.kind, repo_id, info.sha, CARD, where)
+        last = json.loads(_read(api, release.kind, repo_id, info.sha, MANIFEST, where) or "{}")
+    merged = merge(
+        release.card,
+        card,
+        last.get("card", {}),
+        where,
+        always=release.from_files,
+        overwrite=overwrite,
+    )
+    wanted = {**release.files, CARD: merged.text.encode(), MANIFEST: release.manifest()}
+    same = tuple(path for path, content in wanted.items() if path in there and _is(there[path], content))
+    hidden = bool(info.private) if info is not None and private is None else private is not False
+    return Plan(
+        repo_id=repo_id,
+        kind=release.kind,
+        parent=None if info is None else info.sha,
+        private=hidden,
+        add={path: content for path, content in wanted.items() if path not in same},
+        same=same,
+        delete=tuple(path for path in last.get("files", {}) if path in there and path not in wanted),
+        card=merged,
+        tag=release.tag,
+    )
+
+
+def _commit(api: HfApi, release: Release, repo_id: str, look: Callable[[], Plan]) -> tuple[Plan, str]:
+    """One commit on what was looked at; when somebody else was faster, look again."""
+    where = f"the {KINDS[release.kind]} {repo_id}"
+    for attempt in range(RACES):
+        change = look()
+        if not change.add and not change.delete:
+            return change, str(change.parent)
+        operations = [CommitOperationAdd(path, _openable(content)) for path, content in change.add.items()]
+        operations += [CommitOperationDelete(path) for path in change.delete]
+        message = f"Publish {release.name} with star_hf {__version__}"
+
+        def send(change: Plan = change, operations: list = operations, message: str = message) -> str | None:
+            try:
+                return api.create_commit(
+                    repo_id,
+                    operations,
+                    commit_message=message,
+                    repo_type=release.kind,
+                    parent_commit=change.parent,
+                ).oid
+            except HfHubHTTPError as error:
+                if error.response.status_code in (409, 412):
+                    return None
+                raise
+
+        if (commit := ask(f"publish {where}", send)) is not None:
+            return change, commit
+        logger.warning("%s changed meanwhile; looking again.", where)
+        time.sleep(0.1 * 2**attempt)
+    raise IncompleteRunError(
+        f"Cannot publish {where}: others keep changing it.", "What was uploaded is kept: run the same command again."
+    )
+
+
+def _collect(api: HfApi, release: Release, repo_id: str, title: str, private: bool) -> None:
+    """Add the repository to its owner's collection of this title."""
+    owner = repo_id.split("/")[0]
+    what = f"add {repo_id} to the collection {title!r}"
+    collection = ask(what, api.create_collection, title, namespace=owner, private=private, exists_ok=True)
+    ask(what, api.add_collection_item, collection.slug, repo_id, release.kind, exists_ok=True)
+
+
+def _info(api: HfApi, repo_id: str, kind: Kind) -> Any:
+    try:
+        return api.repo_info(repo_id, repo_type=kind)
+    except RepositoryNotFoundError:
+        return None
+
+
+def _listing(api: HfApi, repo_id: str, kind: Kind, revision: str) -> dict[str, RepoFile]:
+    """The repository's files by path."""
+    entries = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type=kind)
+    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+
+def _check_type(api: HfApi, kind: Kind, repo_id: str) -> None:
+    for other, noun in KINDS.items():
+        if other != kind and ask(f"look at {repo_id}", api.repo_exists, repo_id, repo_type=other):
+            raise ConfigError(
+                f"{repo_id} is a {noun}, and what is to be published is a {KINDS[kind]}.", "Choose another --repo-id."
+            )
+
+
+def _read(api: HfApi, kind: Kind, repo_id: str, revision: str, path: str, where: str) -> str | None:
+    """A small text file of the repository; `None` where there is none."""
+    file = ask(f"read {path} of {where}", _download, api, repo_id, path, kind, revision)
+    return None if file is None else Path(file).read_bytes().decode("utf-8", "replace")
+
+
+def _download(api: HfApi, repo_id: str, path: str, kind: Kind, revision: str) -> str | None:
+    try:
+        return api.hf_hub_download(repo_id, path, repo_type=kind, revision=revision)
+    except EntryNotFoundError:
+        return None
+
+
+def _is(entry: RepoFile, content: Content) -> bool:
+    """Whether a file of the repository has this content."""
+    if entry.size != _size(content):
+        return False
+    if entry.lfs is not None:
+        return entry.lfs.sha256 == _sha256(content)
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _openable(content: Content) -> bytes | str:
+    return content if isinstance(content, bytes) else str(content)
+
+
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def _sha256(content: Content) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

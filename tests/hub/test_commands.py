@@ -1,0 +1,51 @@
+"""`star-hf publish` as people type it."""
+
+import sys
+
+import pytest
+from datasets import load_dataset
+
+from hub import USER
+from star_hf import cli
+
+
+NAME = f"{USER}/typed"
+
+
+@pytest.fixture
+def star_hf(monkeypatch, capsys):
+    """Run a command line; its exit code, and what it said without line breaks."""
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["star-hf", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        said = capsys.readouterr()
+        return code, " ".join((said.out + said.err).split())
+
+    return run
+
+
+def test_publish_dataset_dry_then_really_then_again(hub, finished, tmp_path, star_hf):
+    words = ("publish", "dataset", finished, "--repo-id", NAME, "--sources-dir", tmp_path)
+    code, said = star_hf(*words, "--dry-run")
+    assert code == 0 and "private, new" in said and "push default/train.parquet" in said, said
+    assert "Nothing was pushed" in said and "Not for commercial use: ALERT" in said and not hub.repos
+    code, said = star_hf(*words)
+    assert code == 0 and f"{hub.url}/datasets/{NAME} at small-" in said
+    assert load_dataset(NAME, split="train").num_rows == 12
+    code, said = star_hf(*words)
+    assert code == 0 and "there default/train.parquet" in said and "push" not in said
+
+
+def test_what_cannot_be_published_ends_with_one_message(hub, finished, tmp_path, star_hf, monkeypatch):
+    code, said = star_hf("publish", "dataset", tmp_path, "--repo-id", NAME)
+    assert code == 1 and "has no manifest.json" in said
+    code, said = star_hf("publish", "dataset", finished, "--repo-id", "typed", "--sources-dir", tmp_path)
+    assert code == 2 and "Give --repo-id as `owner/name`." in said
+    monkeypatch.delenv("HF_TOKEN")
+    code, said = star_hf("publish", "dataset", finished, "--repo-id", NAME, "--sources-dir", tmp_path)
+    assert code == 2 and "there is no token" in said and "HF_TOKEN" in said and not hub.repos
