@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .hub.export import export
 from .llm import Budget, Endpoint, Journal
 from .policies import Prompts, Taxonomy
 from .run import STAGES, Run, StageRecord, digest
+from .scale.annotate import drain_shards
 from .schema import Outcome
 from .transforms.classify import classify
 from .transforms.collect import collect
@@ -181,7 +183,10 @@ class _Steps:
 
     def _ask(self, stage: str, before: str, transform: Any, endpoint: Endpoint) -> StageRecord:
         parameters = {"endpoint": endpoint.identity(), **self._versions(stage)}
-        return self._step(stage, before, parameters, lambda rows: transform(rows, endpoint, **self._engine))
+        engine = self._engine
+        if self.config.scale is not None and endpoint.provider != "local":
+            engine["elsewhere"] = partial(drain_shards, scale=self.config.scale, folder=self.run.folder / "shards")
+        return self._step(stage, before, parameters, lambda rows: transform(rows, endpoint, **engine))
 
     def _step(self, stage: str, before: str, parameters: Mapping[str, Any], transform: Any) -> StageRecord:
         """Run a stage that turns the rows of the one before into an `Outcome`."""

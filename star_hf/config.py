@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import ConfigError
 from .llm import Batch, Endpoint
+from .scale.executors import Scale
 
 
 __all__ = ["Benign", "BuildConfig", "Collect", "Deduplicate", "Endpoints", "Profile", "Select", "load_config"]
@@ -76,6 +77,7 @@ class BuildConfig(_Strict):
         prompts (`Path`, *optional*): Folder with prompts of your own (`classify.j2`, ...) that replace those of the
             same name.
         max_unusable (`float`, defaults to 0.02): Accepted share of rows per stage without a usable answer.
+        scale (`Scale`, *optional*): Spread the stages that ask about every row beyond one process.
     """
 
     profile: Profile = "recommended"
@@ -87,6 +89,7 @@ class BuildConfig(_Strict):
     select: Select = Select()
     benign: Benign = Benign()
     max_unusable: float = Field(default=0.02, ge=0, le=1)
+    scale: Scale | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -121,7 +121,8 @@ def rooms_imported_by(file: Path) -> set[str]:
     [
         ("policies", {"build", "hub", "llm", "run", "similarity", "sources", "transforms"}),
         ("similarity", {"build", "hub", "llm", "policies", "run", "sources", "transforms"}),
-        ("llm", {"build", "hub", "run", "sources", "transforms"}),
+        ("llm", {"build", "hub", "run", "scale", "sources", "transforms"}),
+        ("scale", {"build", "hub", "run", "sources", "transforms"}),
         ("audit", {"build", "cli", "hub", "llm", "report", "run", "transforms"}),
         ("hub", {"build", "transforms"}),
         ("evaluation", {"build", "hub", "transforms"}),

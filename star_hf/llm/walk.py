@@ -1,0 +1,162 @@
+"""Follows each row's conversation through the journal, and asks for what is open."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+from ..errors import IncompleteRunError
+from . import batch, pool
+from .budget import Budget
+from .endpoint import Endpoint
+from .journal import Entry, Journal
+from .ledger import Ledger
+from .types import Annotator, Completion, Request, Unusable
+
+
+__all__ = ["End", "Walk"]
+
+ASK_AGAIN = "Your reply could not be used: {problem} Reply again, in exactly the form asked for and with nothing else."
+QUOTED = 4_000
+"""Characters of a malformed reply that are shown back to the model."""
+
+
+@dataclass
+class End:
+    """Where a row's conversation stands: parsed, unusable, or waiting for `request`.
+
+    Attributes:
+        result (`dict` or `Unusable`, *optional*): The columns, or the named failure; `None` while it waits.
+        entries (`list[Entry]`): The answers so far, in order.
+        key (`str`), request (`Request`, *optional*): What is to be asked next.
+    """
+
+    result: dict[str, Any] | Unusable | None
+    entries: list[Entry]
+    key: str = ""
+    request: Request | None = None
+
+
+@dataclass
+class Walk:
+    """The conversations of one annotator with one endpoint, as the journal has them.
+
+    Args:
+        annotator (`Annotator`): What is asked, and how answers are read.
+        endpoint (`Endpoint`): Who is asked.
+        journal (`Journal`): Where the answers are.
+        max_reasks (`int`): How often a malformed answer is asked again.
+        budget (`Budget`, *optional*): What may be spent.
+    """
+
+    annotator: Annotator
+    endpoint: Endpoint
+    journal: Journal
+    max_reasks: int
+    budget: Budget | None
+
+    def __post_init__(self) -> None:
+        self.identity = self.endpoint.identity()
+
+    def follow(self, row: Mapping[str, Any]) -> End:
+        """A row's conversation, as far as it goes."""
+        annotator, entries = self.annotator, []
+        messages, version = annotator.messages(row), annotator.version(row)
+        while True:
+            request = Request(messages, annotator.schema(row), annotator.reasoning, version)
+            key = request.key(self.identity)
+            entry = self.journal.get(key)
+            if entry is None:
+                return End(None, entries, key, request)
+            entries.append(entry)
+            result = self._read(entry.completion, row)
+            malformed = isinstance(result, Unusable) and result.reason == "malformed"
+            if not malformed or len(entries) > self.max_reasks:
+                return End(result, entries)
+            messages = [
+                *messages,
+                {"role": "assistant", "content": entry.completion.text[:QUOTED]},
+                {"role": "user", "content": ASK_AGAIN.format(problem=result.detail)},
+            ]
+
+    def _read(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
+        if completion.outcome != "ok":
+            return Unusable(completion.outcome, completion.detail)
+        return self.annotator.parse(completion, row)
+
+    def drain(self, rows: Dataset, bar: Any) -> None:
+        """Answer what is open now: by batches where the endpoint has them, and live what these leave.
+
+        Raises:
+            IncompleteRunError: If requests stayed unanswered or the budget ended.
+        """
+        endpoint, failures = self.endpoint, []
+        ledger = Ledger(self.journal, self.annotator.stage, str(self.identity["at"]))
+        batches = endpoint.batch is not None or bool(ledger.open())
+        if batches:
+            factor = 1.0 if endpoint.batch is None else endpoint.batch.price_factor
+            asking = _Asking(self, rows, bar, factor)
+            failures = batch.drain(endpoint, asking.requests(), asking.keep, self.journal, ledger, bar.note)
+            asking.settle()
+        if not batches or not (failures or asking.stopped):
+            asking = _Asking(self, rows, bar)
+            if endpoint.provider == "local":
+                from . import local
+
+                failures = local.drain(endpoint, asking.requests(), asking.keep)
+            else:
+                failures = pool.drain(endpoint, asking.requests(), asking.keep)
+            asking.settle()
+        if failures or asking.stopped:
+            missing = sum(self.follow(row).request is not None for row in rows)
+            raise IncompleteRunError(
+                f"{self.annotator.stage}: {missing} of {len(rows)} rows stayed unanswered by {endpoint.model!r}; "
+                + (f"the last failure: {failures[-1]}" if failures else str(asking.stopped)),
+                f"All answers so far are in {self.journal.path}. Run the same command again to go on"
+                + (", with a higher budget." if not failures else "."),
+            )
+
+
+@dataclass
+class _Asking:
+    """One pass over the open requests: what it sends, and what comes back."""
+
+    walk: Walk
+    rows: Dataset
+    bar: Any
+    price_factor: float = 1.0
+    stopped: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def requests(self) -> Iterator[tuple[str, Request]]:
+        """Each open request once, for as long as the budget allows it."""
+        walk = self.walk
+        self.bar.restart()
+        for row in self.rows:
+            end = walk.follow(row)
+            if end.request is None or end.key in self.versions:
+                self.bar.advance()
+                continue
+            budget = walk.budget
+            if budget is not None and not budget.reserve(end.key, end.request, walk.endpoint, self.price_factor):
+                self.stopped = f"the budget of ${budget.limit_usd:.2f} allows no further request"
+                return
+            self.versions[end.key] = end.request.version
+            yield end.key, end.request
+
+    def keep(self, key: str, completion: Completion, version: str | None = None) -> None:
+        """Commit an answer before anyone uses it."""
+        walk = self.walk
+        cost = walk.endpoint.cost(completion.prompt_tokens, completion.completion_tokens)
+        cost = None if cost is None else cost * self.price_factor
+        version = self.versions[key] if version is None else version
+        walk.journal.put(Entry(key, walk.annotator.stage, str(walk.identity["at"]), version, completion, cost))
+        if walk.budget is not None:
+            walk.budget.settle(key, cost)
+        self.bar.advance(cost or 0.0)
+
+    def settle(self) -> None:
+        """Nothing of this pass is in flight any more."""
+        if self.walk.budget is not None:
+            self.walk.budget.release()
