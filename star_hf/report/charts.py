@@ -14,10 +14,8 @@ from .look import SERIES, colour, figure, label
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from ..evaluation.statistics import Estimate
 
-
-__all__ = ["curve", "flow", "grid", "histogram", "intervals", "mark_bars"]
+__all__ = ["curve", "flow", "grid", "histogram", "mark_bars"]
 
 
 def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
@@ -170,64 +168,6 @@ def mark_bars(marks: Mapping[str, Mapping[int, int]], low: int, high: int) -> "g
         showlegend=True,
         xaxis={"title": {"text": "mark"}, "dtick": 1, "showgrid": False},
         yaxis={"title": {"text": "rows"}},
-    )
-
-
-def intervals(series: Mapping[str, Mapping[str, "Estimate"]]) -> "go.Figure":
-    """Rates with their intervals, in percent, several models side by side for each benchmark.
-
-    Args:
-        series (`dict[str, dict[str, Estimate]]`): By model and benchmark; those without a value are left out.
-    """
-    import plotly.graph_objects as go
-
-    names = list(dict.fromkeys(name for estimates in series.values() for name in estimates))
-    step = 0.5 / max(len(series), 1)
-    traces = []
-    for position, (model, estimates) in enumerate(series.items()):
-        shown = {name: estimate for name, estimate in estimates.items() if estimate.value is not None}
-        shift = (position - (len(series) - 1) / 2) * step
-        values = [100 * estimate.value for estimate in shown.values()]
-        ends = [
-            (100 * (estimate.value if end is None else end))
-            for estimate in shown.values()
-            for end in (estimate.low, estimate.high)
-        ]
-        role = colour("grey" if position == 0 and len(series) > 1 else SERIES[max(position - 1, 0) % len(SERIES)])
-        traces.append(
-            go.Scatter(
-                name=label(model, 99),
-                x=values,
-                y=[names.index(name) + shift for name in shown],
-                mode="markers",
-                marker={"color": role, "size": 11},
-                error_x={
-                    "array": [high - value for value, high in zip(values, ends[1::2], strict=True)],
-                    "arrayminus": [value - low for value, low in zip(values, ends[::2], strict=True)],
-                    "color": role,
-                    "thickness": 2,
-                    "width": 0,
-                },
-                text=[f"{low:.1f} to {high:.1f}" for low, high in zip(ends[::2], ends[1::2], strict=True)],
-                customdata=[label(name, 99) for name in shown],
-                hovertemplate="%{customdata}: %{x:.1f} % (%{text})<extra>%{fullData.name}</extra>",
-            )
-        )
-    places = list(range(len(names)))
-    return figure(
-        traces,
-        80 + len(names) * (24 + 14 * len(series)),
-        showlegend=len(series) > 1,
-        xaxis={"range": [-2, 102], "ticksuffix": " %", "showline": False},
-        yaxis={
-            "tickvals": places,
-            "ticktext": [label(name, 24) for name in names],
-            "range": [len(names) - 0.5, -0.5],
-            "showgrid": False,
-            "showline": False,
-            "ticks": "",
-            "ticksuffix": " ",
-        },
     )
 
 

@@ -193,10 +193,12 @@ def _csp_hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode()
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, digits: int | None = None) -> str:
     """A cell of a table as text."""
     if value is None:
         return "–"
     if isinstance(value, float):
+        if digits is not None:
+            return f"{value:,.{digits}f}"
         return f"{value:,.4g}" if abs(value) < 1 else f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

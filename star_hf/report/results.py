@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..evaluation.results import BenchmarkResult, Results
-from ..evaluation.statistics import Estimate
-from .charts import intervals
+from ..evaluation.ledger import paper_rows
+from ..evaluation.results import AVERAGES, STRICT, BenchmarkResult, Results
+from ..evaluation.statistics import Estimate, mean_of
+from .rates import intervals, trade
 from .sections import Cell, Panel, Section, Table
 
 
 __all__ = ["comparable", "results_section"]
+
+BEFORE, AFTER = "-r1-distill", "-star-1"
+"""How the ledger names the paper's models of each size."""
 
 KINDS = {
     "safety": ("Safety", "Share of harmful questions that are answered safely. Higher is better."),
@@ -25,12 +29,13 @@ def results_section(results: Sequence[Results]) -> Section:
     """
     found = _named(results)
     panels = [panel for kind in KINDS if (panel := _rates(kind, found)) is not None]
-    panels += [panel for panel in (_thoughts(found), _failures(found), _categories(found)) if panel is not None]
-    names = " and ".join(found)
-    profiles = " and ".join(sorted({one.profile for one in found.values()}))
+    panels += [
+        panel for panel in (_trade(found), _thoughts(found), _failures(found), _categories(found)) if panel is not None
+    ]
+    names, profiles = _joined(found), _joined(sorted({one.profile for one in found.values()}))
     lead = (
-        f"{names}, by the {profiles} profile. Bars are 95 % intervals: where they overlap widely, the models may not "
-        "differ. An answer that could not be judged is in no rate."
+        f"{names}, by the {profiles} profile. Bars are 95\u00a0% intervals: where they overlap widely, the models may "
+        "not differ. An answer that could not be judged is in no rate."
     )
     return Section("results", "Results", "Before and after" if len(found) > 1 else "Results", lead, panels)
 
@@ -39,6 +44,12 @@ def comparable(results: Iterable[Results], kind: str) -> bool:
     """Whether all have a mean of this kind, over the same benchmarks."""
     means = {one.averages[kind].benchmarks if kind in one.averages else None for one in results}
     return len(means) == 1 and None not in means
+
+
+def _joined(names: Iterable[str]) -> str:
+    """`a, b and c`"""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _named(results: Sequence[Results]) -> dict[str, Results]:
@@ -89,11 +100,11 @@ def _rates(kind: str, found: dict[str, Results]) -> Panel | None:
 
 
 def _rate(estimate: Estimate) -> str | None:
-    """`93.3 [90.0, 95.6] of 310`, in percent."""
+    """`93.3 [90.0, 95.6] of 310`, in percent; a narrow cell breaks it before the bracket and before `of`."""
     if estimate.value is None:
         return None
-    interval = "" if estimate.low is None else f" [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
-    return f"{100 * estimate.value:.1f}{interval}" + (f" of {estimate.n:,}" if estimate.n else "")
+    interval = "" if estimate.low is None else f" [{100 * estimate.low:.1f},\u00a0{100 * estimate.high:.1f}]"
+    return f"{100 * estimate.value:.1f}{interval}" + (f" of\u00a0{estimate.n:,}" if estimate.n else "")
 
 
 def _gain(by: dict[str, BenchmarkResult], models: Sequence[str]) -> str | None:
@@ -102,6 +113,62 @@ def _gain(by: dict[str, BenchmarkResult], models: Sequence[str]) -> str | None:
     if first is None or last is None or first.value is None or last.value is None:
         return None
     return f"{100 * (last.value - first.value):+.1f}"
+
+
+def _trade(found: dict[str, Results]) -> Panel | None:
+    """Safety against reasoning, as means over the benchmarks that all models have, and the paper's models likewise."""
+    reasoning, safety = over = tuple(_common(found, kind) for kind in ("reasoning", "safety"))
+    if not reasoning or not safety:
+        return None
+    models = {
+        model: tuple(_mean([_strict(one, name) for name in names]) for names in over) for model, one in found.items()
+    }
+    paper = _paper(over)
+    numbers = [(model, *map(_rate, point)) for model, point in models.items()]
+    for size, pair in paper.items():
+        numbers += [
+            (f"paper: {size}, {state}", *map(_rate, point))
+            for state, point in zip(("before", "after"), pair, strict=True)
+        ]
+    text = (
+        f"Means over {_joined(safety)} (up is safer) and over {_joined(reasoning)} (right is abler). As in the paper, "
+        "a problem without a readable answer is unsolved. Grey: the paper's R1 distillations before and after STAR-1."
+    )
+    table = Table(("model", "reasoning", "safety"), tuple(numbers))
+    return Panel("Safety against reasoning", text, trade(models, paper), table)
+
+
+def _paper(over: Sequence[Sequence[str]]) -> dict[str, tuple[tuple[Estimate, ...], ...]]:
+    """By size the paper's model before and after, each with a mean over each of these lists of benchmarks."""
+    rows = paper_rows()
+    sizes = [name.removesuffix(BEFORE) for name, row in rows.items() if row.model and name.endswith(BEFORE)]
+    return {
+        size.upper(): tuple(
+            tuple(_mean([rows[size + state].cells[name] for name in names]) for names in over)
+            for state in (BEFORE, AFTER)
+        )
+        for size in sizes
+    }
+
+
+def _common(found: dict[str, Results], kind: str) -> tuple[str, ...]:
+    """The benchmarks of a mean for which every model has a value."""
+    return tuple(
+        name
+        for name in AVERAGES[kind]
+        if all(name in one.benchmarks and _strict(one, name).value is not None for one in found.values())
+    )
+
+
+def _strict(results: Results, name: str) -> Estimate:
+    """A benchmark's rate as the paper counts: a model's own failures are wrong answers."""
+    result = results.benchmarks[name]
+    return result.metrics.get(STRICT, result.estimate)
+
+
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    mean = mean_of(estimates)
+    return Estimate(mean.value, mean.low, mean.high, 0)
 
 
 def _each(found: dict[str, Results]) -> Iterator[tuple[str, str, BenchmarkResult]]:

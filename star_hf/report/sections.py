@@ -27,10 +27,12 @@ class Table:
     Attributes:
         head (`tuple[str, ...]`): Names of the columns.
         rows (`tuple[tuple, ...]`): Cells: text, or numbers, which stand right; `None` is shown as a dash.
+        digits (`int`, *optional*): Decimals of numbers that are not whole; by default as many as each needs.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    digits: int | None = None
 
     def is_text(self, column: int) -> bool:
         """Whether a column holds text, which stands left, and not numbers, which stand right."""

@@ -69,6 +69,7 @@ def _curve(record: TrainingRecord, title: str, text: str, names: tuple[str, ...]
     table = Table(
         ("step", *(name.replace("_", " ") for name in series)),
         tuple((step, *(each.get(step) for each in series.values())) for step in steps),
+        digits=4,
     )
     picture = curve({name: list(each.items()) for name, each in series.items()})
     return Panel(title, f"{text} From {values[0]:.4g} to {values[-1]:.4g}.", picture, table)
