@@ -7,6 +7,7 @@ clients read: a test that passes here shows that they are used rightly, not that
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import threading
@@ -29,6 +30,9 @@ WRITER, READER, STRANGER = "hf_writes", "hf_reads", "hf_of_somebody_else"
 LFS_SUFFIXES = (".arrow", ".bin", ".gz", ".parquet", ".png", ".pt", ".safetensors")
 PREFIXES = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
 DATE = "2026-01-01T00:00:00.000Z"
+
+COUNT = itertools.count()
+"""Makes each commit unique: the clients cache by commit."""
 
 Files = dict[str, bytes]
 
@@ -100,7 +104,7 @@ class Repo:
 
     def commit(self, files: Files, title: str, branch: str = "main") -> str:
         """Put a commit on a branch; returns its SHA."""
-        sha = hashlib.sha1(f"{id(self)} {len(self.commits)} {title}".encode()).hexdigest()
+        sha = hashlib.sha1(f"{next(COUNT)} {title}".encode()).hexdigest()
         self.commits[sha] = (files, title)
         self.branches[branch].append(sha)
         return sha

@@ -44,6 +44,7 @@ app.add_typer(audit.app)
 app.add_typer(report.app)
 app.add_typer(results.app)
 app.add_typer(train.app)
+app.add_typer(hub.app)
 app.add_typer(
     hub.publishing,
     name="publish",

@@ -1,4 +1,4 @@
-"""`star-hf publish`: to the Hub, with a card."""
+"""`star-hf publish` and `star-hf verify`: to the Hub with a card, and a look at what lies there."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,15 +7,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StarError
+from .panels import SHARING
 
 
 if TYPE_CHECKING:
     from ..hub.release import Plan, Release
 
 
-__all__ = ["publishing"]
+__all__ = ["app", "publishing"]
 
+app = typer.Typer()
 publishing = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 console = Console()
 
@@ -121,3 +123,33 @@ def _show(change: "Plan") -> None:
     if change.card.kept:
         edits = ", ".join(change.card.kept)
         console.print(Text(f"Kept in the card as people edited it: {edits}. --overwrite-edits replaces it.", "yellow"))
+
+
+@app.command(rich_help_panel=SHARING)
+def verify(
+    repo_id: Annotated[str, typer.Argument(metavar="REPO", help="A published data set or model, as `owner/name`.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="main")] = None,
+    sources_dir: Annotated[
+        Path | None, typer.Option(help="Local copies of the benchmarks to look for: DIR/<name>/<file>.")
+    ] = None,
+) -> None:
+    """Look whether what lies on the Hub is what was published: hashes, counts, schema, card, contamination.
+
+    Exit code 1 says that it is not.
+
+    **Example:** `star-hf verify me/star-1`
+    """
+    from ..hub.verification import verify as verify_repository
+
+    found = verify_repository(repo_id, revision=revision, sources_dir=sources_dir, progress=True)
+    console.print(Text(f"{found.repo_id} at {found.commit[:8]}:"))
+    for check in found.checks:
+        mark = ("ok   ", "green") if check.ok else ("wrong", "bold red")
+        console.print(Text.assemble("  ", mark, f"  {check.name}: ", ("; ".join(check.notes), "dim")))
+        for problem in check.problems:
+            console.print(Text(f"           {problem}", "red"))
+    if not found.ok:
+        raise StarError(
+            f"{repo_id} is not what was published.",
+            "Publish it again with `star-hf publish`, or name a good revision with --revision.",
+        )

@@ -66,12 +66,14 @@ class Parsed:
         metadata (`dict`): What the Hub reads.
         body (`str`): Everything below it.
         sections (`dict[str, str]`): Text of each generated section.
+        hashes (`dict[str, str]`): Of each, the hash of what was generated.
         edited (`tuple[str, ...]`): Those whose text is not the generated one.
     """
 
     metadata: dict[str, Any]
     body: str
     sections: dict[str, str]
+    hashes: dict[str, str]
     edited: tuple[str, ...]
 
 
@@ -121,17 +123,17 @@ def parse(text: str, where: str) -> Parsed:
     if not isinstance(metadata or {}, dict):
         raise _broken(where, "its metadata is not a list of `key: value` lines")
     body = text[found.end() :] if found else text
-    sections, edited = {}, []
+    sections, hashes, edited = {}, {}, []
     for section in SECTION.finditer(body):
         name = section["name"]
         if name in sections:
             raise _broken(where, f"the section `{name}` stands in it twice")
-        sections[name] = section["text"]
+        sections[name], hashes[name] = section["text"], section["hash"]
         if _hash(section["text"]) != section["hash"]:
             edited.append(name)
     if stray := MARK.search(SECTION.sub("", body)) or MARK.search("".join(sections.values())):
         raise _broken(where, f"the comment `{stray.group()}` has lost its other half")
-    return Parsed(metadata or {}, body, sections, tuple(edited))
+    return Parsed(metadata or {}, body, sections, hashes, tuple(edited))
 
 
 def merge(

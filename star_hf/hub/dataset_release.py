@@ -22,12 +22,14 @@ from .pictures import heat_map
 from .release import Release
 
 
-__all__ = ["check_run", "dataset_release"]
+__all__ = ["POLICIES", "check_run", "dataset_release"]
 
 logger = logging.getLogger(__name__)
 
 PICTURE = "assets/categories_by_sources.png"
 RECIPE = "recipe.yaml"
+POLICIES = "policies.yaml"
+"""The taxonomy, where it is not the packaged one."""
 
 
 def dataset_release(
@@ -81,6 +83,8 @@ def dataset_release(
     )
     files: dict[str, Path | bytes] = {f"{table}/train.parquet": _parquet(run, table) for table in tables}
     files[RECIPE] = _recipe(config)
+    if config.policies:
+        files[POLICIES] = Path(config.policies)
     if picture:
         files[PICTURE] = picture
     return Release(
@@ -184,8 +188,7 @@ def _facts(run: Run, tables: Mapping[str, Dataset], found: Mapping[str, Audit]) 
         record["notes"] = {name: record["notes"][name] for name in ("prompts", "policies") if name in record["notes"]}
     return {
         "tables": {
-            table: {"rows": len(content), "columns": {name: str(kind) for name, kind in content.features.items()}}
-            for table, content in tables.items()
+            table: {"rows": len(content), "columns": content.features.to_dict()} for table, content in tables.items()
         },
         "sources": _counted(rows["source"]),
         "categories": _counted(label for labels in rows["category"] for label in labels),
@@ -211,7 +214,9 @@ def _recipe(config: BuildConfig) -> bytes:
     data = config.model_dump(mode="json", exclude_defaults=True)
     collect = data.get("collect", {})
     collect.pop("sources_dir", None)
-    own = [(collect, "questions"), (collect, "held_out_questions"), (data, "policies"), (data, "prompts")]
+    if data.get("policies"):
+        data["policies"] = POLICIES
+    own = [(collect, "questions"), (collect, "held_out_questions"), (data, "prompts")]
     for section, key in own:
         if section.get(key):
             section[key] = Path(section[key]).name

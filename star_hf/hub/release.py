@@ -7,20 +7,19 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.errors import HfHubHTTPError
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError
 from .api import KINDS, ask, hub_api
 from .cards import Card, Merged, merge
+from .repository import Content, Kind, find, is_same, listing, openable, read_text, sha256_of, size_of
 
 
-__all__ = ["MANIFEST", "Plan", "Published", "Release", "plan", "publish"]
+__all__ = ["CARD", "MANIFEST", "Plan", "Published", "Release", "plan", "publish"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +27,9 @@ MANIFEST = "star_hf.json"
 """What was published, in the repository itself: hashes, counts, and the card as it was generated."""
 
 CARD = "README.md"
+"""The card."""
+
 RACES = 5
-Content = Path | bytes
-Kind = Literal["dataset", "model"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Release:
     @property
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file."""
-        return {path: _sha256(content) for path, content in sorted(self.files.items())}
+        return {path: sha256_of(content) for path, content in sorted(self.files.items())}
 
     def manifest(self) -> bytes:
         """The content of [`MANIFEST`]."""
@@ -74,9 +73,7 @@ class Release:
             "star_hf": __version__,
             "kind": self.kind,
             "name": self.name,
-            "files": {
-                path: {"sha256": hashes[path], "bytes": _size(content)} for path, content in sorted(self.files.items())
-            },
+            "files": {path: {"sha256": hashes[path], "bytes": size_of(self.files[path])} for path in hashes},
             "card": {"metadata": self._metadata(), "sections": self.card.hashes},
             **self.facts,
         }
@@ -114,7 +111,7 @@ class Plan:
     @property
     def sizes(self) -> dict[str, int]:
         """Bytes of each file that would be uploaded."""
-        return {path: _size(content) for path, content in self.add.items()}
+        return {path: size_of(content) for path, content in self.add.items()}
 
 
 @dataclass(frozen=True)
@@ -213,14 +210,14 @@ def _check_token(api: HfApi, where: str) -> None:
 
 def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, overwrite: bool) -> Plan:
     where = f"the {KINDS[release.kind]} {repo_id}"
-    info = ask(f"look at {where}", _info, api, repo_id, release.kind)
+    info = find(api, repo_id, release.kind)
     if info is None:
         _check_type(api, release.kind, repo_id)
         there, card, last = {}, None, {}
     else:
-        there = ask(f"list {where}", _listing, api, repo_id, release.kind, info.sha)
-        card = _read(api, release.kind, repo_id, info.sha, CARD, where)
-        last = json.loads(_read(api, release.kind, repo_id, info.sha, MANIFEST, where) or "{}")
+        place = (api, repo_id, release.kind, info.sha)
+        there, card = listing(*place), read_text(*place, CARD)
+        last = json.loads(read_text(*place, MANIFEST) or "{}")
     merged = merge(
         release.card,
         card,
@@ -230,7 +227,7 @@ def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, over
         overwrite=overwrite,
     )
     wanted = {**release.files, CARD: merged.text.encode(), MANIFEST: release.manifest()}
-    same = tuple(path for path, content in wanted.items() if path in there and _is(there[path], content))
+    same = tuple(path for path, content in wanted.items() if path in there and is_same(there[path], content))
     hidden = bool(info.private) if info is not None and private is None else private is not False
     return Plan(
         repo_id=repo_id,
@@ -252,7 +249,7 @@ def _commit(api: HfApi, release: Release, repo_id: str, look: Callable[[], Plan]
         change = look()
         if not change.add and not change.delete:
             return change, str(change.parent)
-        operations = [CommitOperationAdd(path, _openable(content)) for path, content in change.add.items()]
+        operations = [CommitOperationAdd(path, openable(content)) for path, content in change.add.items()]
         operations += [CommitOperationDelete(path) for path in change.delete]
         message = f"Publish {release.name} with star_hf {__version__}"
 
@@ -287,60 +284,9 @@ def _collect(api: HfApi, release: Release, repo_id: str, title: str, private: bo
     ask(what, api.add_collection_item, collection.slug, repo_id, release.kind, exists_ok=True)
 
 
-def _info(api: HfApi, repo_id: str, kind: Kind) -> Any:
-    try:
-        return api.repo_info(repo_id, repo_type=kind)
-    except RepositoryNotFoundError:
-        return None
-
-
-def _listing(api: HfApi, repo_id: str, kind: Kind, revision: str) -> dict[str, RepoFile]:
-    """The repository's files by path."""
-    entries = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type=kind)
-    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
-
-
 def _check_type(api: HfApi, kind: Kind, repo_id: str) -> None:
     for other, noun in KINDS.items():
         if other != kind and ask(f"look at {repo_id}", api.repo_exists, repo_id, repo_type=other):
             raise ConfigError(
                 f"{repo_id} is a {noun}, and what is to be published is a {KINDS[kind]}.", "Choose another --repo-id."
             )
-
-
-def _read(api: HfApi, kind: Kind, repo_id: str, revision: str, path: str, where: str) -> str | None:
-    """A small text file of the repository; `None` where there is none."""
-    file = ask(f"read {path} of {where}", _download, api, repo_id, path, kind, revision)
-    return None if file is None else Path(file).read_bytes().decode("utf-8", "replace")
-
-
-def _download(api: HfApi, repo_id: str, path: str, kind: Kind, revision: str) -> str | None:
-    try:
-        return api.hf_hub_download(repo_id, path, repo_type=kind, revision=revision)
-    except EntryNotFoundError:
-        return None
-
-
-def _is(entry: RepoFile, content: Content) -> bool:
-    """Whether a file of the repository has this content."""
-    if entry.size != _size(content):
-        return False
-    if entry.lfs is not None:
-        return entry.lfs.sha256 == _sha256(content)
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def _openable(content: Content) -> bytes | str:
-    return content if isinstance(content, bytes) else str(content)
-
-
-def _size(content: Content) -> int:
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
-
-
-def _sha256(content: Content) -> str:
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

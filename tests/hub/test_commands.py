@@ -1,4 +1,4 @@
-"""`star-hf publish` as people type it."""
+"""`star-hf publish` and `star-hf verify` as people type them."""
 
 import sys
 
@@ -49,3 +49,13 @@ def test_what_cannot_be_published_ends_with_one_message(hub, finished, tmp_path,
     monkeypatch.delenv("HF_TOKEN")
     code, said = star_hf("publish", "dataset", finished, "--repo-id", NAME, "--sources-dir", tmp_path)
     assert code == 2 and "there is no token" in said and "HF_TOKEN" in said and not hub.repos
+
+
+def test_verify_ends_with_an_error_once_a_byte_is_corrupted(hub, finished, tmp_path, star_hf):
+    assert star_hf("publish", "dataset", finished, "--repo-id", NAME, "--sources-dir", tmp_path)[0] == 0
+    code, said = star_hf("verify", NAME, "--sources-dir", tmp_path)
+    assert code == 0 and "ok files" in said and "wrong" not in said
+    repo = hub.repo("datasets", NAME)
+    repo.edit("benign/train.parquet", repo.files()["benign/train.parquet"][:-1] + b"x")
+    code, said = star_hf("verify", NAME, "--sources-dir", tmp_path)
+    assert code == 1 and "wrong files" in said and f"{NAME} is not what was published" in said

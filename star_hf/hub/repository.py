@@ -1,0 +1,99 @@
+"""What lies in a repository: its files, their content, and whether that is the content at hand."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+
+from .api import KINDS, ask
+
+
+__all__ = [
+    "Content",
+    "Kind",
+    "download",
+    "find",
+    "is_same",
+    "listing",
+    "openable",
+    "read_text",
+    "sha256_of",
+    "size_of",
+]
+
+Content = Path | bytes
+"""A file on this machine, or a small one in memory."""
+
+Kind = Literal["dataset", "model"]
+
+
+def find(api: HfApi, repo_id: str, kind: Kind, revision: str | None = None) -> Any | None:
+    """What the Hub knows of a repository, its commit (`sha`) above all; `None` where there is none."""
+    return ask(f"look at the {KINDS[kind]} {repo_id}", _info, api, repo_id, kind, revision)
+
+
+def listing(api: HfApi, repo_id: str, kind: Kind, revision: str) -> dict[str, RepoFile]:
+    """The files of a revision by path."""
+    return ask(f"list the {KINDS[kind]} {repo_id}", _entries, api, repo_id, kind, revision)
+
+
+def download(api: HfApi, repo_id: str, kind: Kind, revision: str, path: str) -> Path | None:
+    """A file of a revision as it lies in the cache; `None` where there is none."""
+    file = ask(f"read {path} of the {KINDS[kind]} {repo_id}", _download, api, repo_id, path, kind, revision)
+    return None if file is None else Path(file)
+
+
+def read_text(api: HfApi, repo_id: str, kind: Kind, revision: str, path: str) -> str | None:
+    """A small text file of a revision; `None` where there is none."""
+    file = download(api, repo_id, kind, revision, path)
+    return None if file is None else file.read_bytes().decode("utf-8", "replace")
+
+
+def is_same(entry: RepoFile, content: Content) -> bool:
+    """Whether a file of the repository has this content, by the hashes that the Hub tells."""
+    if entry.size != size_of(content):
+        return False
+    if entry.lfs is not None:
+        return entry.lfs.sha256 == sha256_of(content)
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def openable(content: Content) -> bytes | str:
+    """The content in a form that the Hub's client takes."""
+    return content if isinstance(content, bytes) else str(content)
+
+
+def size_of(content: Content) -> int:
+    """Bytes of the content."""
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def sha256_of(content: Content) -> str:
+    """SHA-256 of the content, in hex."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _info(api: HfApi, repo_id: str, kind: Kind, revision: str | None) -> Any | None:
+    try:
+        return api.repo_info(repo_id, repo_type=kind, revision=revision)
+    except RepositoryNotFoundError:
+        return None
+
+
+def _entries(api: HfApi, repo_id: str, kind: Kind, revision: str) -> dict[str, RepoFile]:
+    entries = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type=kind)
+    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+
+def _download(api: HfApi, repo_id: str, path: str, kind: Kind, revision: str) -> str | None:
+    try:
+        return api.hf_hub_download(repo_id, path, repo_type=kind, revision=revision)
+    except EntryNotFoundError:
+        return None
