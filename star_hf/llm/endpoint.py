@@ -111,7 +111,8 @@ class Endpoint(BaseModel):
             is still the one that answered before.
         api_key_env (`str`, *optional*): Replaces the preset's environment variable.
         api_version (`str`, *optional*): Azure's API version.
-        temperature, top_p, max_tokens, seed (*optional*): Sampling parameters; left to the provider when `None`.
+        temperature, top_p, max_tokens, seed (*optional*): Sampling parameters; left to the provider when `None`. The
+            n-th sample of a request is sent the seed plus n.
         structured (`str`, *optional*): `"json_schema"`, `"json_object"`, vLLM's own `"structured_outputs"` (before
             0.12 `"guided_json"`), or `"prompt"`; the preset's when `None`.
         extra_body (`dict`, *optional*): Further fields of the request, as the provider takes them.

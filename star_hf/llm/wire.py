@@ -14,6 +14,8 @@ __all__ = ["completion_of", "failure_of", "parameters", "words"]
 def parameters(endpoint: Endpoint, request: Request) -> dict[str, Any]:
     """The body of a request, as it is sent live or in a batch."""
     body = endpoint.model_dump(include={"model", "temperature", "top_p", "max_tokens", "seed"}, exclude_none=True)
+    if endpoint.seed is not None:
+        body["seed"] += request.sample  # or all samples of a request would be the same one
     form = {} if request.schema is None else structured(endpoint.structured_output, request.schema)
     return {**body, "messages": request.messages, **form, **endpoint.extra_body}
 
