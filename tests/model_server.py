@@ -54,6 +54,7 @@ class ModelServer:
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.paths: set[str] = set()
+        self.models: list[dict[str, Any]] | None = None
         self.paid: Counter[str] = Counter()
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -95,6 +96,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
+
+    def do_GET(self) -> None:
+        """`/v1/models`, where the server was told what it has loaded."""
+        models = self.model_server.models
+        data = json.dumps({"object": "list", "data": models or []}).encode()
+        self.send_response(404 if models is None else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

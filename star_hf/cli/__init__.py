@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError, TrainingError
-from . import audit, build, endpoints, hub, journal, judge, report, results, train
+from . import audit, build, endpoints, evaluate, hub, journal, judge, report, results, train
 from .panels import DATA, EVALUATION, PANELS, SHARING
 
 
@@ -41,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(build.app)
 app.add_typer(audit.app)
+app.add_typer(evaluate.app)
 app.add_typer(report.app)
 app.add_typer(results.app)
 app.add_typer(train.app)

@@ -1,4 +1,5 @@
 import pytest
+from small_benchmarks import tiny_model, write_benchmarks
 
 from star_hf.evaluation.types import ANSWERS
 from star_hf.llm import Journal
@@ -35,3 +36,15 @@ def answers():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Small local copies of benchmarks, as `--data-dir` takes them."""
+    return write_benchmarks(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Folder of a random model that answers noise."""
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")

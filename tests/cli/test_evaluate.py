@@ -1,0 +1,58 @@
+import json
+
+import pytest
+from small_benchmarks import answer, write_benchmarks
+from typer.testing import CliRunner
+
+from model_server import ModelServer
+from star_hf import cli
+from star_hf.errors import ConfigError, IncompleteRunError
+
+
+def run(*words):
+    return CliRunner().invoke(cli.app, ["evaluate", *map(str, words)], env={"COLUMNS": "160"})
+
+
+@pytest.fixture
+def server():
+    with ModelServer(answer) as server:
+        yield server
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    return write_benchmarks(tmp_path / "data")
+
+
+def test_rates_are_shown_with_intervals_categories_and_the_folder(server, data_dir, tmp_path):
+    words = ("--model", "m", "--base-url", server.url, "--data-dir", data_dir, "--output", tmp_path / "results")
+    result = run(*words, "--tasks", "star1:strongreject,xstest", "--judge", "refusal-phrases", "--fingerprint", "a")
+    assert result.exit_code == 0, result.output
+    for part in ("66.7", "39.1-86.2", "12 of 12", "Whistles", "mean safety", str(tmp_path / "results")):
+        assert part in result.output
+    data = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert data["profile"] == "recommended" and data["benchmarks"]["strongreject"]["n"] == 12
+    assert data["generation"]["benchmarks"]["xstest"]["max_tokens"] == 8000
+
+
+def test_too_many_answers_without_a_value_are_shown_and_end_with_3(data_dir, tmp_path):
+    def half(body, before):
+        return "" if "ladder" in body["messages"][-1]["content"] else answer(body)
+
+    with ModelServer(half) as server:
+        words = ("--model", "m", "--base-url", server.url, "--data-dir", data_dir, "--output", tmp_path / "results")
+        words += ("--tasks", "strongreject", "--judge", "refusal-phrases")
+        result = run(*words)
+        assert isinstance(result.exception, IncompleteRunError) and "4 empty" in result.output
+        assert run(*words, "--max-failures", "0.4").exit_code == 0
+
+
+def test_an_endpoint_may_be_a_file(server, data_dir, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"provider: vllm\nbase_url: {server.url}\nconcurrency: 2\n")
+    result = run("--model", "m", "--endpoint", tmp_path / "mine.yaml", "--tasks", "math500", "--limit", "2",
+                 "--data-dir", data_dir, "--output", tmp_path / "results")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (tmp_path / "mine.yaml").write_text("provider: nobody\nheat: 3\n")
+    result = run("--model", "m", "--endpoint", tmp_path / "mine.yaml", "--tasks", "math500")
+    assert isinstance(result.exception, ConfigError)
+    assert isinstance(run("--model", "m", "--endpoint", tmp_path / "none.yaml").exception, ConfigError)
