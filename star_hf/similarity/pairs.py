@@ -34,8 +34,8 @@ class Matches:
         """`left`, `right` and `similarity`."""
         return self.left, self.right, self.similarity
 
-    def where(self, chosen: np.ndarray) -> "Matches":
-        """The pairs that a boolean mask or an index array selects."""
+    def where(self, chosen: np.ndarray | slice) -> "Matches":
+        """The pairs that a boolean mask, an index array or a slice selects."""
         return Matches(self.left[chosen], self.right[chosen], self.similarity[chosen])
 
     def renumbered(self, left: np.ndarray, right: np.ndarray) -> "Matches":

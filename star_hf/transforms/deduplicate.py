@@ -20,21 +20,22 @@ result does not depend on the order of the rows, and texts are compared in Unico
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from datasets import Dataset
 from scipy.sparse import csr_matrix
 
 from ..errors import ConfigError
 from ..progress import track
-from ..schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset
+from ..schema import COLLECTED
 from ..similarity.embeddings import Encoder, SentenceEncoder, embed, embedding_join, embedding_self_join
 from ..similarity.ngrams import Ragged, first_sharers, first_sharers_among, greedy_sharers, ngram_ids, split_words
 from ..similarity.pairs import Matches, best_per_left, greedy_keep
 from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
 from ..text import normalise
+from .deduplication import Deduplication, Removal
 
 
 __all__ = ["ACROSS_NGRAM", "STEPS", "deduplicate"]
@@ -58,7 +59,7 @@ def deduplicate(
     cache_dir: str | Path | None = None,
     num_threads: int | None = None,
     progress: bool = True,
-) -> Outcome:
+) -> Deduplication:
     """Remove rows that are near-duplicates of other rows or of held-out items (paper, Section 2.1).
 
     Args:
@@ -76,8 +77,8 @@ def deduplicate(
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Returns:
-        [`Outcome`]: Kept rows and removed rows, both in the order of `rows`. A `matched_id` names a held-out item, or
-        a row that preceded this one and was kept, or itself left for a match that is named in turn.
+        [`Deduplication`]: Kept rows and removed rows, both in the order of `rows`. A `matched_id` names a held-out
+        item, or a row that preceded this one and was kept, or itself left for a match that is named in turn.
 
     Raises:
         ConfigError: If the profile is unknown.
@@ -112,7 +113,7 @@ def deduplicate(
             for step in steps if paper else reversed(steps):
                 step(embedding_threshold)
                 bar.advance()
-    return search.outcome()
+    return search.result()
 
 
 def _paper_order(ids: list[str], questions: list[str], sources: list[str]) -> list[int]:
@@ -134,7 +135,7 @@ class _Search:
     Attributes:
         start (`int`): Number of held-out items: they are `0 .. start - 1`, rows come after.
         alive (`np.ndarray` of bool): Held-out items and the rows that are still in.
-        found (`dict[int, tuple]`): For each removed row its match, the similarity, the measure and the detail.
+        found (`dict[int, Removal]`): Why each removed row left, in this numbering.
     """
 
     def __init__(
@@ -146,16 +147,15 @@ class _Search:
         paper: bool,
         num_threads: int | None,
     ):
-        self.rows, self.order, self.paper, self.num_threads = rows, order, paper, num_threads
+        self.rows, self.held_out, self.order, self.paper, self.num_threads = rows, held_out, order, paper, num_threads
         self.start = len(held_out)
-        self.ids, self.questions, self.sources = (
+        texts, self.sources = (
             [*held_out[name][:], *map(column.__getitem__, order)]
-            for name, column in zip(COLLECTED, columns, strict=True)
+            for name, column in zip(("question", "source"), columns[1:], strict=True)
         )
-        texts = self.questions
         self.texts = texts if paper else [unicodedata.normalize("NFKC", text) for text in texts]
         self.alive = np.ones(len(texts), bool)
-        self.found: dict[int, tuple[int, float, str, str]] = {}
+        self.found: dict[int, Removal] = {}
         self.words, vocabulary = split_words(self.texts)
         self.grams = ngram_ids(self.words, ACROSS_NGRAM)
         self.counts = count_terms(self.words, vocabulary)
@@ -221,28 +221,14 @@ class _Search:
         matches = best_per_left(embedding_join(self.vectors[rows], self.vectors[: self.start], threshold))
         self._remove(matches.renumbered(rows, np.arange(self.start)), "embedding", f"step f, threshold = {threshold}")
 
-    def outcome(self) -> Outcome:
-        """Kept and removed rows in the order of the rows as they came."""
-        place = dict(zip(self.order, range(self.start, len(self.ids)), strict=True))
-        gone = [place[row] for row in sorted(self.order[index - self.start] for index in self.found)]
-        kept = np.setdiff1d(np.arange(len(self.rows)), [self.order[index - self.start] for index in gone])
-        matches = [self.found[index] for index in gone]
-        columns = {
-            "id": [self.ids[index] for index in gone],
-            "question": [self.questions[index] for index in gone],
-            "source": [self.sources[index] for index in gone],
-            "stage": ["deduplicate"] * len(gone),
-            "reason": [
-                f"{measure}_{'contamination' if index < self.start else 'duplicate'}"
-                for index, _, measure, _ in matches
-            ],
-            "matched_id": [self.ids[index] for index, _, _, _ in matches],
-            "matched_source": [self.sources[index] for index, _, _, _ in matches],
-            "similarity": [min(similarity, 1.0) for _, similarity, _, _ in matches],
-            "detail": [detail for _, _, _, detail in matches],
+    def result(self) -> Deduplication:
+        """Kept and removed rows by their place among the rows as they came."""
+        number = np.r_[np.arange(self.start), self.start + np.asarray(self.order, np.int64)].tolist()
+        removals = {
+            self.order[index - self.start]: replace(removal, match=number[removal.match])
+            for index, removal in self.found.items()
         }
-        removed = Dataset(pa.Table.from_pydict(columns, schema=REMOVED.arrow_schema))
-        return Outcome(self.rows.select(kept), removed, as_dataset([], PROVENANCE))
+        return Deduplication.of(self.rows, self.held_out, removals)
 
     def _rows(self, span: range) -> np.ndarray:
         """The rows of a span that are still in."""
@@ -266,4 +252,4 @@ class _Search:
         for left, right, similarity in zip(*(column.tolist() for column in matches.columns()), strict=True):
             if left >= self.start:
                 self.alive[left] = False
-                self.found[left] = (right, similarity, measure, detail)
+                self.found[left] = Removal(right, similarity, measure, detail)
