@@ -7,11 +7,22 @@
     accelerate launch --config_file recipes/accelerate_configs/zero3.yaml recipes/sft.py \
         --config recipes/DeepSeek-R1-Distill-Qwen-7B/sft/config_star1.yaml
 
-Every line of the recipe can be replaced on the command line: `--learning_rate 5e-6`.
+Every line of the recipe can be replaced on the command line: `--learning_rate 5e-6`. With `--push_to_hub true` the
+model is published at the end as `star-hf publish model` does it, card included; private unless
+`--hub_private_repo false`.
 """
 
+import sys
+
+from star_hf.errors import StarError
+from star_hf.hub.model_release import publish_training
 from star_hf.training.sft import main
 
 
 if __name__ == "__main__":
-    main()
+    options = main().training
+    if options.push_to_hub and options.should_save:
+        try:
+            publish_training(options.output_dir, options.hub_model_id, private=options.hub_private_repo)
+        except StarError as error:
+            sys.exit(f"error: {error}")

@@ -43,6 +43,9 @@ Collection = Annotated[str | None, typer.Option(help="Title of your collection t
 Overwrite = Annotated[
     bool, typer.Option("--overwrite-edits", help="Replace what was edited by hand in generated parts of the card.")
 ]
+BaseResults = Annotated[
+    Path | None, typer.Option(help="Results folder of the base model, to stand beside.", metavar="DIR")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be pushed, and push nothing.")]
 License = Annotated[
     str | None, typer.Option(help="The licence, as the Hub spells it.", show_default="what the sources make of it")
@@ -78,6 +81,49 @@ def dataset(
         run, repo_id, license=license, allow_findings=allow_findings, sources_dir=sources_dir, progress=True
     )
     _publish(release, repo_id, private, gated, collection, overwrite_edits, dry_run)
+
+
+@publishing.command()
+def model(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The output folder of recipes/sft.py.")],
+    repo_id: RepoId,
+    results: Annotated[Path | None, typer.Option(help="The model's results folder.", metavar="DIR")] = None,
+    base_results: BaseResults = None,
+    private: Private = None,
+    gated: Gated = False,
+    license: Annotated[
+        str | None, typer.Option(help="The licence, as the Hub spells it.", show_default="that of the base model")
+    ] = None,
+    collection: Collection = None,
+    overwrite_edits: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Publish a trained model, with base, data, recipe, check and results on its card.
+
+    **Example:** `star-hf publish model data/DeepSeek-R1-Distill-Qwen-7B-STAR-1 --repo-id me/safer-7b`
+    """
+    from ..hub.model_release import model_release
+
+    release = model_release(folder, repo_id, results=results, base_results=base_results, license=license)
+    _publish(release, repo_id, private, gated, collection, overwrite_edits, dry_run)
+
+
+@publishing.command()
+def results(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder of `star-hf evaluate`.")],
+    repo_id: RepoId,
+    base_results: BaseResults = None,
+    overwrite_edits: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Put results onto a model that is on the Hub: its card, `model-index`, and leaderboards. No answer is uploaded.
+
+    **Example:** `star-hf publish results results/safer-7b/recommended --repo-id me/safer-7b`
+    """
+    from ..hub.model_release import results_release
+
+    release = results_release(results, repo_id, base_results=base_results)
+    _publish(release, repo_id, None, False, None, overwrite_edits, dry_run)
 
 
 def _publish(

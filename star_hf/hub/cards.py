@@ -144,6 +144,7 @@ def merge(
     *,
     always: Iterable[str] = (),
     overwrite: bool = False,
+    partial: bool = False,
 ) -> Merged:
     """Bring a card up to date and keep what people changed in it.
 
@@ -157,26 +158,30 @@ def merge(
         where (`str`): Whose card it is, for messages.
         always (`Iterable[str]`): Fields of the metadata that follow from the files, whoever edited them.
         overwrite (`bool`, defaults to `False`): Replace edited sections and fields, and bring back what was taken out.
+        partial (`bool`, defaults to `False`): Leave sections and fields alone that `card` does not have.
 
     Raises:
-        StarError: If the card in the repository is broken; not with `overwrite`, which then makes it anew.
+        StarError: If the card in the repository is broken; not with `overwrite` of a whole card, which is then made
+            anew.
     """
     if current is None:
         return Merged(card.text, card.metadata)
     try:
         there = parse(current, where)
     except StarError:
-        if overwrite:
+        if overwrite and not partial:
             return Merged(card.text, card.metadata)
         raise
-    metadata, kept = _merge_metadata(card.metadata, there.metadata, last.get("metadata", {}), set(always), overwrite)
+    fields = {name: value for name, value in there.metadata.items() if not partial or name in card.metadata}
+    metadata, kept = _merge_metadata(card.metadata, fields, last.get("metadata", {}), set(always), overwrite)
+    metadata = {**there.metadata, **metadata} if partial else metadata
     gone = [name for name in last.get("sections", {}) if name not in there.sections and name in card.sections]
-    edited = [] if overwrite else list(there.edited)
+    edited = [] if overwrite else [name for name in there.edited if not partial or name in card.sections]
     gone = [] if overwrite else gone
 
     def renew(found: re.Match[str]) -> str:
         name = found["name"]
-        if name in edited:
+        if name in edited or (partial and name not in card.sections):
             return found.group()
         return _marked(name, card.sections[name]) if name in card.sections else ""
 

@@ -44,6 +44,7 @@ class Release:
         facts (`dict`): What the published manifest says beside hashes, JSON-able.
         from_files (`tuple[str, ...]`): Fields of the card's metadata that follow from the files.
         warnings (`tuple[str, ...]`): What the publisher should know.
+        partial (`bool`): Whether it goes onto what is there already, and takes nothing of that away.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Release:
     facts: Mapping[str, Any] = field(repr=False, default_factory=dict)
     from_files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    partial: bool = False
 
     @property
     def tag(self) -> str:
@@ -66,15 +68,21 @@ class Release:
         """SHA-256 of each file."""
         return {path: sha256_of(content) for path, content in sorted(self.files.items())}
 
-    def manifest(self) -> bytes:
-        """The content of [`MANIFEST`]."""
-        hashes = self.hashes
+    def manifest(self, last: Mapping[str, Any] | None = None) -> bytes:
+        """The content of [`MANIFEST`], on top of the last one where the release is partial."""
+        before = dict(last or {}) if self.partial else {}
+        card, hashes = before.get("card", {}), self.hashes
+        files = {path: {"sha256": hashes[path], "bytes": size_of(self.files[path])} for path in hashes}
         data = {
+            **before,
             "star_hf": __version__,
             "kind": self.kind,
-            "name": self.name,
-            "files": {path: {"sha256": hashes[path], "bytes": size_of(self.files[path])} for path in hashes},
-            "card": {"metadata": self._metadata(), "sections": self.card.hashes},
+            "name": before.get("name", self.name),
+            "files": {**before.get("files", {}), **files},
+            "card": {
+                "metadata": {**card.get("metadata", {}), **self._metadata()},
+                "sections": {**card.get("sections", {}), **self.card.hashes},
+            },
             **self.facts,
         }
         return (json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n").encode()
@@ -225,8 +233,10 @@ def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, over
         where,
         always=release.from_files,
         overwrite=overwrite,
+        partial=release.partial,
     )
-    wanted = {**release.files, CARD: merged.text.encode(), MANIFEST: release.manifest()}
+    wanted = {**release.files, CARD: merged.text.encode(), MANIFEST: release.manifest(last)}
+    old = () if release.partial else last.get("files", {})
     same = tuple(path for path, content in wanted.items() if path in there and is_same(there[path], content))
     hidden = bool(info.private) if info is not None and private is None else private is not False
     return Plan(
@@ -236,7 +246,7 @@ def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, over
         private=hidden,
         add={path: content for path, content in wanted.items() if path not in same},
         same=same,
-        delete=tuple(path for path in last.get("files", {}) if path in there and path not in wanted),
+        delete=tuple(path for path in old if path in there and path not in wanted),
         card=merged,
         tag=release.tag,
     )

@@ -161,6 +161,8 @@ def train(arguments: Arguments) -> TrainingRecord:
     star, options, model = arguments.star, arguments.training, arguments.model
     prepared = prepare(arguments)
     prepared.findings.check()
+    if options.push_to_hub and options.hub_private_repo is None:
+        options.hub_private_repo = True
     if model.dtype in ("bfloat16", "float16") and not (_is_sharded() or model.use_peft):
         raise TrainingError(
             f"dtype: {model.dtype} without DeepSpeed or FSDP keeps the weights in half precision, where updates of a "
@@ -207,8 +209,6 @@ def train(arguments: Arguments) -> TrainingRecord:
     if trainer.accelerator.is_main_process:
         record.save(options.output_dir)
         draw_losses(record, Path(options.output_dir) / "loss.png")
-    if options.push_to_hub:
-        trainer.push_to_hub()
     return record
 
 
@@ -228,12 +228,14 @@ def draw_losses(record: TrainingRecord, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main() -> None:
-    """Entry of `recipes/sft.py`."""
+def main() -> Arguments:
+    """Entry of `recipes/sft.py`: train, and answer with what."""
     try:
-        train(parse())
+        arguments = parse()
+        train(arguments)
     except (ConfigError, TrainingError) as error:
         sys.exit(f"error: {error}")
+    return arguments
 
 
 def load_rows(arguments: Arguments) -> Dataset:

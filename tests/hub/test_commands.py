@@ -5,7 +5,8 @@ import sys
 import pytest
 from datasets import load_dataset
 
-from hub import USER
+from hub import USER, Repo
+from measured import write_results
 from star_hf import cli
 
 
@@ -59,3 +60,16 @@ def test_verify_ends_with_an_error_once_a_byte_is_corrupted(hub, finished, tmp_p
     repo.edit("benign/train.parquet", repo.files()["benign/train.parquet"][:-1] + b"x")
     code, said = star_hf("verify", NAME, "--sources-dir", tmp_path)
     assert code == 1 and "wrong files" in said and f"{NAME} is not what was published" in said
+
+
+def test_publish_model_and_results_say_what_they_would_do(hub, tmp_path, star_hf):
+    code, said = star_hf("publish", "model", tmp_path, "--repo-id", NAME)
+    assert code == 2 and "has no star_training.json" in said
+    code, said = star_hf("publish", "results", tmp_path, "--repo-id", NAME)
+    assert code == 1 and f"There is no model {NAME}" in said and "star-hf publish model" in said
+    hub.repos["models", NAME] = Repo()
+    folder = write_results(tmp_path / "results", {"jbb": [1] * 9 + [0]}, model="typed")
+    code, said = star_hf("publish", "results", folder, "--repo-id", NAME, "--dry-run")
+    assert code == 0 and "push star_results.json" in said and "Nothing was pushed" in said
+    assert star_hf("publish", "results", folder, "--repo-id", NAME)[0] == 0
+    assert b"90.0 (59.6 to 98.2)" in hub.repo("models", NAME).files()["README.md"]

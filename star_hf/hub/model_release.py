@@ -1,0 +1,206 @@
+"""A trained model, or results of one, as a release."""
+
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import StarError
+from ..evaluation.results import Results, load_results
+from ..training.record import RECORD, TrainingRecord, load_record
+from .api import ask, hub_api
+from .cards import Card
+from .model_card import is_hub_id, leaderboard_entries, model_card, model_index, results_section
+from .release import Published, Release, publish
+from .repository import find
+
+
+__all__ = ["model_release", "publish_training", "results_release"]
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
+PATTERNS = (*WEIGHTS, "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.png", "*.py")
+PRIVATE = ("trainer_state.json", RECORD)
+CURVE = "loss.png"
+LEADERBOARD = ".eval_results/star_hf.yaml"
+RESULTS = "star_results.json"
+
+
+def model_release(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    results: str | Path | None = None,
+    base_results: str | Path | None = None,
+    license: str | None = None,
+) -> Release:
+    """Make a release of the output folder of `recipes/sft.py`.
+
+    Weights, tokenizer and configuration are published, with the record of the training without folders of this
+    machine; checkpoints, the optimiser's state and pickled arguments are not.
+
+    Args:
+        folder (`str` or `Path`): The folder.
+        repo_id (`str`): Where it will be.
+        results, base_results (`str` or `Path`, *optional*): Results folders of this model, and of the one that it was
+            made from.
+        license (`str`, *optional*): The licence as the Hub spells it; that of the base model's card by default.
+
+    Raises:
+        TrainingError: If the folder has no record of a training.
+        SourceError: If a results folder cannot be read.
+        StarError: If weights are missing or cut.
+    """
+    folder = Path(folder)
+    record = load_record(folder)
+    _check_weights(folder)
+    found = None if results is None else load_results(results)
+    before = None if base_results is None else load_results(base_results)
+    license = license or _license_of(record.base_model["name"])
+    files: dict[str, Path | bytes] = {
+        path.name: path
+        for pattern in PATTERNS
+        for path in sorted(folder.glob(pattern))
+        if path.is_file() and path.name not in PRIVATE
+    }
+    record = _without_folders(record)
+    files[RECORD] = (json.dumps(asdict(record), indent=2, default=str) + "\n").encode()
+    if found is not None:
+        files |= _result_files(found, repo_id)
+    warnings = [] if license else ["The base model's licence is not known: give it with --license."]
+    if found is None:
+        warnings.append("No --results: the card says that nothing was measured.")
+    return Release(
+        kind="model",
+        name=folder.resolve().name,
+        files=files,
+        card=model_card(
+            record,
+            place=repo_id,
+            license=license,
+            adapter=(folder / "adapter_config.json").exists(),
+            results=found,
+            base=before,
+            curve=CURVE if CURVE in files else None,
+        ),
+        facts={"training": {"base_model": record.base_model, "method": record.method, "mode": record.mode}},
+        warnings=tuple(warnings),
+    )
+
+
+def publish_training(folder: str | Path, repo_id: str | None = None, *, private: bool | None = None) -> Published:
+    """Publish a training's output folder, as `recipes/sft.py` does at its end.
+
+    Args:
+        folder (`str` or `Path`): The folder.
+        repo_id (`str`, *optional*): Where; by default the folder's name, under the token's owner.
+        private (`bool`, *optional*): As for [`~star_hf.hub.release.publish`].
+    """
+    repo_id = repo_id or Path(folder).resolve().name
+    if "/" not in repo_id:
+        repo_id = f"{ask(f'publish the model {repo_id}', hub_api().whoami)['name']}/{repo_id}"
+    done = publish(model_release(folder, repo_id), repo_id, private=private)
+    logger.info("Published as %s at %s.", done.url, done.tag)
+    return done
+
+
+def results_release(results: str | Path, repo_id: str, *, base_results: str | Path | None = None) -> Release:
+    """Make a release of results, which goes onto a model that is on the Hub: rates, no answer.
+
+    Args:
+        results (`str` or `Path`): A results folder of `star-hf evaluate`.
+        repo_id (`str`): The model.
+        base_results (`str` or `Path`, *optional*): Of the model that it was made from, for the table.
+
+    Raises:
+        SourceError: If a results folder cannot be read.
+        StarError: If there is no such model.
+    """
+    if find(hub_api(), repo_id, "model") is None:
+        raise StarError(
+            f"There is no model {repo_id}, or this token may not see it.",
+            "Publish the model first: `star-hf publish model FOLDER --repo-id ...`.",
+        )
+    found = load_results(results)
+    base = None if base_results is None else load_results(base_results)
+    sections = {"results": f"## Results\n\n{results_section(found, base)}"}
+    named = str(found.model["name"])
+    other = named.split("/")[-1] != repo_id.split("/")[-1]
+    return Release(
+        kind="model",
+        name=f"results-{found.profile}",
+        files=_result_files(found, repo_id),
+        card=Card(model_index(found, repo_id.split("/")[-1]), sections),
+        warnings=(f"These are results of {named!r}, and go onto {repo_id}.",) if other else (),
+        partial=True,
+    )
+
+
+def _result_files(results: Results, repo_id: str) -> dict[str, Path | bytes]:
+    """All rates; and for leaderboards those of benchmarks that are such on the Hub."""
+    api = hub_api()
+    files: dict[str, Path | bytes] = {
+        RESULTS: (json.dumps(asdict(results), indent=2, ensure_ascii=False) + "\n").encode()
+    }
+    entries = leaderboard_entries(api, results, f"{api.endpoint}/{repo_id}")
+    return files if entries is None else {**files, LEADERBOARD: entries}
+
+
+def _check_weights(folder: Path) -> None:
+    """The model is whole: its configuration, every shard of the index, and no file that was cut."""
+    again = "Let the training finish, or name its output folder."
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise StarError(f"{folder} has neither config.json nor adapter_config.json.", again)
+    weights = {path.name: path for pattern in WEIGHTS for path in folder.glob(pattern)}
+    if not weights:
+        raise StarError(f"{folder} has no weights.", again)
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(shards - set(weights)):
+            raise StarError(f"{folder} lacks {', '.join(missing)}, which {index.name} names.", again)
+    for name, path in weights.items():
+        if name.endswith(".safetensors") and not _is_whole(path):
+            raise StarError(f"{path} is cut or damaged: its size is not that of its header.", again)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its header says (https://github.com/huggingface/safetensors)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            return False
+        try:
+            header: dict[str, Any] = json.loads(file.read(length))
+        except ValueError:
+            return False
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return size == 8 + length + max(ends, default=0)
+
+
+def _license_of(model: str) -> str | None:
+    """The licence on the base model's card, where it can be had."""
+    if not is_hub_id(model):
+        return None
+    try:
+        info = find(hub_api(), model, "model")
+    except StarError as error:
+        logger.warning("The licence of %s cannot be had: %s", model, error.message)
+        return None
+    card = None if info is None else info.card_data
+    return None if card is None else card.get("license")
+
+
+def _without_folders(record: TrainingRecord) -> TrainingRecord:
+    """The record with the names of folders of this machine, not where they are."""
+    name = record.base_model["name"]
+    return replace(
+        record,
+        base_model={**record.base_model, "name": name if is_hub_id(name) else Path(name).name},
+        datasets=[
+            {**entry, "path": entry["path"] if is_hub_id(entry["path"]) else Path(entry["path"]).name}
+            for entry in record.datasets
+        ],
+    )
