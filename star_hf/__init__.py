@@ -24,6 +24,7 @@ _HOMES = {
     "collect": "transforms.collect",
     "deduplicate": "transforms.deduplicate",
     "join_reasoning": "text",
+    "load": "loading",
     "load_config": "config",
     "reason": "transforms.reason",
     "score": "transforms.score",

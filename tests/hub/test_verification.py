@@ -159,3 +159,24 @@ def test_what_cannot_be_verified_is_named(hub, repo, tmp_path, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(StarError, match="may not see it"):
         verify(NAME)
+
+
+def test_what_star_1s_authors_published_is_looked_at_without_hashes(hub, tmp_path):
+    rows = Dataset.from_list(
+        [
+            {
+                **{"id": str(n), "question": f"How do I misuse sieve {n}?", "category": ["Self-Harm"], "source": "x"},
+                "response": "<think>\nA thought about sieves.\n</think>\n\nI cannot help with that.",
+            }
+            for n in range(915)
+        ]
+    )
+    repo = hub.repos["datasets", "UCSC-VLAA/STAR-benign-915"] = Repo()
+    rows.to_parquet(file := io.BytesIO())
+    repo.edit("data/train.parquet", file.getvalue())
+    found = verify("UCSC-VLAA/STAR-benign-915", sources_dir=tmp_path)
+    assert [check.name for check in found.checks] == ["rows", "contamination and form"] and found.checks[0].ok
+    rows.select(range(914)).to_parquet(file := io.BytesIO())
+    repo.edit("data/train.parquet", file.getvalue())
+    found = verify("UCSC-VLAA/STAR-benign-915", sources_dir=tmp_path)
+    assert found.checks[0].problems == ("It has 914 rows, not 915.",)
