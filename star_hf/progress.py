@@ -48,6 +48,10 @@ class Bar:
         """Show what is being waited for."""
         self._progress.update(self._task, info=text)
 
+    def expect(self, total: int) -> None:
+        """Learn how many steps there are."""
+        self._progress.update(self._task, total=total)
+
     def restart(self) -> None:
         """Count from zero again; the cost stays."""
         self._new = 0

@@ -3,11 +3,16 @@
 import contextlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..paths import project_folder
+from ..progress import Bar, track
 from .record import RECORD, TrainingRecord, load_record
 from .sft import digest, load_rows, parse, train
+
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 
 __all__ = ["train_demo", "unpack"]
@@ -27,8 +32,10 @@ def train_demo(data: str | Path, folder: str | Path, recipe: Path | None = None)
         ConfigError: If a package is missing.
         TrainingError: If the pre-flight check refuses the data.
     """
+    from transformers.utils.logging import disable_progress_bar
     from trl.scripts.utils import DatasetConfig
 
+    disable_progress_bar()
     folder = Path(folder)
     base, tuned = unpack(folder / "base"), folder / "tuned"
     recipe = recipe or project_folder("recipes") / "SmolLM2-135M-Instruct" / "sft" / "config_demo.yaml"
@@ -39,7 +46,22 @@ def train_demo(data: str | Path, folder: str | Path, recipe: Path | None = None)
         done = load_record(tuned)
         if done.datasets[0]["sha256"] == digest(load_rows(arguments)):
             return done
-    return train(arguments)
+    with track("train: SmolLM2-135M-Instruct", None) as bar:
+        return train(arguments, _shown(bar))
+
+
+def _shown(bar: Bar) -> "TrainerCallback":
+    """One step of a bar per update."""
+    from transformers import TrainerCallback
+
+    class Shown(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
+            bar.expect(state.max_steps)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
+            bar.advance()
+
+    return Shown()
 
 
 def unpack(folder: str | Path) -> Path:

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from .tokenise import Encoder, Masking, tokenise
 
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainerCallback
 
 
 __all__ = ["Arguments", "Prepared", "StarArguments", "digest", "load_rows", "main", "parse", "prepare", "train"]
@@ -92,7 +93,9 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
         arguments += ["--use_cpu", "true"]  # else a recipe for a GPU is refused before anything can be checked
     parser = TrlParser((StarArguments, SFTConfig, ModelConfig, DatasetMixtureConfig))
     try:
-        return Arguments(*parser.parse_args_and_config(arguments))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`gradient_checkpointing`", FutureWarning)  # TRL's own default
+            return Arguments(*parser.parse_args_and_config(arguments))
     except ValueError as error:
         raise ConfigError(f"The recipe cannot be used: {error}") from None
 
@@ -144,8 +147,12 @@ def prepare(arguments: Arguments, processes: int | None = None) -> Prepared:
     return Prepared(tokenizer, config, rows, encoded, preflight(encoded, rows[0]["question"], encoder, plan, config))
 
 
-def train(arguments: Arguments) -> TrainingRecord:
+def train(arguments: Arguments, progress: "TrainerCallback | None" = None) -> TrainingRecord:
     """Check, train, and save model, tokenizer, `star_training.json` and `loss.png` into `output_dir`.
+
+    Args:
+        arguments (`Arguments`): The recipe.
+        progress (`TrainerCallback`, *optional*): Shows how far it is, in place of the trainer's own lines.
 
     Returns:
         `TrainingRecord`: What was done, as it was saved.
@@ -153,7 +160,7 @@ def train(arguments: Arguments) -> TrainingRecord:
     Raises:
         TrainingError: If the pre-flight check refuses; nothing was trained then.
     """
-    from transformers import set_seed
+    from transformers import ProgressCallback, set_seed
     from trl import get_peft_config
 
     from .loss import ExampleMeanTrainer, StarTrainer
@@ -185,6 +192,9 @@ def train(arguments: Arguments) -> TrainingRecord:
         processing_class=prepared.tokenizer,
         peft_config=get_peft_config(model),
     )
+    if progress is not None:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(progress)
     findings = prepared.findings
     trainer.accelerator.print(f"first label tokens: {findings.first_labels!r} ... {findings.last_labels!r}")
     trainer.train(resume_from_checkpoint=options.resume_from_checkpoint)
