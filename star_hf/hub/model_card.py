@@ -20,6 +20,7 @@ from .repository import find, read_text
 __all__ = ["is_hub_id", "leaderboard_entries", "model_card", "model_index", "results_section"]
 
 TAGS = ("star_hf", "safety", "reasoning", "trl", PAPER_TAG)
+STAR = ("UCSC-VLAA/STAR-1", "UCSC-VLAA/STAR-41K", "UCSC-VLAA/STAR-benign-915")
 KINDS = {
     "safety": "Safety (higher is better)",
     "over_refusal": "Over-refusal (lower is better)",
@@ -61,6 +62,7 @@ def model_card(
         data=[{**entry, "on_hub": is_hub_id(entry["path"])} for entry in record.datasets],
         recipe={key: value for key, value in record.recipe.items() if value is not None},
         preflight=record.preflight,
+        star=STAR,
         losses=record.losses,
         results=None if results is None else results_section(results, base),
     )

@@ -126,7 +126,7 @@ def test_the_card_names_base_data_recipe_check_results_and_limits(hub, trained, 
     )
     assert "| xstest over\\_refusal\\_rate | 20.0 (11.2 to 33.0) | 4.0" in text
     assert "| `learning_rate` | 1e-05 |" in text and "warmup_steps" not in text
-    assert "The loss fell from 1.250 to 0.500 in 40 updates." in text and "8 × NVIDIA H100, 1.5 minutes" in text
+    assert "The loss went from 1.250 to 0.500 in 40 updates." in text and "8 × NVIDIA H100, 1.5 minutes" in text
     assert "290,000 were learnt from" in text and "`<think>`" in text and "A warning \\| of the check." in text
     assert "`own-data`" in text and "Not a safety guarantee" in text and f"star-hf verify {NAME}" in text
     assert model_info(NAME).card_data.base_model == data.base_model
