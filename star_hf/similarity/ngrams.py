@@ -62,7 +62,7 @@ def ngram_ids(words: Ragged, n: int) -> Ragged:
     """Number all windows of `n` words; two windows have one number exactly when their words are the same.
 
     Windows double in width, each being the pair of two numbered halves (which overlap in the last step when `n` is no
-    power of two), so a pass over the words is needed about log2(n) times and nothing is hashed.
+    power of two), so a pass over the words is needed about log2(n) times, and no two windows can collide.
 
     Args:
         words (`Ragged`): Word numbers per text.
