@@ -120,7 +120,6 @@ def tiny_model(folder: Path, seed: int = 0) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=512,
         eos_token_id=0,
-        pad_token_id=0,
         tie_word_embeddings=True,
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""`star-hf evaluate`: safety, over-refusal and reasoning of a model."""
+"""`star-hf evaluate`, and `star-hf lighteval`, which is lighteval with what it needs to run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -143,3 +143,18 @@ def _served(
             f"The endpoint's {'.'.join(map(str, problem['loc'])) or 'values'}: {problem['msg']}.",
             "docs/model_calls.md shows what an endpoint may say.",
         ) from None
+
+
+@app.command(
+    rich_help_panel=EVALUATION,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def lighteval(context: typer.Context) -> None:
+    """Run lighteval with the STAR-1 tasks and what its release needs to run: all arguments are lighteval's own.
+
+    **Example:** `star-hf lighteval accelerate "model_name=models/tuned,dtype=bfloat16" star1:strongreject`
+    """
+    from ..evaluation.lighteval_compat import launch
+
+    launch(context.args)

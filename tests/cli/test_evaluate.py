@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from small_benchmarks import answer, write_benchmarks
 from typer.testing import CliRunner
 
 from model_server import ModelServer
+from small_benchmarks import answer, write_benchmarks
 from star_hf import cli
 from star_hf.errors import ConfigError, IncompleteRunError
 

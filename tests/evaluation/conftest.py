@@ -1,6 +1,6 @@
 import pytest
-from small_benchmarks import tiny_model, write_benchmarks
 
+from small_benchmarks import tiny_model, write_benchmarks
 from star_hf.evaluation.types import ANSWERS
 from star_hf.llm import Journal
 from star_hf.schema import as_dataset

@@ -7,9 +7,9 @@ import time
 
 import pytest
 from filelock import FileLock
-from small_benchmarks import REFUSAL, answer
 
 from model_server import ModelServer, Reply
+from small_benchmarks import REFUSAL, answer
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.evaluation.evaluate import Options, evaluate, results_folder
 from star_hf.evaluation.judges import load_judge

@@ -1,6 +1,6 @@
 import pytest
-from small_benchmarks import tiny_model
 
+from small_benchmarks import tiny_model
 from star_hf.errors import ConfigError
 from star_hf.evaluation.generate import generate
 from star_hf.evaluation.in_process import InProcess
