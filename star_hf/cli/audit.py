@@ -39,7 +39,7 @@ def audit(
         typer.Option(metavar="ROLE=NAME", help="Which column is the `question`, `response`, ... Can be given again."),
     ] = None,
     sources_dir: Annotated[
-        Path | None, typer.Option(help="Local copies of the benchmarks: DIR/<benchmark>/<file>.")
+        Path | None, typer.Option(help="Local copies of the benchmarks: DIR/BENCHMARK/FILE.")
     ] = None,
     benchmark: Annotated[
         list[str] | None,

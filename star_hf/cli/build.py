@@ -21,7 +21,7 @@ Config = Annotated[Path | None, typer.Option(help="A YAML recipe, such as those 
 ProfileOption = Annotated[
     str | None, typer.Option(help="`paper` reproduces the published choices, `recommended` mends them.")
 ]
-SourcesDir = Annotated[Path | None, typer.Option(help="Local copies of the sources: DIR/<source>/<file>.")]
+SourcesDir = Annotated[Path | None, typer.Option(help="Local copies of the sources: DIR/SOURCE/FILE.")]
 Policies = Annotated[Path | None, typer.Option(help="Your own taxonomy and policies (YAML).")]
 Questions = Annotated[
     Path | None,

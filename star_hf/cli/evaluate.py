@@ -51,7 +51,7 @@ def evaluate(
         str | None, typer.Option(help="Your mark for a server's weights, changed when they change.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Local copies of the data: DIR/<card>/<file>.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Local copies of the data: DIR/NAME/FILE.")] = None,
     limit: Annotated[int | None, typer.Option(help="Items per benchmark.", min=1)] = None,
     samples: Annotated[int | None, typer.Option(help="Answers per item.", min=1)] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens per answer, thought included.", min=1)] = None,

@@ -64,7 +64,7 @@ def dataset(
         bool, typer.Option("--allow-findings", help="Publish even with contamination or malformed rows.")
     ] = False,
     sources_dir: Annotated[
-        Path | None, typer.Option(help="Local copies of the benchmarks to look for: DIR/<name>/<file>.")
+        Path | None, typer.Option(help="Local copies of the benchmarks to look for: DIR/NAME/FILE.")
     ] = None,
     overwrite_edits: Overwrite = False,
     dry_run: DryRun = False,
@@ -176,7 +176,7 @@ def verify(
     repo_id: Annotated[str, typer.Argument(metavar="REPO", help="A published data set or model, as `owner/name`.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="main")] = None,
     sources_dir: Annotated[
-        Path | None, typer.Option(help="Local copies of the benchmarks to look for: DIR/<name>/<file>.")
+        Path | None, typer.Option(help="Local copies of the benchmarks to look for: DIR/NAME/FILE.")
     ] = None,
 ) -> None:
     """Look whether what lies on the Hub is what was published: hashes, counts, schema, card, contamination.

@@ -214,7 +214,7 @@ def check_complete(results: Results, max_failures: float = 0.1) -> None:
     }
     if bad:
         raise IncompleteRunError(
-            f"More than {max_failures:.0%} of the answers have no value: "
+            f"Too many answers have no value, more than {max_failures:.0%} of a benchmark's or all of them: "
             + "; ".join(f"{name} ({reasons or 'no answers'})" for name, reasons in bad.items())
             + ".",
             "Their rates rest on the rest alone. Mend the cause (token limit, judge, endpoint) and run the same "
