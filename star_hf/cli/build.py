@@ -57,7 +57,7 @@ def demo(
 
 
 def _train_demo(run_dir: Path) -> None:
-    """Fine-tune on what the demo has built, where the packages are there."""
+    """Fine-tune on what the demo has built, where the packages are there, and ask both models the same."""
     if importlib.util.find_spec("trl") is None:
         console.print('\nTo train on it, too: pip install -c constraints.txt -e ".[train]"', markup=False)
         return
@@ -67,9 +67,12 @@ def _train_demo(run_dir: Path) -> None:
     (_, first), *_, (updates, last) = record.losses
     console.print(
         f"Trained in {updates} updates: the loss fell from {first:.2f} to {last:.2f}. The model and the curve: "
-        f"{run_dir / 'model' / 'tuned'}, loss.png",
+        f"{run_dir / 'model' / 'tuned'}, loss.png\n",
         markup=False,
     )
+    from ..evaluation.before_after import before_after, show_before_after
+
+    show_before_after(*before_after(run_dir / "model" / "base", run_dir / "model" / "tuned", run_dir), console)
 
 
 @app.command(rich_help_panel=DATA)
