@@ -107,7 +107,7 @@ class Preflight:
 
     def to_dict(self) -> dict[str, Any]:
         """The findings as JSON-able values."""
-        return asdict(self)
+        return {**asdict(self), "warnings": list(self.warnings), "problems": list(self.problems)}
 
 
 def preflight(
@@ -194,10 +194,11 @@ def preflight(
 def count_parameters(config: "PretrainedConfig") -> int:
     """Parameters of the model that a configuration describes, without any memory for them."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
+    # Not by `from_config`, which under ZeRO-3 would spread the parameters over the processes at once.
     with torch.device("meta"):
-        return sum(weights.numel() for weights in AutoModelForCausalLM.from_config(config).parameters())
+        return sum(weights.numel() for weights in MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).parameters())
 
 
 def memory_gib(config: "PretrainedConfig", parameters: int, plan: Plan, longest: int) -> float:

@@ -119,6 +119,18 @@ def test_fsdp2_learns_what_one_process_learns(launched, recipe, tmp_path):
     assert largest_difference(launched[0], output) < 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.skipif("STAR_HF_TEST_ZERO3" not in os.environ, reason="set STAR_HF_TEST_ZERO3: DeepSpeed compiles first")
+def test_zero3_learns_what_one_process_learns(launched, recipe, tmp_path):
+    path, output = recipe(each=4)
+    config = yaml.safe_load((ROOT / "recipes" / "accelerate_configs" / "zero3.yaml").read_text())
+    here = {"use_cpu": True, "num_processes": 2, "mixed_precision": "no", "main_process_port": free_port()}
+    (tmp_path / "zero3.yaml").write_text(yaml.safe_dump({**config, **here}))
+    launch("accelerate", "launch", "--config_file", tmp_path / "zero3.yaml", "recipes/sft.py", "--config", path)
+    one, two = load_record(launched[0]), load_record(output)
+    assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-4)
+
+
 def largest_difference(left, right):
     one, two = load_file(left / "model.safetensors"), load_file(right / "model.safetensors")
     assert one.keys() == two.keys()
