@@ -160,6 +160,7 @@ def train(arguments: Arguments, progress: "TrainerCallback | None" = None) -> Tr
     Raises:
         TrainingError: If the pre-flight check refuses; nothing was trained then.
     """
+    import torch
     from transformers import ProgressCallback, set_seed
     from trl import get_peft_config
 
@@ -197,7 +198,8 @@ def train(arguments: Arguments, progress: "TrainerCallback | None" = None) -> Tr
         trainer.add_callback(progress)
     findings = prepared.findings
     trainer.accelerator.print(f"first label tokens: {findings.first_labels!r} ... {findings.last_labels!r}")
-    trainer.train(resume_from_checkpoint=options.resume_from_checkpoint)
+    with torch.enable_grad():  # lighteval, once imported, switches gradients off for the whole process
+        trainer.train(resume_from_checkpoint=options.resume_from_checkpoint)
     trainer.save_model(options.output_dir)
     record = TrainingRecord(
         star_hf=__version__,

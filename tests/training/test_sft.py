@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -156,6 +157,14 @@ def test_the_papers_loss_is_the_mean_over_examples_at_any_batch_size(recipe):
     token = [loss for _, loss in train(parse(["--config", str(path), "--num_train_epochs", "1"])).losses]
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
     assert losses[0] != pytest.approx(token, abs=2e-4)
+
+
+@pytest.mark.slow
+def test_it_trains_where_lighteval_has_switched_gradients_off(recipe):
+    path, _ = recipe()
+    with torch.set_grad_enabled(False):
+        record = train(parse(["--config", str(path)]))
+    assert record.losses[-1][1] < record.losses[0][1] - 0.3
 
 
 def test_another_global_batch_trains_nothing(recipe):
