@@ -100,7 +100,7 @@ def test_the_documented_line_trains_saves_and_records(launched, model_folder):
 def test_two_processes_learn_what_one_learns(launched, recipe, monkeypatch, padding_free):
     path, output = recipe(each=4, padding_free=padding_free)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    launch("torchrun", "--nproc_per_node", "2", "--master_port", free_port(), "recipes/sft.py", "--config", path)
+    launch("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/sft.py", "--config", path)
     one, two = load_record(launched[0]), load_record(output)
     assert two.hardware["processes"] == 2
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
