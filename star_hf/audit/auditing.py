@@ -9,7 +9,7 @@ from datasets import Dataset
 from ..benchmarks import Benchmark, load_benchmarks
 from ..policies import Taxonomy
 from ..progress import track
-from ..similarity.embeddings import Encoder, SentenceEncoder
+from ..similarity.encoders import Encoder, SentenceEncoder
 from ..text import row_id
 from .form import check_form
 from .overlap import Overlap, check_overlap

@@ -17,11 +17,13 @@ from datasets import Dataset
 
 from ..errors import ConfigError
 from ..schema import COLLECTED
-from ..similarity.embeddings import Encoder, SentenceEncoder, embed, embedding_join, embedding_self_join
+from ..similarity.embeddings import embedding_join, embedding_self_join
+from ..similarity.encoders import Encoder, SentenceEncoder
 from ..similarity.groups import first_wins, group_trees
 from ..similarity.ngrams import Ragged, first_sharers_among, ngram_ids, split_words
 from ..similarity.pairs import TOLERANCE, Matches, best_per_left, concatenate
 from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.vectors import embed
 from ..text import normalise
 from .deduplication import Deduplication, Removal
 

@@ -30,10 +30,12 @@ from scipy.sparse import csr_matrix
 from ..errors import ConfigError
 from ..progress import track
 from ..schema import COLLECTED
-from ..similarity.embeddings import Encoder, SentenceEncoder, embed, embedding_join, embedding_self_join
+from ..similarity.embeddings import embedding_join, embedding_self_join
+from ..similarity.encoders import Encoder, SentenceEncoder
 from ..similarity.ngrams import Ragged, first_sharers, first_sharers_among, greedy_sharers, ngram_ids, split_words
 from ..similarity.pairs import Matches, best_per_left, greedy_keep
 from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.vectors import embed
 from ..text import normalise
 from .deduplication import Deduplication, Removal
 

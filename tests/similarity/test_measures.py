@@ -1,12 +1,11 @@
 """Each measure against its naive quadratic definition, on corpora with ties, empty texts, repeats and Unicode."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from star_hf.similarity.embeddings import embed, embedding_join, embedding_self_join
+from star_hf.similarity.embeddings import embedding_join, embedding_self_join
 from star_hf.similarity.ngrams import first_sharers, first_sharers_among, greedy_sharers, ngram_ids, word_ids
 from star_hf.similarity.pairs import TOLERANCE, Matches, best_per_left, greedy_keep
 from star_hf.similarity.tfidf import term_counts, tfidf_weights, threshold_join, threshold_self_join
@@ -136,36 +135,3 @@ def test_best_per_left_takes_the_highest_then_the_smallest_among_the_eligible():
     assert pairs(best_per_left(matches)) == [(3, 1), (5, 1)]
     eligible = np.array([True, False, True, True, True])
     assert pairs(best_per_left(matches, eligible)) == [(3, 2), (5, 4)]
-
-
-class Counting:
-    """An encoder that remembers what it was asked and may stop after some texts."""
-
-    identity = "counting"
-
-    def __init__(self, stop_after=10**9):
-        self.asked, self.stop_after = [], stop_after
-
-    def __call__(self, texts):
-        if len(self.asked) >= self.stop_after:
-            raise KeyboardInterrupt
-        self.asked.extend(texts)
-        return np.array([[len(text), 1.0] for text in texts], np.float32)
-
-
-def test_each_text_is_encoded_once_even_across_an_interruption(tmp_path, monkeypatch):
-    monkeypatch.setattr("star_hf.similarity.embeddings._CHUNK", 2)
-    texts = ["ccc", "a", "bb", "a", "dddd", "eeeee"]
-    with pytest.raises(KeyboardInterrupt):
-        embed(texts, Counting(stop_after=2), tmp_path)
-    second = Counting()
-    vectors = embed(texts, second, tmp_path)
-    assert vectors[:, 0].tolist() == [3, 1, 2, 1, 4, 5]
-    assert second.asked == ["ccc", "dddd", "eeeee"]
-    third = Counting()
-    np.testing.assert_array_equal(embed(texts[::-1], third, tmp_path), vectors[::-1])
-    assert third.asked == []
-    other = Counting()
-    other.identity = "another model"
-    embed(["a"], other, tmp_path)
-    assert other.asked == ["a"]

