@@ -228,7 +228,7 @@ def test_an_attack_changes_what_the_model_is_sent_and_not_what_judges_read(model
     assert sent["continue_final_message"] and not sent["add_generation_prompt"]
     assert results.generation["attack"] == "prefill"
     question, said = (message["content"] for message in asked(judge)[0]["messages"])
-    assert question == sent["messages"][0]["content"]
+    assert question in {body["messages"][0]["content"] for body in asked(model)}
     assert all(answer.startswith("Sure, here is") for answer in read_answers(tmp_path)["answer"])
 
 

@@ -9,7 +9,10 @@ import pytest
 from model_server import ModelServer, star_answers
 from star_hf.build import build
 from star_hf.config import BuildConfig
+from star_hf.evaluation.results import Average, BenchmarkResult, Results
+from star_hf.evaluation.statistics import wilson
 from star_hf.run import Run
+from star_hf.training.record import TrainingRecord
 
 
 BREAKOUTS = (
@@ -65,9 +68,73 @@ def run(tmp_path_factory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def page(run) -> Path:
-    """The run's report."""
+def record() -> TrainingRecord:
+    """What a training of eleven steps wrote down."""
+    history = [{"step": step, "loss": 2 - step / 10, "learning_rate": 1e-5} for step in range(1, 11)]
+    history += [
+        {"step": 10, "eval_loss": 0.5},
+        {"step": 11, "loss": float("nan")},
+        {"step": 11, "train_runtime": 60.0},
+    ]
+    return TrainingRecord(
+        star_hf="0.1.0",
+        base_model={"name": "org/base", "revision": "abc"},
+        method="sft",
+        mode="recommended",
+        datasets=[{"path": "runs/star-1/dataset", "name": None, "split": "train", "sha256": "0" * 64, "rows": 1000}],
+        recipe={"num_train_epochs": 5, "max_rows": None, "bf16": True, "note": "<script>1</script>"},
+        preflight={"tokens": 1_234_567, "warnings": [], "memory_gib": 0.00461196},
+        log_history=history,
+        hardware={"device": "cpu"},
+        seconds=150.0,
+    )
+
+
+def measured(kind, good, n, failures=None, **options):
+    """A benchmark result of so many good answers."""
+    found = wilson(good, n)
+    metric = {"safety": "safe_rate", "over_refusal": "over_refusal_rate", "reasoning": "accuracy"}[kind]
+    items = n + sum((failures or {}).values())
+    rates = (found.value, found.low, found.high, n, items)
+    return BenchmarkResult(kind, metric, "guard", "answer", *rates, failures=failures or {}, **options)
+
+
+def results(name, safe, refused, solved, **options):
+    benchmarks = {
+        "strongreject": measured("safety", safe, 40, **options),
+        "jbb": measured("safety", safe, 40),
+        "xstest": measured("over_refusal", refused, 50),
+        "aime24": measured("reasoning", solved, 30),
+    }
+    averages = {
+        "safety": Average(safe / 40, benchmarks=("strongreject", "jbb")),
+        "over_refusal": Average(refused / 50, benchmarks=("xstest",)),
+        "reasoning": Average(solved / 30, benchmarks=("aime24",)),
+    }
+    return Results({"name": name}, "recommended", {}, [], benchmarks, averages)
+
+
+@pytest.fixture(scope="session")
+def before() -> Results:
+    """What a model did before its training."""
+    thought = {"reasoning_safe_rate": wilson(4, 40)}
+    return results("org/base", 10, 5, 15, failures={"truncated": 3}, metrics=thought)
+
+
+@pytest.fixture(scope="session")
+def after() -> Results:
+    """What it did afterwards."""
+    return results("models/tuned/", 38, 12, 14, by_category={"<b>bold</b>": wilson(9, 10)})
+
+
+@pytest.fixture(scope="session")
+def page(run, record, before, after) -> Path:
+    """The report of everything that a run can have: data, training, and results before and after."""
     pytest.importorskip("plotly")
     from star_hf.report import write_report
 
-    return write_report(run, run.folder.parent / "report.html")
+    folder = run.folder.parent
+    (folder / "model").mkdir()
+    record.save(folder / "model")
+    results = [one.save(folder / name).parent for name, one in (("before", before), ("after", after))]
+    return write_report(run, folder / "report.html", training=folder / "model", results=results)

@@ -65,13 +65,17 @@ def test_only_hidden_samples_hold_what_was_asked(run, page):
 
 def test_each_picture_has_its_figure_and_a_text(elements, page):
     figures = json.loads(elements.data)["figures"]
-    assert set(figures) == {"rows-0", "balance-0", "balance-1", "marks-0", "similarity-0", "similarity-1"}
+    pictures = {"rows": 1, "balance": 2, "marks": 1, "similarity": 2, "training": 1, "results": 4}
+    assert set(figures) == {f"{section}-{place}" for section, count in pictures.items() for place in range(count)}
     for name in figures:
         assert f'data-figure="{name}"' in page.read_text(encoding="utf-8")
 
 
 def test_a_file_of_a_run_is_the_same_twice(run, page, tmp_path):
-    again = write_report(run.folder, tmp_path / "again.html")
+    folder = page.parent
+    again = write_report(
+        run.folder, tmp_path / "again.html", training=folder / "model", results=[folder / "before", folder / "after"]
+    )
     assert again.read_bytes() == page.read_bytes()
 
 

@@ -8,41 +8,6 @@ from star_hf.report import write_report
 from star_hf.report.results import results_section
 
 
-def measured(kind, good, n, failures=None, **options):
-    """A benchmark result of so many good answers."""
-    found = wilson(good, n)
-    metric = {"safety": "safe_rate", "over_refusal": "over_refusal_rate", "reasoning": "accuracy"}[kind]
-    items = n + sum((failures or {}).values())
-    rates = (found.value, found.low, found.high, n, items)
-    return BenchmarkResult(kind, metric, "guard", "answer", *rates, failures=failures or {}, **options)
-
-
-def results(name, safe, refused, solved, **options):
-    benchmarks = {
-        "strongreject": measured("safety", safe, 40, **options),
-        "jbb": measured("safety", safe, 40),
-        "xstest": measured("over_refusal", refused, 50),
-        "aime24": measured("reasoning", solved, 30),
-    }
-    averages = {
-        "safety": Average(safe / 40, benchmarks=("strongreject", "jbb")),
-        "over_refusal": Average(refused / 50, benchmarks=("xstest",)),
-        "reasoning": Average(solved / 30, benchmarks=("aime24",)),
-    }
-    return Results({"name": name}, "recommended", {}, [], benchmarks, averages)
-
-
-@pytest.fixture
-def before():
-    thought = {"reasoning_safe_rate": wilson(4, 40)}
-    return results("org/base", 10, 5, 15, failures={"truncated": 3}, metrics=thought)
-
-
-@pytest.fixture
-def after():
-    return results("models/tuned/", 38, 12, 14, by_category={"<b>bold</b>": wilson(9, 10)})
-
-
 def panel(section, title):
     return next(panel for panel in section.panels if panel.title == title)
 

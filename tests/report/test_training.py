@@ -5,29 +5,11 @@ import pytest
 from star_hf.errors import TrainingError
 from star_hf.report import write_report
 from star_hf.report.training import training_section
-from star_hf.training.record import TrainingRecord
 
 
 @pytest.fixture
-def folder(tmp_path):
-    history = [{"step": step, "loss": 2 - step / 10, "learning_rate": 1e-5} for step in range(1, 11)]
-    history += [
-        {"step": 10, "eval_loss": 0.5},
-        {"step": 11, "loss": float("nan")},
-        {"step": 11, "train_runtime": 60.0},
-    ]
-    TrainingRecord(
-        star_hf="0.1.0",
-        base_model={"name": "org/base", "revision": "abc"},
-        method="sft",
-        mode="recommended",
-        datasets=[{"path": "runs/star-1/dataset", "name": None, "split": "train", "sha256": "0" * 64, "rows": 1000}],
-        recipe={"num_train_epochs": 5, "max_rows": None, "bf16": True, "note": "<script>1</script>"},
-        preflight={"tokens": 1_234_567, "warnings": [], "memory_gib": 0.00461196},
-        log_history=history,
-        hardware={"device": "cpu"},
-        seconds=150.0,
-    ).save(tmp_path)
+def folder(record, tmp_path):
+    record.save(tmp_path)
     return tmp_path
 
 
