@@ -46,6 +46,10 @@ Overwrite = Annotated[
 BaseResults = Annotated[
     Path | None, typer.Option(help="Results folder of the base model, to stand beside.", metavar="DIR")
 ]
+AttackResults = Annotated[
+    list[Path] | None,
+    typer.Option(help="Results folder of the model under an attack. Can be given again.", metavar="DIR"),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be pushed, and push nothing.")]
 License = Annotated[
     str | None, typer.Option(help="The licence, as the Hub spells it.", show_default="what the sources make of it")
@@ -89,6 +93,7 @@ def model(
     repo_id: RepoId,
     results: Annotated[Path | None, typer.Option(help="The model's results folder.", metavar="DIR")] = None,
     base_results: BaseResults = None,
+    attack_results: AttackResults = None,
     private: Private = None,
     gated: Gated = False,
     license: Annotated[
@@ -104,7 +109,14 @@ def model(
     """
     from ..hub.model_release import model_release
 
-    release = model_release(folder, repo_id, results=results, base_results=base_results, license=license)
+    release = model_release(
+        folder,
+        repo_id,
+        results=results,
+        base_results=base_results,
+        attack_results=attack_results or (),
+        license=license,
+    )
     _publish(release, repo_id, private, gated, collection, overwrite_edits, dry_run)
 
 
@@ -113,6 +125,7 @@ def results(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder of `star-hf evaluate`.")],
     repo_id: RepoId,
     base_results: BaseResults = None,
+    attack_results: AttackResults = None,
     overwrite_edits: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -122,7 +135,7 @@ def results(
     """
     from ..hub.model_release import results_release
 
-    release = results_release(results, repo_id, base_results=base_results)
+    release = results_release(results, repo_id, base_results=base_results, attack_results=attack_results or ())
     _publish(release, repo_id, None, False, None, overwrite_edits, dry_run)
 
 

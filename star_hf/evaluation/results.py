@@ -126,6 +126,12 @@ class Results:
     created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     star_hf: str = __version__
 
+    @property
+    def attack(self) -> str | None:
+        """The attack that safety prompts were under, if any; one's own as `FILE.py:FUNCTION`, without its folder."""
+        attack = self.generation.get("attack")
+        return Path(attack).name if attack else None
+
     def save(self, folder: str | Path) -> Path:
         """Write `results.json` into a results folder, at once, and return its path."""
         path = Path(folder) / FILE

@@ -1,6 +1,6 @@
 """The card of a trained model, from the record of its training and its results; and results for leaderboards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, HfApi, ModelCardData, e
 
 from .. import __version__
 from ..errors import StarError
-from ..evaluation.benchmarks import BENCHMARKS
+from ..evaluation.benchmarks import BENCHMARKS, SAFETY
 from ..evaluation.results import BenchmarkResult, Results
 from ..training.record import TrainingRecord
 from .cards import Card, render
@@ -41,6 +41,7 @@ def model_card(
     adapter: bool,
     results: Results | None = None,
     base: Results | None = None,
+    attacks: Sequence[Results] = (),
     curve: str | None = None,
 ) -> Card:
     """The card of a trained model.
@@ -52,6 +53,7 @@ def model_card(
         adapter (`bool`): Whether only an adapter was trained.
         results, base ([`~star_hf.evaluation.results.Results`], *optional*): Of this model, and of the one that it was
             made from.
+        attacks (`Sequence[Results]`): Of this model under attacks.
         curve (`str`, *optional*): Path of the picture of the loss in the repository.
     """
     name, origin = place.split("/")[-1], record.base_model["name"]
@@ -64,7 +66,7 @@ def model_card(
         preflight=record.preflight,
         star=STAR,
         losses=record.losses,
-        results=None if results is None else results_section(results, base),
+        results=None if results is None else results_section(results, base, attacks),
     )
     unknown = {"license": "other", "license_name": "licence-of-the-base-model"}
     data = ModelCardData(
@@ -82,14 +84,21 @@ def model_card(
     return Card(metadata, sections)
 
 
-def results_section(results: Results, base: Results | None = None) -> str:
-    """The section on results: every rate with its interval, beside the base model's where there are any."""
+def results_section(results: Results, base: Results | None = None, attacks: Sequence[Results] = ()) -> str:
+    """The section on results: every rate with its interval, beside the base model's where there are any; and the safe
+    rates under attacks beside those without."""
     kinds = [(title, list(_lines(kind, results, base))) for kind, title in KINDS.items()]
     (text,) = render(
         "results.md.j2",
         results=results,
         base=base,
         kinds=[(title, lines) for title, lines in kinds if lines],
+        attacks=[one.attack for one in attacks],
+        attacked={
+            name: [one.benchmarks.get(name) for one in (results, *attacks)]
+            for name in SAFETY
+            if any(name in one.benchmarks for one in attacks)
+        },
         generation={name: value for name, value in results.generation.items() if value is not None},
     ).values()
     return text

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ PRIVATE = ("trainer_state.json", RECORD)
 CURVE = "loss.png"
 LEADERBOARD = ".eval_results/star_hf.yaml"
 RESULTS = "star_results.json"
+RESULTS_UNDER = "star_results_{}.json"
 
 
 def model_release(
@@ -34,6 +36,7 @@ def model_release(
     *,
     results: str | Path | None = None,
     base_results: str | Path | None = None,
+    attack_results: Sequence[str | Path] = (),
     license: str | None = None,
 ) -> Release:
     """Make a release of the output folder of `recipes/sft.py`.
@@ -46,18 +49,20 @@ def model_release(
         repo_id (`str`): Where it will be.
         results, base_results (`str` or `Path`, *optional*): Results folders of this model, and of the one that it was
             made from.
+        attack_results (`Sequence[str | Path]`): Results folders of this model under attacks.
         license (`str`, *optional*): The licence as the Hub spells it; that of the base model's card by default.
 
     Raises:
         TrainingError: If the folder has no record of a training.
         SourceError: If a results folder cannot be read.
-        StarError: If weights are missing or cut.
+        StarError: If weights are missing or cut, or results under attack and without one are mistaken for each other.
     """
     folder = Path(folder)
     record = load_record(folder)
     _check_weights(folder)
-    found = None if results is None else load_results(results)
-    before = None if base_results is None else load_results(base_results)
+    found = None if results is None else _without_attack(results)
+    before = None if base_results is None else _without_attack(base_results)
+    attacks = _under_attack(attack_results, found)
     license = license or _license_of(record.base_model["name"])
     files: dict[str, Path | bytes] = {
         path.name: path
@@ -68,7 +73,7 @@ def model_release(
     record = _without_folders(record)
     files[RECORD] = (json.dumps(asdict(record), indent=2, default=str) + "\n").encode()
     if found is not None:
-        files |= _result_files(found, repo_id)
+        files |= _result_files(found, attacks, repo_id)
     warnings = [] if license else ["The base model's licence is not known: give it with --license."]
     if found is None:
         warnings.append("No --results: the card says that nothing was measured.")
@@ -83,6 +88,7 @@ def model_release(
             adapter=(folder / "adapter_config.json").exists(),
             results=found,
             base=before,
+            attacks=attacks,
             curve=CURVE if CURVE in files else None,
         ),
         facts={"training": {"base_model": record.base_model, "method": record.method, "mode": record.mode}},
@@ -106,43 +112,74 @@ def publish_training(folder: str | Path, repo_id: str | None = None, *, private:
     return done
 
 
-def results_release(results: str | Path, repo_id: str, *, base_results: str | Path | None = None) -> Release:
+def results_release(
+    results: str | Path,
+    repo_id: str,
+    *,
+    base_results: str | Path | None = None,
+    attack_results: Sequence[str | Path] = (),
+) -> Release:
     """Make a release of results, which goes onto a model that is on the Hub: rates, no answer.
 
     Args:
         results (`str` or `Path`): A results folder of `star-hf evaluate`.
         repo_id (`str`): The model.
         base_results (`str` or `Path`, *optional*): Of the model that it was made from, for the table.
+        attack_results (`Sequence[str | Path]`): Of the model under attacks.
 
     Raises:
         SourceError: If a results folder cannot be read.
-        StarError: If there is no such model.
+        StarError: If there is no such model, or results under attack and without one are mistaken for each other.
     """
     if find(hub_api(), repo_id, "model") is None:
         raise StarError(
             f"There is no model {repo_id}, or this token may not see it.",
             "Publish the model first: `star-hf publish model FOLDER --repo-id ...`.",
         )
-    found = load_results(results)
-    base = None if base_results is None else load_results(base_results)
-    sections = {"results": f"## Results\n\n{results_section(found, base)}"}
+    found = _without_attack(results)
+    base = None if base_results is None else _without_attack(base_results)
+    attacks = _under_attack(attack_results, found)
+    sections = {"results": f"## Results\n\n{results_section(found, base, attacks)}"}
     named = str(found.model["name"])
     other = named.split("/")[-1] != repo_id.split("/")[-1]
     return Release(
         kind="model",
         name=f"results-{found.profile}",
-        files=_result_files(found, repo_id),
+        files=_result_files(found, attacks, repo_id),
         card=Card(model_index(found, repo_id.split("/")[-1]), sections),
         warnings=(f"These are results of {named!r}, and go onto {repo_id}.",) if other else (),
         partial=True,
     )
 
 
-def _result_files(results: Results, repo_id: str) -> dict[str, Path | bytes]:
+def _without_attack(folder: str | Path) -> Results:
+    """Results that may stand for the model: those under an attack would make it look worse than it is."""
+    found = load_results(folder)
+    if found.attack:
+        raise StarError(
+            f"{folder} was measured under the attack {found.attack}.",
+            "Name results without one there, and give these as --attack-results.",
+        )
+    return found
+
+
+def _under_attack(folders: Sequence[str | Path], beside: Results | None) -> list[Results]:
+    """Results under attacks, beside those without."""
+    if folders and beside is None:
+        raise StarError("There are --attack-results, and no --results to set them beside.", "Give both.")
+    attacks = [load_results(folder) for folder in folders]
+    for folder, found in zip(folders, attacks, strict=True):
+        if not found.attack:
+            raise StarError(f"{folder} was measured without an attack.", "Give it as the model's results.")
+    return [replace(found, generation={**found.generation, "attack": found.attack}) for found in attacks]
+
+
+def _result_files(results: Results, attacks: Sequence[Results], repo_id: str) -> dict[str, Path | bytes]:
     """All rates; and for leaderboards those of benchmarks that are such on the Hub."""
     api = hub_api()
+    named = {RESULTS: results, **{RESULTS_UNDER.format(Path(str(one.attack)).stem): one for one in attacks}}
     files: dict[str, Path | bytes] = {
-        RESULTS: (json.dumps(asdict(results), indent=2, ensure_ascii=False) + "\n").encode()
+        name: (json.dumps(asdict(one), indent=2, ensure_ascii=False) + "\n").encode() for name, one in named.items()
     }
     entries = leaderboard_entries(api, results, f"{api.endpoint}/{repo_id}")
     return files if entries is None else {**files, LEADERBOARD: entries}

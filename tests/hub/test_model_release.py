@@ -159,6 +159,46 @@ def test_results_go_onto_a_published_model_and_change_nothing_else(hub, trained,
     assert not again.plan.add
 
 
+def test_results_under_attack_stand_apart(hub, trained, results, tmp_path):
+    attack = measured("safer", [1] * 60 + [0] * 40, [1] * 50)
+    attack = replace(attack, generation={**attack.generation, "attack": str(tmp_path / "mine.py:shout")})
+    attack.save(tmp_path / "attacked")
+    given = {"results": results[0], "attack_results": [tmp_path / "attacked"]}
+    release = model_release(trained, NAME, **given)
+    _, table = release.card.sections["results"].split("**Safety under attack (higher is better)**")
+    assert table.strip().splitlines()[:3] == [
+        "| benchmark | no attack | mine.py:shout |",
+        "|---|---|---|",
+        "| jbb | 96.0 (90.1 to 98.4) | 60.0 (50.2 to 69.1) |",
+    ]
+    assert str(tmp_path) not in release.files["star_results_mine.json"].decode()
+    assert "60.0" not in str(release.card.metadata["model-index"])
+    publish(model_release(trained, NAME), NAME)
+    assert results_release(results[0], NAME, attack_results=given["attack_results"]).card.sections == {
+        "results": release.card.sections["results"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"results": "attacked"}, "was measured under the attack prefill"),
+        ({"results": "tuned", "base_results": "attacked"}, "was measured under the attack prefill"),
+        ({"results": "tuned", "attack_results": ["base"]}, "was measured without an attack"),
+        ({"attack_results": ["attacked"]}, "no --results to set them beside"),
+    ],
+)
+def test_results_under_attack_are_not_taken_for_others(trained, results, tmp_path, given, words):
+    attack = measured("safer", [1], [1])
+    replace(attack, generation={"attack": "prefill"}).save(tmp_path / "attacked")
+    folders = {
+        key: [tmp_path / name for name in value] if isinstance(value, list) else tmp_path / value
+        for key, value in given.items()
+    }
+    with pytest.raises(StarError, match=words):
+        model_release(trained, NAME, **folders)
+
+
 def test_results_go_onto_a_model_that_others_published(hub, results):
     repo = hub.repos["models", NAME] = Repo()
     repo.edit("README.md", b"---\nlicense: mit\ntags: [theirs]\n---\n# Theirs\n\nWords.\n")
