@@ -66,6 +66,11 @@ def test_torch_is_loaded_only_by_what_computes_with_it(statement):
     assert modules_after(statement).isdisjoint({"outlines", "sentence_transformers", "torch", "transformers"})
 
 
+def test_lightevals_start_does_not_wait_for_clients():
+    """`lighteval_tasks/star1.py` imports these; the clients alone took longer than all the rest."""
+    assert "openai" not in modules_after("import star_hf.evaluation.harness")
+
+
 def test_every_export_exists_and_is_imported_on_first_use():
     for name in star_hf.__all__:
         assert getattr(star_hf, name) is not None

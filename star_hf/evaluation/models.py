@@ -10,7 +10,6 @@ import httpx
 
 from ..errors import ConfigError, IncompleteRunError
 from ..llm import Completion, Endpoint, Request
-from ..llm.pool import drain
 
 
 __all__ = ["Keep", "Keyed", "Model", "Sampling", "Served", "probe"]
@@ -127,6 +126,8 @@ class Served:
 
     def complete(self, requests: Sequence[Keyed], sampling: Sampling, done: Callable[[str], bool], keep: Keep) -> str:
         """Answer what is open, `concurrency` at a time."""
+        from ..llm.pool import drain
+
         endpoint = self._sampled(sampling)
         if any(request.messages[-1]["role"] == "assistant" for _, request in requests):
             endpoint = _continuing(endpoint)
@@ -161,6 +162,8 @@ def probe(endpoint: Endpoint) -> None:
         ConfigError: If it refuses the key, the model or the request.
         IncompleteRunError: If it does not answer.
     """
+    from ..llm.pool import drain
+
     quick = endpoint.model_copy(update={"max_tokens": 16, "max_retries": 1, "concurrency": 1})
     answers: list[Completion] = []
     request = Request([{"role": "user", "content": "Say OK."}])

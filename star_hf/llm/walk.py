@@ -7,7 +7,6 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import IncompleteRunError
-from . import batch, pool
 from .budget import Budget
 from .endpoint import Endpoint
 from .journal import Entry, Journal
@@ -91,6 +90,8 @@ class Walk:
         Raises:
             IncompleteRunError: If requests stayed unanswered or the budget ended.
         """
+        from . import batch, pool  # these import openai, for which those who only read answers need not wait
+
         endpoint, failures = self.endpoint, []
         ledger = Ledger(self.journal, self.annotator.stage, str(self.identity["at"]))
         batches = endpoint.batch is not None or bool(ledger.open())
