@@ -12,17 +12,9 @@ model is published at the end as `star-hf publish model` does it, card included;
 `--hub_private_repo false`.
 """
 
-import sys
-
-from star_hf.errors import StarError
-from star_hf.hub.model_release import publish_training
+from star_hf.hub.model_release import publish_as_asked
 from star_hf.training.sft import main
 
 
 if __name__ == "__main__":
-    options = main().training
-    if options.push_to_hub and options.should_save:
-        try:
-            publish_training(options.output_dir, options.hub_model_id, private=options.hub_private_repo)
-        except StarError as error:
-            sys.exit(f"error: {error}")
+    publish_as_asked(main().training)

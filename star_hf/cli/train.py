@@ -1,7 +1,8 @@
 """`star-hf preflight`: check a training recipe before it burns a GPU hour."""
 
+import importlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,6 +14,9 @@ from .panels import TRAINING
 
 __all__ = ["app"]
 
+METHODS = ("sft", "dpo", "grpo")
+"""Kinds of trainings: modules of `star_hf.training`, scripts and folders of `recipes/`."""
+
 app = typer.Typer()
 console = Console()
 
@@ -21,25 +25,29 @@ console = Console()
 def preflight(
     context: typer.Context,
     config: Annotated[Path, typer.Option(help="A training recipe, such as recipes/<model>/sft/config_star1.yaml.")],
+    method: Annotated[
+        Literal["sft", "dpo", "grpo"] | None,
+        typer.Option(help="Kind of training.", show_default="the name of the recipe's folder, else sft"),
+    ] = None,
     processes: Annotated[
         int | None, typer.Option(help="GPUs to plan for.", show_default="those that make the global batch")
     ] = None,
 ) -> None:
     """Check a training without loading its weights: template, masks, BOS, EOS, lengths, batch and memory.
 
-    Further options replace lines of the recipe, as for `recipes/sft.py`. Exit code 2 says that the training would be
-    refused.
+    Further options replace lines of the recipe, as for the scripts in `recipes/`. Exit code 2 says that the training
+    would be refused.
 
     **Example:** `star-hf preflight --config recipes/DeepSeek-R1-Distill-Qwen-7B/sft/config_star1.yaml`
     """
-    from ..training.sft import parse, prepare
-
-    arguments = parse(["--config", str(config), *context.args])
+    method = method or (config.parent.name if config.parent.name in METHODS else "sft")
+    training = importlib.import_module(f"{__package__.rpartition('.')[0]}.training.{method}")
+    arguments = training.parse(["--config", str(config), *context.args])
     options = arguments.training
     if processes is None and arguments.star.global_batch:
         each = options.per_device_train_batch_size * options.gradient_accumulation_steps
         processes = max(1, arguments.star.global_batch // each)
-    findings = prepare(arguments, processes or 1).findings
+    findings = training.prepare(arguments, processes or 1).findings
     table = Table(title=Text(f"Pre-flight of {config}"), show_header=False)
     for name, value in findings.to_dict().items():
         if name not in ("warnings", "problems"):

@@ -21,6 +21,8 @@ __all__ = ["is_hub_id", "leaderboard_entries", "model_card", "model_index", "res
 
 TAGS = ("star_hf", "safety", "reasoning", "trl", PAPER_TAG)
 STAR = ("UCSC-VLAA/STAR-1", "UCSC-VLAA/STAR-41K", "UCSC-VLAA/STAR-benign-915")
+METHODS = {"dpo": ("DPO", "2305.18290"), "grpo": ("GRPO", "2402.03300")}
+"""The papers of what is done beyond supervised fine-tuning."""
 KINDS = {
     "safety": "Safety (higher is better)",
     "over_refusal": "Over-refusal (lower is better)",
@@ -65,7 +67,7 @@ def model_card(
         recipe={key: value for key, value in record.recipe.items() if value is not None},
         preflight=record.preflight,
         star=STAR,
-        losses=record.losses,
+        methods=METHODS,
         results=None if results is None else results_section(results, base, attacks),
     )
     unknown = {"license": "other", "license_name": "licence-of-the-base-model"}

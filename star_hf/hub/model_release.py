@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from .release import Published, Release, publish
 from .repository import find
 
 
-__all__ = ["model_release", "publish_training", "results_release"]
+__all__ = ["model_release", "publish_as_asked", "publish_training", "results_release"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def model_release(
     attack_results: Sequence[str | Path] = (),
     license: str | None = None,
 ) -> Release:
-    """Make a release of the output folder of `recipes/sft.py`.
+    """Make a release of the output folder of a training, such as of `recipes/sft.py`.
 
     Weights, tokenizer and configuration are published, with the record of the training without folders of this
     machine; checkpoints, the optimiser's state and pickled arguments are not.
@@ -110,6 +111,21 @@ def publish_training(folder: str | Path, repo_id: str | None = None, *, private:
     done = publish(model_release(folder, repo_id), repo_id, private=private)
     logger.info("Published as %s at %s.", done.url, done.tag)
     return done
+
+
+def publish_as_asked(options: Any) -> None:
+    """Publish what a script of `recipes/` has trained, where its options say `push_to_hub`.
+
+    Ends the program with one message where that fails; the model lies in its folder then.
+
+    Args:
+        options (`TrainingArguments`): The trainer's.
+    """
+    if options.push_to_hub and options.should_save:
+        try:
+            publish_training(options.output_dir, options.hub_model_id, private=options.hub_private_repo)
+        except StarError as error:
+            sys.exit(f"error: {error}")
 
 
 def results_release(

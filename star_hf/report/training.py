@@ -16,7 +16,7 @@ __all__ = ["training_section"]
 CURVES = (
     (
         "Loss",
-        "Mean loss of a token, on the training data and, where there is one, on the held-out part.",
+        "Mean loss on the training data and, where there is one, on the held-out part.",
         ("loss", "eval_loss"),
     ),
     (
@@ -24,6 +24,12 @@ CURVES = (
         "Share of tokens that the model would have written itself.",
         ("mean_token_accuracy", "eval_mean_token_accuracy"),
     ),
+    (
+        "Preference",
+        "By how much more the model prefers the better answer of a pair than the model that it started from.",
+        ("rewards/margins", "eval_rewards/margins"),
+    ),
+    ("Reward", "What its own answers were worth to the judges.", ("reward", "eval_reward")),
 )
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..paths import project_folder
 from ..progress import Bar, track
+from .data import digest, load_rows
 from .record import RECORD, TrainingRecord, load_record
-from .sft import digest, load_rows, parse, train
+from .sft import parse, train
 
 
 if TYPE_CHECKING:

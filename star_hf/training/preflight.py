@@ -1,7 +1,7 @@
 """The check before a training: what will be learnt is what will be asked for, and the batch is the recipe's."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-__all__ = ["Plan", "Preflight", "count_parameters", "memory_gib", "preflight"]
+__all__ = [
+    "Plan",
+    "Preflight",
+    "batch_problems",
+    "count_parameters",
+    "memory_gib",
+    "preflight",
+    "prompt_problems",
+    "refuse",
+]
 
 PROBE = "hello world\n\n  Straße 3.14 "
 """Words, spaces and letters that a mangled tokenizer does not give back (huggingface/transformers#45488)."""
@@ -34,6 +43,8 @@ class Plan:
         max_length (`int` or `None`): Tokens beyond which the trainer would cut.
         sharded (`bool`): Whether weights, gradients and optimiser are spread over the processes (ZeRO-3, FSDP).
         lora (`bool`): Whether only adapters are trained.
+        sequences (`int`): Rows of tokens that an example is made of: 2 for a pair of answers.
+        reference (`bool`): Whether a frozen copy of the model stands beside it.
         device_gib (`float` or `None`): Memory of one GPU, where there is one.
     """
 
@@ -45,6 +56,8 @@ class Plan:
     max_length: int | None = None
     sharded: bool = False
     lora: bool = False
+    sequences: int = 1
+    reference: bool = False
     device_gib: float | None = None
 
     @property
@@ -61,7 +74,8 @@ class Preflight:
         template (`str`), mended (`bool`): The chat template's kind, and whether training renders without its block
             that drops reasoning.
         mode (`str`), think (`bool`): What is learnt of a row.
-        rows, tokens, label_tokens, longest (`int`): Rows, their tokens, those with loss, and those of the longest row.
+        rows, tokens, label_tokens, longest (`int`): Examples, their tokens, those with loss, and those of the longest
+            row of tokens.
         bos_in_training, bos_in_serving (`int`): Begin-of-sentence tokens at the start of a prompt.
         misaligned (`int`): Rows whose prompt differs from the one that is served.
         first_labels, last_labels (`str`): The first and last label tokens of the first row, as text.
@@ -98,16 +112,24 @@ class Preflight:
         Raises:
             TrainingError: With every problem, one per line.
         """
-        if self.problems:
-            raise TrainingError(
-                "The pre-flight check refuses this training:\n"
-                + "\n".join(f"- {problem}" for problem in self.problems),
-                "Nothing was trained. Mend the recipe or the data and start again.",
-            )
+        refuse(self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         """The findings as JSON-able values."""
         return {**asdict(self), "warnings": list(self.warnings), "problems": list(self.problems)}
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Refuse the training if anything forbids it.
+
+    Raises:
+        TrainingError: With every problem, one per line.
+    """
+    if problems:
+        raise TrainingError(
+            "The pre-flight check refuses this training:\n" + "\n".join(f"- {problem}" for problem in problems),
+            "Nothing was trained. Mend the recipe or the data and start again.",
+        )
 
 
 def preflight(
@@ -116,7 +138,8 @@ def preflight(
     """Check a training before any weight is loaded.
 
     Args:
-        encoded ([`~datasets.Dataset`]): Rows as [`~star_hf.training.tokenise.tokenise`] makes them.
+        encoded ([`~datasets.Dataset`]): Rows as [`~star_hf.training.tokenise.tokenise`] makes them; for pairs of
+            answers (`plan.sequences`) the ones that are preferred first, then the others.
         question (`str`): Any question, to compare the prompt of training with the one of serving.
         encoder (`Encoder`): What made them.
         plan (`Plan`): How the training is to run.
@@ -134,23 +157,13 @@ def preflight(
     ids, labels = encoded["input_ids"][:], encoded["labels"][:]
     lengths = [len(row) for row in ids]
     learnt = [[label for label in row if label != IGNORED] for row in labels]
-    training, serving = encoder.prompt_ids(question), encoder.serving_ids(question)
-    bos = [_leading(prompt, tokenizer.bos_token_id) for prompt in (training, serving)]
+    examples = len(encoded) // plan.sequences
     misaligned = len(encoded) - sum(encoded["aligned"])
     parameters = None if config is None else count_parameters(config)
     memory = None if config is None else memory_gib(config, parameters, plan, max(lengths))
 
-    problems, differences = [], []
-    if tokenizer.decode(tokenizer(PROBE, add_special_tokens=False)["input_ids"]) != PROBE:
-        problems.append(
-            "the tokenizer does not give back the text it was given (transformers#45488): load it with AutoTokenizer "
-            "of transformers 5.23 or newer"
-        )
+    bos, problems, differences = prompt_problems(encoder, question)
     on_purpose = differences if masking.mode == "paper" else problems
-    if bos[0] != bos[1] or training != serving:
-        on_purpose.append(f"the prompt has {bos[0]} BOS tokens in training and {bos[1]} in serving")
-    if bos[1] > 1:
-        problems.append(f"the chat template and the tokenizer together put {bos[1]} BOS tokens before a prompt")
     if misaligned:
         on_purpose.append(f"in {misaligned} rows the ids before the first label are not the prompt that is served")
     if endless := sum(tokenizer.eos_token_id not in row[-2:] for row in learnt):
@@ -158,8 +171,7 @@ def preflight(
     if plan.max_length is not None and max(lengths) > plan.max_length:
         over = sum(length > plan.max_length for length in lengths)
         problems.append(f"{over} rows are longer than max_length = {plan.max_length} (longest {max(lengths)})")
-    if plan.global_batch is not None and plan.batch != plan.global_batch:
-        problems.append(_batch_problem(plan))
+    problems += batch_problems(plan)
     if memory is not None and plan.device_gib is not None and memory > plan.device_gib:
         problems.append(
             f"about {memory:.0f} GiB per GPU are needed and {plan.device_gib:.0f} are there: shard over more GPUs "
@@ -172,7 +184,7 @@ def preflight(
         mended=encoder.format.mended,
         mode=masking.mode,
         think=masking.think,
-        rows=len(encoded),
+        rows=examples,
         tokens=sum(lengths),
         label_tokens=sum(map(len, learnt)),
         longest=max(lengths),
@@ -183,7 +195,7 @@ def preflight(
         last_labels=tokenizer.decode(learnt[0][-SHOWN:]),
         prefill=encoder.prefill,
         batch=plan.batch,
-        updates=math.ceil(math.ceil(len(encoded) / plan.batch) * plan.epochs),
+        updates=math.ceil(math.ceil(examples / plan.batch) * plan.epochs),
         parameters=parameters,
         memory_gib=memory,
         warnings=tuple(differences),
@@ -205,10 +217,12 @@ def memory_gib(config: "PretrainedConfig", parameters: int, plan: Plan, longest:
     """GiB per GPU, roughly: 16 bytes per trained parameter, and checkpointed activations of one micro-batch.
 
     16 bytes are weight, gradient and Adam's two moments with a master copy (arXiv:1910.02054, Section 3.1); adapters
-    leave 2 bytes per frozen weight. Activations are one hidden state per layer and token, and one layer's work.
+    leave 2 bytes per frozen weight, as a reference model has (with adapters it is the model itself). Activations are
+    one hidden state per layer and token, and one layer's work.
     """
-    states = parameters * (2 if plan.lora else 16) / (plan.processes if plan.sharded else 1)
-    tokens = plan.per_device_batch * longest
+    each = 2 if plan.lora else 18 if plan.reference else 16
+    states = parameters * each / (plan.processes if plan.sharded else 1)
+    tokens = plan.per_device_batch * plan.sequences * longest
     hidden, layers = config.hidden_size, config.num_hidden_layers
     return (states + tokens * hidden * (2 * layers + 34)) / 2**30
 
@@ -221,31 +235,43 @@ def _leading(prompt: list[int], token: int | None) -> int:
     return count
 
 
-def _batch_problem(plan: Plan) -> str:
+def batch_problems(plan: Plan) -> list[str]:
+    """Why the batch is not the recipe's, with the number to set."""
+    if plan.global_batch is None or plan.batch == plan.global_batch:
+        return []
     per_step = plan.processes * plan.per_device_batch
     words = (
         f"{plan.processes} processes x {plan.per_device_batch} x {plan.accumulation} are {plan.batch} examples per "
         f"update, and the recipe stands for {plan.global_batch}"
     )
     if plan.global_batch % per_step:
-        return f"{words}; {plan.global_batch} does not divide by {per_step}: change per_device_train_batch_size"
-    return f"{words}: set gradient_accumulation_steps: {plan.global_batch // per_step}"
+        return [f"{words}; {plan.global_batch} does not divide by {per_step}: change per_device_train_batch_size"]
+    return [f"{words}: set gradient_accumulation_steps: {plan.global_batch // per_step}"]
 
 
-def renamed(options: Mapping[str, Any]) -> list[str]:
-    """One line for each option that TRL no longer knows, with its new name."""
-    return [f"`{name}` is now {new}" for name, new in RENAMED.items() if name in options]
+def prompt_problems(encoder: Encoder, question: str) -> tuple[list[int], list[str], list[str]]:
+    """Whether a prompt is in training what it is in serving.
 
+    Args:
+        encoder (`Encoder`): What makes prompts.
+        question (`str`): Any question.
 
-RENAMED = {
-    "torch_dtype": "`dtype`",
-    "max_seq_length": "`max_length`",
-    "warmup_ratio": "`warmup_steps`, which takes a share below 1",
-    "dataset_mixture": "`datasets`",
-    "group_by_length": "`train_sampling_strategy: group_by_length`",
-    "overwrite_output_dir": "gone: name a new `output_dir`, or `resume_from_checkpoint`",
-    "logging_dir": "gone: name a tracker in `report_to`",
-    "chat_template": "the tokenizer's own; star_hf never changes it",
-    "use_liger": "`model_init_kwargs: {use_kernels: true}`",
-}
-"""Options of older recipes (open-r1, alignment-handbook) that TRL 1.16 refuses or ignores."""
+    Returns:
+        BOS tokens in training and in serving, what forbids the training, and what differs on purpose.
+    """
+    tokenizer = encoder.tokenizer
+    training, serving = encoder.prompt_ids(question), encoder.serving_ids(question)
+    bos = [_leading(prompt, tokenizer.bos_token_id) for prompt in (training, serving)]
+    problems: list[str] = []
+    differences: list[str] = []
+    if tokenizer.decode(tokenizer(PROBE, add_special_tokens=False)["input_ids"]) != PROBE:
+        problems.append(
+            "the tokenizer does not give back the text it was given (transformers#45488): load it with AutoTokenizer "
+            "of transformers 5.23 or newer"
+        )
+    if bos[0] != bos[1] or training != serving:
+        on_purpose = differences if encoder.masking.mode == "paper" else problems
+        on_purpose.append(f"the prompt has {bos[0]} BOS tokens in training and {bos[1]} in serving")
+    if bos[1] > 1:
+        problems.append(f"the chat template and the tokenizer together put {bos[1]} BOS tokens before a prompt")
+    return bos, problems, differences

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import Dataset
+from trl.scripts.utils import DatasetConfig
 
 import standins
 from star_hf.errors import ConfigError
+from star_hf.training import dpo, grpo
+from star_hf.training.pairs import preference_pairs
 from star_hf.training.preflight import Plan, preflight
 from star_hf.training.sft import parse
 from star_hf.training.tokenise import Encoder, Masking, tokenise
@@ -68,6 +71,35 @@ def test_an_option_that_trl_does_not_know_is_named(tmp_path, line, words):
     recipe.write_text(f"output_dir: {tmp_path}\n{line}\n")
     with pytest.raises(ConfigError, match=words):
         parse(["--config", str(recipe)])
+
+
+PREFERENCES = sorted(RECIPES.glob("*/dpo/*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", PREFERENCES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_recipe_of_preferences_parses_and_passes_preflight(recipe):
+    arguments = dpo.parse(["--config", str(recipe)])
+    options, star = arguments.training, arguments.star
+    processes = 1 if recipe.stem == "config_demo" else 8
+    batch = {"per_device_batch": options.per_device_train_batch_size, "global_batch": star.global_batch}
+    plan = Plan(processes, accumulation=options.gradient_accumulation_steps, sequences=2, **batch)
+    rows = [{**row, "score": {"safety": mark}} for row in standins.rows(4) for mark in (10, 0)]
+    pairs = preference_pairs(Dataset.from_list(rows), star.chosen_score, star.rejected_score)
+    encoder = Encoder(standins.small_tokenizer("r1"), Masking.of(star.mode, star.think, "qwen2"))
+    preflight(dpo.tokenise_pairs(pairs, encoder)[1], pairs[0]["question"], encoder, plan).check()
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted(RECIPES.glob("*/grpo/*.yaml")), ids=lambda path: f"{path.parts[-3]}-{path.stem}"
+)
+def test_a_recipe_of_rewards_parses_and_passes_its_check(recipe, tmp_path, model_folder, data_folder):
+    arguments = grpo.parse(["--config", str(recipe), "--model_name_or_path", str(model_folder)])
+    arguments.data.datasets = [DatasetConfig(path=str(data_folder), columns=["question"])]
+    arguments.star.benign = [{"path": str(data_folder), "columns": ["question"]}]
+    arguments.training.max_completion_length = min(arguments.training.max_completion_length, 1024)
+    findings = grpo.prepare(arguments, processes=1 if recipe.stem == "config_demo" else 8).findings
+    findings.check()
+    assert findings.warnings == () and findings.batch == arguments.star.global_batch
 
 
 def test_recipes_differ_only_where_they_mean_to():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -185,6 +186,42 @@ def test_a_record_that_is_none_is_named(tmp_path):
         load_record(tmp_path)
     (tmp_path / RECORD).write_text(json.dumps({"star_hf": "1"}))
     with pytest.raises(TrainingError, match="cannot be read"):
+        load_record(tmp_path)
+
+
+RECORDED = {
+    "star_hf": "1",
+    "base_model": {"name": "org/base"},
+    "method": "sft",
+    "mode": "paper",
+    "datasets": [{"path": "org/data"}],
+    "recipe": {},
+    "preflight": {},
+    "log_history": [{"step": 1, "loss": 2.0}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"datasets": {"path": "org/data"}}, "`datasets` is a dict, expected a list"),
+        ({"datasets": [{"name": "x"}]}, "`datasets[0]` has no `path`"),
+        ({"datasets": ["org/data"]}, "`datasets[0]` is a str, expected a dict"),
+        ({"base_model": "org/base"}, "`base_model` is a str, expected a dict"),
+        ({"base_model": {}}, "`base_model` has no `name`"),
+        ({"method": None, "mode": 3}, "`method` is a NoneType, expected a str; `mode` is a int"),
+        ({"seconds": "90"}, "`seconds` is a str, expected a number"),
+        ({"log_history": [{"step": 1}, {"step": 2, "loss": "2.0"}]}, "`log_history[1]` has no number as `loss`"),
+        ({"log_history": [{"step": "1", "loss": 2.0}]}, "`log_history[0]` has no number as `step`"),
+        ({"preflight": []}, "`preflight` is a list, expected a dict"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_record_that_was_edited_is_refused_with_what_is_wrong(tmp_path, change, words):
+    (tmp_path / RECORD).write_text(json.dumps(RECORDED))
+    assert load_record(tmp_path).losses == [(1, 2.0)]
+    (tmp_path / RECORD).write_text(json.dumps({**RECORDED, **change}))
+    with pytest.raises(TrainingError, match=re.escape(words)):
         load_record(tmp_path)
 
 

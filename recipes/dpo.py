@@ -1,0 +1,18 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["star_hf[train,report]"]
+# ///
+"""Train a model on pairs of answers with high and low marks (DPO, arXiv:2305.18290).
+
+    accelerate launch --config_file recipes/accelerate_configs/zero3.yaml recipes/dpo.py \
+        --config recipes/DeepSeek-R1-Distill-Qwen-7B/dpo/config_star1.yaml
+
+Every line of the recipe can be replaced on the command line, and the model is published as by `recipes/sft.py`.
+"""
+
+from star_hf.hub.model_release import publish_as_asked
+from star_hf.training.dpo import main
+
+
+if __name__ == "__main__":
+    publish_as_asked(main().training)

@@ -1,0 +1,18 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["star_hf[train,report]"]
+# ///
+"""Train a model by what judges say of its own answers (GRPO, arXiv:2402.03300).
+
+    accelerate launch --config_file recipes/accelerate_configs/zero3.yaml recipes/grpo.py \
+        --config recipes/DeepSeek-R1-Distill-Qwen-7B/grpo/config_star1.yaml
+
+Every line of the recipe can be replaced on the command line, and the model is published as by `recipes/sft.py`.
+"""
+
+from star_hf.hub.model_release import publish_as_asked
+from star_hf.training.grpo import main
+
+
+if __name__ == "__main__":
+    publish_as_asked(main().training)

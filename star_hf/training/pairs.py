@@ -1,0 +1,91 @@
+"""Pairs of answers to the same question, one with high marks and one with low, for training on preferences.
+
+A build scores one answer per question. Pairs therefore come from several builds of the same questions, such as one
+with the teacher and one with the model that is to be trained (`recipes/data/student.yaml`), whose scored rows are
+named together; or they are given as such.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from datasets import Dataset, Features, Value
+
+from ..errors import TrainingError
+from ..text import row_id
+
+
+__all__ = ["PAIRS", "make_pairs", "preference_pairs"]
+
+PAIRS = Features(dict.fromkeys(("question", "chosen", "rejected"), Value("string")))
+"""The columns of a pair, as other data sets of preferences have them, with the question as text."""
+
+
+def preference_pairs(rows: Dataset, chosen_score: int = 10, rejected_score: int = 7) -> Dataset:
+    """The pairs of a data set: its own, or made of its scored answers.
+
+    Args:
+        rows ([`~datasets.Dataset`]): With `question`, `chosen` and `rejected`, or with `question`, `response` and
+            `score`.
+        chosen_score (`int`, defaults to 10), rejected_score (`int`, defaults to 7): See [`make_pairs`].
+
+    Raises:
+        TrainingError: If the columns are neither, or no two answers make a pair.
+    """
+    columns = set(rows.column_names)
+    if {"chosen", "rejected"} <= columns:
+        return rows.select_columns(list(PAIRS)).cast(PAIRS)
+    if not {"response", "score"} <= columns:
+        raise TrainingError(
+            f"The data have the columns {', '.join(rows.column_names)}: neither pairs nor scored answers.",
+            "Give `question, chosen, rejected`, or `question, response, score` as a build's stage `score` has them.",
+        )
+    return make_pairs(rows, chosen_score, rejected_score)
+
+
+def make_pairs(rows: Dataset, chosen_score: int = 10, rejected_score: int = 7) -> Dataset:
+    """For each question the answer with the highest marks beside the one with the lowest.
+
+    Args:
+        rows ([`~datasets.Dataset`]): With `question`, `response` and `score`, several of a question. Questions that
+            differ in case or spaces are one.
+        chosen_score (`int`, defaults to 10): An answer is preferred only if its lowest mark is at least this.
+        rejected_score (`int`, defaults to 7): And rejected only if its lowest mark is at most this.
+
+    Returns:
+        [`~datasets.Dataset`]: As [`PAIRS`], in the order in which the questions first come. Equal marks are decided by
+        the text, so that the order of the answers does not count.
+
+    Raises:
+        TrainingError: If the bounds leave no gap, or there is no pair.
+    """
+    if rejected_score >= chosen_score:
+        raise TrainingError(
+            f"rejected_score is {rejected_score} and chosen_score {chosen_score}: an answer could be both.",
+            "Set `rejected_score` below `chosen_score`.",
+        )
+    answers: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows.select_columns(["question", "response", "score"]):
+        answers[row_id(row["question"])].append(row)
+    pairs = [pair for group in answers.values() if (pair := _pair(group, chosen_score, rejected_score))]
+    if not pairs:
+        several = sum(len({row["response"] for row in group}) > 1 for group in answers.values())
+        raise TrainingError(
+            f"There are no pairs: of {len(answers)} questions {several} have more than one answer, and none has one "
+            f"with {chosen_score} or more on every criterion beside one with {rejected_score} or less on some.",
+            "A build scores one answer per question. Name the scored rows of a second build of the same questions in "
+            "`datasets`, too (docs/training.md, Preferences), or change `chosen_score` and `rejected_score`.",
+        )
+    return Dataset.from_list(pairs, features=PAIRS)
+
+
+def _pair(group: list[Mapping[str, Any]], chosen_score: int, rejected_score: int) -> dict[str, str] | None:
+    marked = [(list(row["score"].values()), row) for row in group if row["score"]]
+    complete = [(min(marks), sum(marks), row) for marks, row in marked if None not in marks]
+    high = [entry for entry in complete if entry[0] >= chosen_score]
+    low = [entry for entry in complete if entry[0] <= rejected_score]
+    if not high or not low:
+        return None
+    best = min(high, key=lambda entry: (-entry[1], entry[2]["response"]))[2]
+    worst = min(low, key=lambda entry: (entry[1], entry[2]["response"]))[2]
+    return {"question": best["question"], "chosen": best["response"], "rejected": worst["response"]}
