@@ -12,7 +12,8 @@ from star_hf.errors import ConfigError
 from star_hf.training import dpo, grpo
 from star_hf.training.pairs import preference_pairs
 from star_hf.training.preflight import Plan, preflight
-from star_hf.training.sft import parse
+from star_hf.training.recipe import read_options
+from star_hf.training.sft import parse, prepare
 from star_hf.training.tokenise import Encoder, Masking, tokenise
 
 
@@ -100,6 +101,42 @@ def test_a_recipe_of_rewards_parses_and_passes_its_check(recipe, tmp_path, model
     findings = grpo.prepare(arguments, processes=1 if recipe.stem == "config_demo" else 8).findings
     findings.check()
     assert findings.warnings == () and findings.batch == arguments.star.global_batch
+
+
+EXPECTED = {
+    **{"500": 500, "5k": 600, "10k": 600, "41k": 1200},
+    **{"medium": 600, "random": 1000, "saladbench": 300, "wildjailbreak": 300},
+    **{"benign_100": 1300, "benign_300": 1500, "replay_20": 1500, "replay_50": 2400},
+}
+"""Rows that each ablation takes of 1,200, half of them with full marks, and of as many from each further data set."""
+ABLATIONS = sorted((RECIPES / "ablations").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A data set that has whatever an ablation asks for: marks of both kinds, sources, and conversations."""
+    folder = tmp_path_factory.mktemp("published")
+    names = ("SaladBench", "SaladBench", "wildjailbreak", "wildjailbreak")
+    rows = [
+        {**row, "source": names[number % 4], "score": {"safety": (10, 6)[number % 2]}}
+        | {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": row["response"]}]}
+        for number, row in enumerate(3 * standins.rows(400))
+    ]
+    Dataset.from_list(rows).to_parquet(folder / "train.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("recipe", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_names_what_differs_and_passes_preflight(recipe, published, model_folder):
+    own, whole = yaml.safe_load(recipe.read_text()), read_options(recipe)
+    base = read_options(recipe.parent / own.pop("base"))
+    assert set(own) == {key for key in whole if whole[key] != base.get(key)}, "a line that changes nothing"
+    arguments = parse(["--config", str(recipe), "--model_name_or_path", str(model_folder)])
+    for entry in arguments.data.datasets:
+        entry.path, entry.name = str(published), None
+    prepared = prepare(arguments, processes=8)
+    prepared.findings.check()
+    assert prepared.findings.batch == 128 and len(prepared.rows) == EXPECTED[recipe.stem.partition("_")[2]]
 
 
 def test_recipes_differ_only_where_they_mean_to():
