@@ -67,7 +67,7 @@ def test_torch_is_loaded_only_by_what_computes_with_it(statement):
 
 
 def test_lightevals_start_does_not_wait_for_clients():
-    """`lighteval_tasks/star1.py` imports these; the clients alone took longer than all the rest."""
+    """`lighteval_tasks/star1.py` imports this; the clients alone took longer than all the rest."""
     assert "openai" not in modules_after("import star_hf.evaluation.harness")
 
 
