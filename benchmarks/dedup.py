@@ -4,8 +4,14 @@
     python benchmarks/dedup.py --rows 5000                            # a seeded synthetic corpus
     python benchmarks/dedup.py --parquet … --rows 530000 --ours-only  # real rows plus seeded variations
 
-The baseline is the published algorithm in its published form: sets of n-gram strings, a dense float64 matrix of all
-rows against all references, Python loops over a growing list of kept rows.
+Two baselines keep the same rows. `published` does what the published code does: a table from each n-gram string to
+the set of its rows, made anew for all references of each source; a dense float64 matrix of all rows against all
+references, and of all rows; a Python loop which looks a column up at a list of kept rows that becomes an array for
+each row. It is kinder than that code where this does not change what is kept: nothing is written to disk between the
+steps (there the matrix of all rows is), no bars are drawn, and no match is looked up for a row that goes. Where rows
+share an n-gram it spares the first, and the published code whichever a set gives up. `dense` is the same with what a
+careful reader would repair in a minute: n-grams in one growing set, rows of the matrix instead of columns, an array of
+kept rows.
 """
 
 import argparse
@@ -17,10 +23,12 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 
+SIDES = ("ours", "published", "dense")
 NGRAM = {"BeaverTails": 5, "wildjailbreak": 5, "PKUSafeRLHF": 6}
 NGRAM |= dict.fromkeys(("AttaQ", "HarmfulQA", "SafetyInstructions", "UltraSafety", "ALERT"), 7)
 SMALL_FIRST = (
@@ -101,40 +109,78 @@ def ours(rows: list[tuple[str, str]], held_out: list[str], profile: str) -> Call
     return lambda: len(deduplicate(corpus, benchmark, **options).rows)
 
 
-def baseline(rows: list[tuple[str, str]], held_out: list[str]) -> Callable[[], int]:
-    """What counts the rows that the published algorithm keeps, dense."""
+def by_source(rows: list[tuple[str, str]]) -> dict[str, list[str]]:
+    """Questions of each source."""
+    sources = defaultdict(list)
+    for source, text in rows:
+        sources[source].append(text)
+    return sources
+
+
+def grams(text: str, n: int) -> list[str]:
+    """All runs of n words."""
+    words = text.lower().split()
+    return [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+
+def published(rows: list[tuple[str, str]], held_out: list[str]) -> int:
+    """Number of rows that the published way keeps."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics.pairwise import cosine_similarity
 
-    def grams(text: str, n: int) -> set[str]:
-        words = text.lower().split()
-        return {" ".join(words[i : i + n]) for i in range(len(words) - n + 1)}
+    def lookup(texts: list[str], n: int) -> dict[str, set[int]]:
+        rows_of = defaultdict(set)
+        for index, text in enumerate(texts):
+            for gram in grams(text, n):
+                rows_of[gram].add(index)
+        return rows_of
 
-    def dense() -> int:
-        sources = defaultdict(list)
-        for source, text in rows:
-            sources[source].append(text)
-        kept: list[str] = []
-        for source, texts in sources.items():
-            n, seen, left = NGRAM.get(source, 8), set(), []
-            for text in texts:
-                if not grams(text, n) & seen:
-                    left.append(text)
-                seen |= grams(text, n)
-            references = held_out + kept
-            known = set().union(*(grams(text, 8) for text in references))
-            left = [text for text in left if not grams(text, 8) & known]
-            weights = TfidfVectorizer().fit_transform(references + left)
-            cosine = cosine_similarity(weights[len(references) :], weights[: len(references)])
-            kept += [text for text, row in zip(left, cosine, strict=True) if row.max() < 0.6]
-        cosine = cosine_similarity(TfidfVectorizer().fit_transform(kept))
-        chosen = np.array([0])
-        for index in range(1, len(kept)):
-            if (cosine[index, chosen] < 0.6).all():
-                chosen = np.append(chosen, index)
-        return len(chosen)
+    def without(texts: list[str], gone: set[int]) -> list[str]:
+        return [text for index, text in enumerate(texts) if index not in gone]
 
-    return dense
+    kept: list[str] = []
+    for source, texts in by_source(rows).items():
+        repeated = (owners for owners in lookup(texts, NGRAM.get(source, 8)).values() if len(owners) > 1)
+        texts = without(texts, {index for owners in repeated for index in owners - {min(owners)}})
+        references = held_out + kept
+        own, known = lookup(texts, 8), lookup(references, 8)
+        texts = without(texts, {index for gram, owners in own.items() if gram in known for index in owners})
+        weights = TfidfVectorizer().fit_transform(references + texts)
+        cosine = cosine_similarity(weights[: len(references)], weights[len(references) :])
+        kept += without(texts, set(np.flatnonzero((cosine >= 0.6).any(axis=0)).tolist()))
+    cosine = cosine_similarity(TfidfVectorizer().fit_transform(kept))
+    chosen = [0]
+    for index in range(1, len(kept)):
+        if not (cosine[np.array(chosen), index] >= 0.6).any():
+            chosen.append(index)
+    return len(chosen)
+
+
+def dense(rows: list[tuple[str, str]], held_out: list[str]) -> int:
+    """The same by rows of the matrix and growing sets."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    kept: list[str] = []
+    for source, texts in by_source(rows).items():
+        n, seen, left = NGRAM.get(source, 8), set(), []
+        for text in texts:
+            own = set(grams(text, n))
+            if not own & seen:
+                left.append(text)
+            seen |= own
+        references = held_out + kept
+        known = {gram for text in references for gram in grams(text, 8)}
+        left = [text for text in left if known.isdisjoint(grams(text, 8))]
+        weights = TfidfVectorizer().fit_transform(references + left)
+        cosine = cosine_similarity(weights[len(references) :], weights[: len(references)])
+        kept += [text for text, row in zip(left, cosine, strict=True) if row.max() < 0.6]
+    cosine = cosine_similarity(TfidfVectorizer().fit_transform(kept))
+    chosen = np.array([0])
+    for index in range(1, len(kept)):
+        if (cosine[index, chosen] < 0.6).all():
+            chosen = np.append(chosen, index)
+    return len(chosen)
 
 
 def measured(arguments: argparse.Namespace, which: str) -> dict[str, float]:
@@ -151,25 +197,26 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="corpus size: synthetic rows, or real rows plus variations")
     parser.add_argument("--profile", choices=("paper", "recommended"), default="paper")
     parser.add_argument("--ours-only", action="store_true")
-    parser.add_argument("--only", choices=("ours", "baseline"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
         rows, held_out = corpus(arguments.parquet, arguments.rows)
-        side = baseline(rows, held_out) if arguments.only == "baseline" else ours(rows, held_out, arguments.profile)
+        others = {"published": partial(published, rows, held_out), "dense": partial(dense, rows, held_out)}
+        side = others.get(arguments.only) or ours(rows, held_out, arguments.profile)
         start, before = time.perf_counter(), time.process_time()
         kept = side()
         seconds, cpu = time.perf_counter() - start, time.process_time() - before
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"rows": len(rows), "kept": kept, "seconds": seconds, "cpu": cpu, "peak_mb": peak}))
         return
-    sides = ["ours"] if arguments.ours_only else ["ours", "baseline"]
+    sides = SIDES[:1] if arguments.ours_only else SIDES
     results = {side: measured(arguments, side) for side in sides}
     for side, result in results.items():
         size, spent = f"{result['rows']:7} rows -> {result['kept']:7}", f"{result['seconds']:8.2f} s"
         print(f"{side:9} {size}  {spent}  {result['cpu']:8.2f} s of CPU  {result['peak_mb']:8.0f} MB")
-    if not arguments.ours_only:
-        ratio = {name: results["baseline"][name] / results["ours"][name] for name in ("seconds", "peak_mb")}
-        print(f"ours is {ratio['seconds']:.1f} times as fast with 1/{ratio['peak_mb']:.1f} of the memory")
+    for side in sides[1:]:
+        ratio = {name: results[side][name] / results["ours"][name] for name in ("seconds", "peak_mb")}
+        print(f"ours is {ratio['seconds']:.1f} times as fast as {side}, with 1/{ratio['peak_mb']:.1f} of its memory")
 
 
 if __name__ == "__main__":

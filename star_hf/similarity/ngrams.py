@@ -1,19 +1,17 @@
 """Word n-grams as exact integer identities: no hash that can collide, no n-gram string that is kept."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from .pairs import Matches
 
 
 __all__ = ["Ragged", "first_sharers", "first_sharers_among", "greedy_sharers", "ngram_ids", "split_words", "word_ids"]
-
-_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,10 @@ class Ragged:
         indptr = np.r_[0, np.cumsum(lengths)]
         return Ragged(indptr, self.ids[np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], lengths)])
 
+    def where(self, chosen: np.ndarray) -> "Ragged":
+        """The same lists without the entries that a boolean mask leaves out."""
+        return Ragged(np.r_[0, np.cumsum(chosen)][self.indptr], self.ids[chosen])
+
 
 def word_ids(texts: Sequence[str]) -> Ragged:
     """Give each distinct lower-cased word a number, words being what whitespace separates."""
@@ -48,14 +50,16 @@ def word_ids(texts: Sequence[str]) -> Ragged:
 
 
 def split_words(texts: Sequence[str]) -> tuple[Ragged, list[str]]:
-    """The word numbers of each text, and the distinct words in the order of their numbers."""
-    known: defaultdict[str, int] = defaultdict(count().__next__)
-    lengths, parts = [np.zeros(1, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(texts), _CHUNK):
-        lists = [text.lower().split() for text in texts[start : start + _CHUNK]]
-        lengths.append(np.fromiter(map(len, lists), np.int64, len(lists)))
-        parts.append(np.fromiter(map(known.__getitem__, chain.from_iterable(lists)), np.int64, lengths[-1].sum()))
-    return Ragged(np.cumsum(np.concatenate(lengths)), np.concatenate(parts)), list(known)
+    """The word numbers of each text, and the distinct words by number.
+
+    Arrow splits at the same characters as `str.split`, but also makes an empty word at an end that is whitespace. That
+    one is dropped from the texts; it may have a number.
+    """
+    lists = pc.utf8_split_whitespace(pa.array([text.lower() for text in texts], pa.large_string()))
+    words = lists.flatten().dictionary_encode()
+    ids = words.indices.to_numpy().astype(np.int64)
+    real = ids != words.dictionary.index("").as_py()
+    return Ragged(lists.offsets.to_numpy(), ids).where(real), words.dictionary.to_pylist()
 
 
 def ngram_ids(words: Ragged, n: int) -> Ragged:

@@ -2,11 +2,9 @@
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, count
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,7 +15,10 @@ from .pairs import TOLERANCE, Matches, concatenate
 
 __all__ = ["count_terms", "term_counts", "threshold_join", "threshold_self_join", "tfidf_weights"]
 
-_TERM = re.compile(r"(?u)\b\w\w+\b")
+_BETWEEN_TERMS = re.compile(r"[^\w\n]+")
+_SPANS = 8
+"""Runs of rows in a self-join, each compared with itself and later rows only: 9/16 of the whole product."""
+
 _SLACK = 1e-4
 """Room for float32 rounding in the bounds that skip pairs; what they let through is summed again in float64."""
 
@@ -40,13 +41,12 @@ def count_terms(words: Ragged, vocabulary: Sequence[str]) -> sp.csr_matrix:
         words (`Ragged`): Word numbers per text, of [`split_words`].
         vocabulary (`Sequence[str]`): The words by number.
     """
-    known: defaultdict[str, int] = defaultdict(count().__next__)
-    lists = [[known[term] for term in _TERM.findall(word)] for word in vocabulary]
-    terms = Ragged(np.cumsum([0, *map(len, lists)], dtype=np.int64), np.asarray(list(chain.from_iterable(lists)), int))
+    terms, names = split_words(_BETWEEN_TERMS.sub(" ", "\n".join(vocabulary)).split("\n"))
+    terms = terms.where(np.fromiter((len(name) > 1 for name in names), bool, len(names))[terms.ids])
     lengths = np.diff(terms.indptr)[words.ids]
     indptr = np.r_[0, np.cumsum(lengths)][words.indptr]
     ids = terms.take(words.ids).ids
-    counts = sp.csr_matrix((np.ones(len(ids)), ids, indptr), shape=(len(words), len(known)), dtype=np.float64)
+    counts = sp.csr_matrix((np.ones(len(ids)), ids, indptr), shape=(len(words), len(names)), dtype=np.float64)
     counts.sum_duplicates()
     return counts
 
@@ -78,9 +78,11 @@ def threshold_join(
 ) -> Matches:
     """All pairs of a query and a reference whose cosine is at least `threshold`.
 
-    Equals `np.argwhere((queries @ references.T).toarray() >= threshold - TOLERANCE)`. Of each query the most common
-    terms are left out of the product, as many as weigh less than `skip * threshold` together. By Cauchy-Schwarz they
-    add at most the product of both rows' norms over those terms, so few pairs are left to be summed in full.
+    Equals `np.argwhere((queries @ references.T).toarray() >= threshold - TOLERANCE)`. The most common terms of each
+    row, as many as weigh less than `skip * threshold` together, are left out of the product. What a pair lacks for
+    that are its terms up to the higher of both rows' cuts, which by Cauchy-Schwarz add at most the product of both
+    rows' norms over them. So a pair without any other term in common is out, and few pairs are left to be summed in
+    full.
 
     Args:
         queries, references (`scipy.sparse.csr_matrix`): Rows of length one (or zero), non-negative, same columns.
@@ -93,39 +95,92 @@ def threshold_join(
     Returns:
         `Matches`: `left` numbers queries, `right` references.
     """
-    frequency = np.bincount(references.indices, minlength=references.shape[1])
-    level = _levels(frequency)
-    common, rest = _common_norms(queries, level), _common_norms(references, level)
-    cut = (common <= skip * threshold).sum(axis=1) - 1
-    trimmed = _without_common(queries, level, cut)
-    weight = common[np.arange(len(cut)), cut]
-    transposed = references.T.tocsr().astype(np.float32)
-
-    def block(bounds: tuple[int, int]) -> Matches:
-        start, stop = bounds
-        product = trimmed[start:stop] @ transposed
-        lengths = np.diff(product.indptr)
-        near = np.flatnonzero(product.data >= np.repeat(threshold - _SLACK - weight[start:stop], lengths))
-        left = start + np.searchsorted(product.indptr, near, side="right") - 1
-        right = product.indices[near]
-        near = product.data[near] + weight[left] * rest[right, cut[left]] >= threshold - _SLACK
-        return _exact(queries, references, left[near], right[near], threshold)
-
-    cost = np.cumsum(_row_sums(trimmed, frequency[trimmed.indices]))
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return concatenate(pool.map(block, _blocks(cost, budget)))
+    level = _levels(references)
+    sides = tuple(_Trimmed.of(matrix, level, skip * threshold) for matrix in (queries, references))
+    spans = [(0, 0, references.shape[0])]
+    return _join(*sides, spans, threshold, skip, num_threads, budget)
 
 
-def threshold_self_join(weights: sp.csr_matrix, threshold: float, **options: Any) -> Matches:
+def threshold_self_join(
+    weights: sp.csr_matrix,
+    threshold: float,
+    *,
+    num_threads: int | None = None,
+    budget: int = 4_000_000,
+    skip: float = 0.8,
+) -> Matches:
     """All pairs of a row (`left`) and an earlier row (`right`) whose cosine is at least `threshold`.
 
     Args:
         weights (`scipy.sparse.csr_matrix`): Rows of length one (or zero).
-        threshold (`float`): Lowest cosine, above 0.
-        **options: As for [`threshold_join`].
+        threshold, num_threads, budget, skip: As for [`threshold_join`].
     """
-    matches = threshold_join(weights, weights, threshold, **options)
+    side = _Trimmed.of(weights, _levels(weights), skip * threshold)
+    bounds = np.linspace(0, len(side.cut), _SPANS + 1).astype(int).tolist()
+    spans = [(start, start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    matches = _join(side, side, spans, threshold, skip, num_threads, budget)
     return matches.where(matches.right < matches.left)
+
+
+@dataclass(frozen=True)
+class _Trimmed:
+    """Rows, and what is left of them without their most common terms.
+
+    Attributes:
+        rows (`scipy.sparse.csr_matrix`): The rows in full.
+        rare (`scipy.sparse.csr_matrix` of float32): Their terms above the cut.
+        cut (`np.ndarray` of int64, shape `(rows,)`): The highest level of the terms that are left out.
+        common (`np.ndarray` of float32, shape `(rows, levels + 1)`): Norm of each row over its terms up to each level.
+    """
+
+    rows: sp.csr_matrix
+    rare: sp.csr_matrix
+    cut: np.ndarray
+    common: np.ndarray
+
+    @classmethod
+    def of(cls, rows: sp.csr_matrix, level: np.ndarray, most: float) -> "_Trimmed":
+        size, width = rows.shape[0], level.max(initial=0) + 1
+        owner = np.repeat(np.arange(size), np.diff(rows.indptr))
+        squares = np.bincount(owner * width + level[rows.indices], rows.data**2, size * width).reshape(size, width)
+        common = np.sqrt(np.cumsum(squares, axis=1)).astype(np.float32)
+        cut = (common <= most).sum(axis=1) - 1
+        stays = level[rows.indices] > cut[owner]
+        indptr = np.r_[0, np.cumsum(stays)][rows.indptr]
+        rare = sp.csr_matrix((rows.data[stays].astype(np.float32), rows.indices[stays], indptr), shape=rows.shape)
+        return cls(rows, rare, cut, common)
+
+
+def _join(
+    queries: _Trimmed,
+    references: _Trimmed,
+    spans: Sequence[tuple[int, int, int]],
+    threshold: float,
+    skip: float,
+    num_threads: int | None,
+    budget: int,
+) -> Matches:
+    """Pairs of the queries from `spans[i][0]` on and the references from `spans[i][1]` to `spans[i][2]`."""
+    lowest = np.float32((1 - skip) * threshold - _SLACK)
+
+    def block(start: int, stop: int, other: int, transposed: sp.csr_matrix) -> Matches:
+        product = queries.rare[start:stop] @ transposed
+        near = np.flatnonzero(product.data >= lowest)
+        left = np.repeat(np.arange(start, stop), np.diff(product.indptr))[near]
+        right = product.indices[near] + other
+        cut = np.maximum(queries.cut[left], references.cut[right])
+        most = product.data[near] + queries.common[left, cut] * references.common[right, cut]
+        near = most >= threshold - _SLACK
+        return _exact(queries.rows, references.rows, left[near], right[near], threshold)
+
+    def blocks() -> Iterator[tuple[int, int, int, sp.csr_matrix]]:
+        for first, start, stop in spans:
+            transposed = references.rare[start:stop].T.tocsr()
+            cost = np.cumsum(_row_sums(queries.rare[first:], np.diff(transposed.indptr)[queries.rare[first:].indices]))
+            yield from ((first + low, first + high, start, transposed) for low, high in _blocks(cost, budget))
+
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        return concatenate(pool.map(lambda bounds: block(*bounds), blocks()))
 
 
 def _row_sums(matrix: sp.csr_matrix, values: np.ndarray) -> np.ndarray:
@@ -134,28 +189,12 @@ def _row_sums(matrix: sp.csr_matrix, values: np.ndarray) -> np.ndarray:
     return np.bincount(rows, values, matrix.shape[0])
 
 
-def _levels(frequency: np.ndarray) -> np.ndarray:
+def _levels(matrix: sp.csr_matrix) -> np.ndarray:
     """Level of each term by its rank in frequency, 1 for the most common, growing with the logarithm of the rank."""
+    frequency = np.bincount(matrix.indices, minlength=matrix.shape[1])
     rank = np.empty(len(frequency))
     rank[np.argsort(-frequency, kind="stable")] = np.arange(len(frequency))
     return 1 + (3 * np.log2(rank + 1)).astype(np.int64)
-
-
-def _common_norms(matrix: sp.csr_matrix, level: np.ndarray) -> np.ndarray:
-    """Norm of each row over its terms up to each level, shape `(rows, levels + 1)`; zero at level 0."""
-    width = level.max(initial=0) + 1
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    squares = np.zeros((matrix.shape[0], width), np.float32)
-    np.add.at(squares, (rows, level[matrix.indices]), (matrix.data**2).astype(np.float32))
-    return np.sqrt(np.cumsum(squares, axis=1))
-
-
-def _without_common(matrix: sp.csr_matrix, level: np.ndarray, cut: np.ndarray) -> sp.csr_matrix:
-    """The rows without their terms up to level `cut`, in float32."""
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    stays = level[matrix.indices] > cut[rows]
-    indptr = np.r_[0, np.cumsum(np.bincount(rows[stays], minlength=matrix.shape[0]))]
-    return sp.csr_matrix((matrix.data[stays].astype(np.float32), matrix.indices[stays], indptr), shape=matrix.shape)
 
 
 def _blocks(cost: np.ndarray, budget: int) -> list[tuple[int, int]]:

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from star_hf.similarity.embeddings import embedding_join, embedding_self_join
-from star_hf.similarity.ngrams import first_sharers, first_sharers_among, greedy_sharers, ngram_ids, word_ids
+from star_hf.similarity.ngrams import (
+    first_sharers,
+    first_sharers_among,
+    greedy_sharers,
+    ngram_ids,
+    split_words,
+    word_ids,
+)
 from star_hf.similarity.pairs import TOLERANCE, Matches, best_per_left, greedy_keep
 from star_hf.similarity.tfidf import term_counts, tfidf_weights, threshold_join, threshold_self_join
 
@@ -39,6 +46,14 @@ def test_ngram_ids_are_equal_exactly_where_the_words_are(texts, n):
     assert (
         len(set(zip(expected, grams.ids.tolist(), strict=True))) == len(set(expected)) == len(set(grams.ids.tolist()))
     )
+
+
+def test_words_are_those_of_python_at_every_character():
+    texts = [f" A{chr(code)}b {chr(code)}" for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    words, vocabulary = split_words(texts)
+    expected = [text.lower().split() for text in texts]
+    assert np.diff(words.indptr).tolist() == list(map(len, expected))
+    assert list(map(vocabulary.__getitem__, words.ids.tolist())) == [word for own in expected for word in own]
 
 
 @given(CORPORA, st.integers(1, 4))

@@ -1,6 +1,7 @@
 """The published table row for row, and what every outcome of the stage must hold."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from star_hf.errors import ConfigError
 from star_hf.schema import COLLECTED, as_dataset
+from star_hf.similarity.tfidf import threshold_join, threshold_self_join
 from star_hf.text import row_id
 from star_hf.transforms.deduplicate import deduplicate
 
@@ -72,9 +74,13 @@ def assert_no_row_vanishes(outcome, rows, held_out):
         assert seen in known
 
 
-def test_published_table_steps_a_to_d(corpus):
+@pytest.mark.parametrize(("num_threads", "budget"), [(1, 4_000_000), (2, 300_000)])
+def test_published_table_steps_a_to_d(corpus, num_threads, budget, monkeypatch):
+    for join in (threshold_join, threshold_self_join):
+        monkeypatch.setattr(f"star_hf.transforms.deduplicate.{join.__name__}", partial(join, budget=budget))
     rows, held_out = corpus
-    outcome = deduplicate(rows, held_out, profile="paper", ngram=NGRAM, embedding_threshold=None, progress=False)
+    options = {"ngram": NGRAM, "embedding_threshold": None, "num_threads": num_threads, "progress": False}
+    outcome = deduplicate(rows, held_out, profile="paper", **options)
     assert left_after(outcome, rows, "a") == {source: counts[1] for source, counts in TABLE.items()}
     assert left_after(outcome, rows, "ab") == {source: counts[2] for source, counts in TABLE.items()}
     assert left_after(outcome, rows, "abc") == {source: counts[3] for source, counts in TABLE.items()}
