@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from .catalogue import catalogue
 from .config import BuildConfig
+from .encoders import make_encoder
 from .errors import ConfigError
 from .hub.export import export
 from .llm import Budget, Endpoint, Journal
@@ -124,7 +125,10 @@ class _Steps:
         return self.run.stage("collect", parameters, {}, None, make)
 
     def deduplicate(self) -> StageRecord:
-        options = self.config.deduplicate.model_dump()
+        given = self.config.deduplicate
+        encoder = make_encoder(given.encoder, self.journal, self.budget)
+        options = given.model_dump(exclude={"encoder"})
+        named = None if given.encoder is None else encoder.identity
         ngram = {name: source.ngram for name, source in catalogue().items() if source.ngram is not None}
 
         def make(rows: Dataset) -> Outcome:
@@ -135,12 +139,14 @@ class _Steps:
                 held_out,
                 profile=self.config.profile,
                 ngram=ngram,
+                encoder=encoder,
                 cache_dir=cache,
                 progress=self.progress,
                 **options,
             )
 
-        return self._step("deduplicate", "collect", {**options, "profile": self.config.profile, "ngram": ngram}, make)
+        parameters = {**options, "encoder": named, "profile": self.config.profile, "ngram": ngram}
+        return self._step("deduplicate", "collect", parameters, make)
 
     def classify(self) -> StageRecord:
         return self._ask("classify", "deduplicate", classify, self.config.endpoints.classifier)
@@ -206,15 +212,22 @@ def _check_keys(config: BuildConfig, stages: Sequence[str]) -> None:
     """Look whether every key and address is there, before the first stage begins."""
     for role in dict.fromkeys(role for stage in stages for role in ROLES.get(stage, ())):
         getattr(config.endpoints, role).check()
+    encoder = config.deduplicate.encoder
+    if "deduplicate" in stages and encoder is not None and encoder.endpoint is not None:
+        encoder.endpoint.check()
 
 
 def _check_prices(config: BuildConfig) -> None:
     """A budget needs every price, before the first stage is paid for."""
-    for role, endpoint in config.endpoints:
+    endpoints = {f"endpoints.{role}": endpoint for role, endpoint in config.endpoints}
+    encoder = config.deduplicate.encoder
+    if encoder is not None and encoder.endpoint is not None:
+        endpoints["deduplicate.encoder.endpoint"] = encoder.endpoint
+    for where, endpoint in endpoints.items():
         if endpoint.rate is None and endpoint.provider != "local":
             raise ConfigError(
-                f"A budget is set, but the {role} ({endpoint.model}) has no price.",
-                f"Set `endpoints.{role}.price: {{input: ..., output: ...}}` in the recipe (dollars per million).",
+                f"A budget is set, but the {where.removeprefix('endpoints.')} ({endpoint.model}) has no price.",
+                f"Set `{where}.price: {{input: ..., output: ...}}` in the recipe (dollars per million).",
             )
 
 

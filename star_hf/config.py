@@ -3,11 +3,12 @@
 import copy
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from .encoders import EncoderOptions
 from .errors import ConfigError
 from .llm import Batch, Endpoint
 from .scale.executors import Scale
@@ -40,7 +41,7 @@ class Deduplicate(_Strict):
 
     tfidf_threshold: float = Field(default=0.6, gt=0, le=1)
     embedding_threshold: float | None = Field(default=0.7, gt=0, le=1)
-    encoder: str | None = None
+    encoder: EncoderOptions | None = None
 
 
 class Endpoints(_Strict):
@@ -206,6 +207,6 @@ def _options(sections: tuple[str | int, ...]) -> list[str]:
     for section in sections:
         if isinstance(section, int):  # a place in a list
             continue
-        model = model.model_fields[section].annotation
-        model = model if hasattr(model, "model_fields") else Endpoint.model_fields[section].annotation.__args__[0]
+        inside = model.model_fields[section].annotation  # a section, `Section | None`, or a tuple of them
+        model = next(kind for kind in (inside, *get_args(inside)) if hasattr(kind, "model_fields"))
     return list(model.model_fields)

@@ -19,6 +19,7 @@ from star_hf.build import build
 from star_hf.config import BuildConfig
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.explain import explain
+from star_hf.llm import Journal
 from star_hf.run import STAGES, Run
 from star_hf.schema import BENIGN, BENIGN_CRITERIA, PROVENANCE, SCORE_CRITERIA, SCORED
 
@@ -306,3 +307,28 @@ def test_a_whole_build_by_batches_is_the_same_build(config, tmp_path, monkeypatc
 def test_an_unknown_stage_is_named(config, tmp_path):
     with ModelServer(star_answers) as server, pytest.raises(ConfigError, match="'clasify' is not a stage"):
         build(config(server), tmp_path / "run", until="clasify")
+
+
+def test_an_embeddings_endpoint_is_part_of_the_run(config, tmp_path):
+    def vectors(body, before):
+        data = [{"index": i, "embedding": [1.0, sum(text.encode()) % 97]} for i, text in enumerate(body["input"])]
+        reply = {"model": body["model"], "data": data, "usage": {"prompt_tokens": 100}}
+        return Reply(raw=json.dumps(reply).encode())
+
+    with ModelServer(vectors) as server:
+        asked = {"model": "m", "provider": "vllm", "base_url": server.url, "name": "vectors"}
+        priced = {**asked, "price": {"input": 1, "output": 0}}
+
+        def deduplicated(endpoint, threshold=1.0, **options):
+            steps = {"embedding_threshold": threshold, "tfidf_threshold": 0.95, "encoder": {"endpoint": endpoint}}
+            return build(config(server, deduplicate=steps), tmp_path, until="deduplicate", progress=False, **options)
+
+        with pytest.raises(ConfigError, match=r"deduplicate\.encoder\.endpoint.*has no price"):
+            deduplicated(asked, budget_usd=1)
+        run = deduplicated(priced, budget_usd=1)
+        requests = len(server.requests)
+        assert requests == 2
+        with Journal(run.journal_path) as journal:
+            assert journal.cost() == pytest.approx(requests * 100 / 1e6)
+        deduplicated(priced, threshold=0.999, budget_usd=1)
+        assert len(server.requests) == requests, "another threshold, the same vectors"

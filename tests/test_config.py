@@ -96,3 +96,24 @@ def test_batches_are_for_the_providers_that_have_them():
     endpoints = load_config().batched().endpoints
     assert endpoints.scorer.batch is not None and endpoints.teacher.batch is None
     assert endpoints.scorer.identity() == load_config().endpoints.scorer.identity()
+
+
+def test_an_encoder_is_a_model_a_graph_or_an_endpoint(tmp_path):
+    def encoder(said):
+        (tmp_path / "recipe.yaml").write_text(f"deduplicate:\n  encoder: {said}\n")
+        return load_config(tmp_path / "recipe.yaml").deduplicate.encoder
+
+    assert encoder("BAAI/bge-small-en-v1.5") == encoder("{model: BAAI/bge-small-en-v1.5}")
+    assert encoder("onnx:some/model") == encoder("{model: some/model, backend: onnx}")
+    asked = encoder("openai:text-embedding-3-small").endpoint
+    assert asked == encoder("{endpoint: {model: text-embedding-3-small}}").endpoint
+    assert asked.rate.input == 0.02
+    for said, problem in {
+        "{endpoint: {modle: m}}": "Did you mean `model`",
+        "{modle: m}": "Did you mean `model`",
+        "{model: m, endpoint: {model: m}}": "goes with `batch_size` only",
+        "{backend: onnx}": "needs a `model`",
+        "local:SmolLM2-135M-Instruct": "makes no vectors",
+    }.items():
+        with pytest.raises(ConfigError, match=problem):
+            encoder(said)

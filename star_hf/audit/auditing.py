@@ -7,9 +7,10 @@ from pathlib import Path
 from datasets import Dataset
 
 from ..benchmarks import Benchmark, load_benchmarks
+from ..encoders import EncoderOptions, make_encoder
 from ..policies import Taxonomy
 from ..progress import track
-from ..similarity.encoders import Encoder, SentenceEncoder
+from ..similarity.encoders import Encoder
 from ..text import row_id
 from .form import check_form
 from .overlap import Overlap, check_overlap
@@ -38,7 +39,7 @@ def audit(
     n: int = 8,
     tfidf_threshold: float = 0.6,
     embedding_threshold: float | None = None,
-    encoder: Encoder | str | None = None,
+    encoder: Encoder | EncoderOptions | str | None = None,
     cache_dir: str | Path | None = None,
     num_threads: int | None = None,
     progress: bool = False,
@@ -62,7 +63,8 @@ def audit(
         tfidf_threshold (`float`, defaults to 0.6): Lowest TF-IDF cosine that counts as alike.
         embedding_threshold (`float`, *optional*): Lowest embedding cosine that counts as alike; left out by default,
             since each text must then be encoded.
-        encoder ([`Encoder`] or `str`, *optional*): The embedding model; the packaged all-MiniLM-L6-v2 by default.
+        encoder ([`Encoder`], [`EncoderOptions`] or `str`, *optional*): The embedding model, or what names one; the
+            packaged all-MiniLM-L6-v2 by default.
         cache_dir (`str` or `Path`, *optional*): Where to keep embeddings for the next audit.
         num_threads (`int`, *optional*): Threads; all processors by default.
         progress (`bool`, defaults to `False`): Whether to show a progress bar.
@@ -97,8 +99,8 @@ def audit(
         bar.advance()
         if embedding_threshold is None:
             skipped["embedding"] = "no embedding threshold was given"
-        elif not callable(encoder):
-            encoder = SentenceEncoder(encoder)
+        else:
+            encoder = make_encoder(encoder)
         overlap = Overlap(n, tfidf_threshold, embedding_threshold)
         alike = check_overlap(rows, protected, overlap, encoder, Path(cache_dir) if cache_dir else None, num_threads)
         bar.advance()

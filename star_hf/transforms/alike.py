@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
+from ..encoders import EncoderOptions, make_encoder
 from ..errors import ConfigError
 from ..schema import COLLECTED
 from ..similarity.embeddings import embedding_join, embedding_self_join
-from ..similarity.encoders import Encoder, SentenceEncoder
+from ..similarity.encoders import Encoder
 from ..similarity.groups import first_wins, group_trees
 from ..similarity.ngrams import Ragged, first_sharers_among, ngram_ids, split_words
 from ..similarity.pairs import TOLERANCE, Matches, best_per_left, concatenate
@@ -154,7 +155,7 @@ def find_alike(
     ngram: int = 8,
     tfidf_threshold: float = 0.6,
     embedding_threshold: float | None = 0.7,
-    encoder: Encoder | str | None = None,
+    encoder: Encoder | EncoderOptions | str | None = None,
     cache_dir: str | Path | None = None,
     num_threads: int | None = None,
 ) -> Alike:
@@ -184,7 +185,7 @@ def find_alike(
     among = {"tfidf": threshold_self_join(own, tfidf_threshold, num_threads=num_threads)}
     thresholds = {"tfidf": tfidf_threshold}
     if embedding_threshold is not None:
-        encoder = SentenceEncoder(encoder) if encoder is None or isinstance(encoder, str) else encoder
+        encoder = make_encoder(encoder)
         vectors = embed(texts, encoder, cache_dir)
         against["embedding"] = embedding_join(vectors[start:], vectors[:start], embedding_threshold)
         among["embedding"] = embedding_self_join(vectors[start:], embedding_threshold)

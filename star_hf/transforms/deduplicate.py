@@ -26,11 +26,12 @@ import numpy as np
 from datasets import Dataset
 from scipy.sparse import csr_matrix
 
+from ..encoders import EncoderOptions, make_encoder
 from ..errors import ConfigError
 from ..progress import track
 from ..schema import COLLECTED
 from ..similarity.embeddings import embedding_join, embedding_self_join
-from ..similarity.encoders import Encoder, SentenceEncoder
+from ..similarity.encoders import Encoder
 from ..similarity.ngrams import Ragged, ngram_ids, split_words
 from ..similarity.pairs import Matches
 from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
@@ -54,7 +55,7 @@ def deduplicate(
     ngram: Mapping[str, int] | None = None,
     tfidf_threshold: float = 0.6,
     embedding_threshold: float | None = 0.7,
-    encoder: Encoder | str | None = None,
+    encoder: Encoder | EncoderOptions | str | None = None,
     cache_dir: str | Path | None = None,
     num_threads: int | None = None,
     progress: bool = True,
@@ -69,8 +70,8 @@ def deduplicate(
         tfidf_threshold (`float`, defaults to 0.6): Lowest TF-IDF cosine that counts as alike.
         embedding_threshold (`float` or `None`, defaults to 0.7): Lowest embedding cosine that counts as alike; `None`
             leaves steps e and f out.
-        encoder ([`Encoder`] or `str`, *optional*): The embedding model, or its id on the Hub or folder. By default
-            the packaged all-MiniLM-L6-v2.
+        encoder ([`Encoder`], [`EncoderOptions`] or `str`, *optional*): The embedding model, or what names one, such
+            as an id on the Hub or `openai:text-embedding-3-small`. By default the packaged all-MiniLM-L6-v2.
         cache_dir (`str` or `Path`, *optional*): Where to keep embeddings for the next run.
         num_threads (`int`, *optional*): Threads for the TF-IDF joins; all processors by default.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
@@ -97,7 +98,7 @@ def deduplicate(
     with track("Deduplicating", len(steps.spans) + 3, progress) as bar:
         steps.by_words(ngram or {}, tfidf_threshold, bar.advance)
         if embedding_threshold is not None:
-            encoder = SentenceEncoder(encoder) if encoder is None or isinstance(encoder, str) else encoder
+            encoder = make_encoder(encoder)
             computed.embed(np.flatnonzero(steps.alive), encoder, cache_dir)
             steps.by_embeddings(embedding_threshold, bar.advance)
     return Deduplication.of(rows, held_out, _removals(steps, order))

@@ -1,0 +1,32 @@
+"""The ONNX graph of the packaged model against the model itself."""
+
+import json
+
+import numpy as np
+import pytest
+
+from star_hf.errors import ConfigError
+from star_hf.similarity.encoders import SentenceEncoder
+from star_hf.similarity.onnx import OnnxEncoder, export_onnx
+
+
+TEXTS = ["How do I pick a lock?", "", "水 and straße", "one text that is longer than the model takes " * 60, "door"]
+
+
+@pytest.mark.slow
+def test_vectors_are_those_of_sentence_transformers(tmp_path):
+    pytest.importorskip("onnx")
+    folder = export_onnx(tmp_path)
+    encoder = OnnxEncoder(str(folder), batch_size=2)
+    np.testing.assert_allclose(encoder(TEXTS), SentenceEncoder()(TEXTS), atol=1e-5)
+    configuration = folder / "1_Pooling" / "config.json"
+    configuration.write_text(json.dumps({"pooling_mode": "cls"}))
+    assert np.abs(OnnxEncoder(str(folder))(TEXTS) - encoder(TEXTS)).max() > 0.01
+    configuration.write_text(json.dumps({"pooling_mode": "weightedmean"}))
+    with pytest.raises(ConfigError, match="its pooling is none of"):
+        OnnxEncoder(str(folder))(TEXTS)
+
+
+def test_a_folder_without_a_graph_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"no file onnx/model\.onnx"):
+        OnnxEncoder(str(tmp_path))(["a"])
