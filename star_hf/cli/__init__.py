@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError, TrainingError
-from . import audit, build, endpoints, evaluate, hub, journal, judge, report, results, train
+from . import audit, build, endpoints, evaluate, hub, journal, judge, report, results, shards, train
 from .panels import DATA, EVALUATION, PANELS, SHARING
 
 
@@ -40,6 +40,7 @@ app = typer.Typer(
     help="Make reasoning models safe with little data, after STAR-1: build data, train, evaluate, publish.",
 )
 app.add_typer(build.app)
+app.add_typer(shards.app)
 app.add_typer(audit.app)
 app.add_typer(evaluate.app)
 app.add_typer(report.app)

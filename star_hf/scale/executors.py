@@ -1,15 +1,17 @@
 """Which of datatrove's executors runs the shards, and how many at a time: configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import ConfigError
+from ..errors import ConfigError, IncompleteRunError, StarError
+from ..progress import track
 
 
-__all__ = ["Scale", "run_tasks"]
+__all__ = ["Scale", "Stage", "run_stages", "run_tasks"]
 
 Task = Callable[[Any, int, int], Any]
 
@@ -47,8 +49,70 @@ def run_tasks(task: Task, count: int, scale: Scale, log_dir: Path) -> None:
     Raises:
         ConfigError: If a package is missing or the executor does not take the options.
     """
+    _made((task,), count, scale, log_dir).run()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of several pipelines that run one after the other.
+
+    Attributes:
+        name (`str`): Its name, which is that of its logs too.
+        pipeline (`tuple`): What datatrove runs for each rank: functions as of [`run_tasks`], or steps of its own.
+        count (`int`): How many ranks there are.
+    """
+
+    name: str
+    pipeline: tuple[Task, ...]
+    count: int
+
+
+def run_stages(stages: Sequence[Stage], scale: Scale, log_dir: Path, progress: bool = True) -> None:
+    """Run each stage when the one before has ended. Ranks that datatrove's markers in `log_dir` call done are skipped.
+
+    Under Slurm all stages are handed over at once, as job arrays that wait for each other.
+
+    Args:
+        stages (`Sequence[Stage]`): What to run.
+        scale (`Scale`): Where.
+        log_dir (`Path`): Where datatrove writes its logs and markers; the same one goes on.
+        progress (`bool`, defaults to `True`): Whether to show a progress bar.
+
+    Raises:
+        ConfigError: If a package is missing or the executor does not take the options.
+        IncompleteRunError: If ranks failed, or Slurm has yet to run them. The same call goes on.
+    """
+    before: dict[str, Any] = {}
+    with track("Stages", len(stages), progress) as bar:
+        for stage in stages:
+            bar.note(stage.name)
+            logs = log_dir / stage.name
+            executor = _made(stage.pipeline, stage.count, scale, logs, **before)
+            problem = "see its logs."
+            try:
+                executor.run()
+            except StarError:
+                raise
+            except Exception as error:  # whatever a worker raised
+                problem = f"{type(error).__name__}: {error}"
+            if scale.executor == "slurm":
+                before = {"depends": executor}
+            elif failed := executor.get_incomplete_ranks(skip_completed=True):
+                raise IncompleteRunError(
+                    f"{len(failed)} of {stage.count} tasks of {stage.name!r} are not done: {problem}",
+                    f"Logs are in {logs}. Run the same command again to go on; what is done is not done again.",
+                )
+            bar.advance()
+    if scale.executor == "slurm" and executor.get_incomplete_ranks(skip_completed=True):
+        raise IncompleteRunError(
+            f"{len(stages)} stages were handed to Slurm, or are in its hands.",
+            "Run the same command again when the jobs have ended (`squeue --me`).",
+        )
+
+
+def _made(pipeline: tuple[Task, ...], count: int, scale: Scale, log_dir: Path, **more: Any) -> Any:
     try:
-        executor = _executor(task, count, scale, log_dir)
+        return _executor(pipeline, count, scale, log_dir, **more)
     except ImportError as error:
         raise ConfigError(
             f"Work in shards by {scale.executor!r} needs the package {error.name!r}.",
@@ -59,11 +123,11 @@ def run_tasks(task: Task, count: int, scale: Scale, log_dir: Path) -> None:
             f"`scale.options` does not fit the {scale.executor} executor of datatrove: {error}",
             "See https://github.com/huggingface/datatrove#executors for its arguments.",
         ) from None
-    executor.run()
 
 
-def _executor(task: Task, count: int, scale: Scale, log_dir: Path) -> Any:
-    common = {"pipeline": [task], "tasks": count, "workers": min(scale.workers, count), "logging_dir": str(log_dir)}
+def _executor(pipeline: tuple[Task, ...], count: int, scale: Scale, log_dir: Path, **more: Any) -> Any:
+    workers = min(scale.workers, count)
+    common = {"pipeline": list(pipeline), "tasks": count, "workers": workers, "logging_dir": str(log_dir), **more}
     match scale.executor:
         case "local":
             from datatrove.executor.local import LocalPipelineExecutor

@@ -13,7 +13,7 @@ from .ngrams import Ragged, split_words
 from .pairs import TOLERANCE, Matches, concatenate
 
 
-__all__ = ["count_terms", "term_counts", "threshold_join", "threshold_self_join", "tfidf_weights"]
+__all__ = ["count_terms", "list_terms", "term_counts", "threshold_join", "threshold_self_join", "tfidf_weights"]
 
 _BETWEEN_TERMS = re.compile(r"[^\w\n]+")
 _SPANS = 8
@@ -41,8 +41,7 @@ def count_terms(words: Ragged, vocabulary: Sequence[str]) -> sp.csr_matrix:
         words (`Ragged`): Word numbers per text, of [`split_words`].
         vocabulary (`Sequence[str]`): The words by number.
     """
-    terms, names = split_words(_BETWEEN_TERMS.sub(" ", "\n".join(vocabulary)).split("\n"))
-    terms = terms.where(np.fromiter((len(name) > 1 for name in names), bool, len(names))[terms.ids])
+    terms, names = _number_terms(vocabulary)
     lengths = np.diff(terms.indptr)[words.ids]
     indptr = np.r_[0, np.cumsum(lengths)][words.indptr]
     ids = terms.take(words.ids).ids
@@ -51,17 +50,28 @@ def count_terms(words: Ragged, vocabulary: Sequence[str]) -> sp.csr_matrix:
     return counts
 
 
-def tfidf_weights(counts: sp.csr_matrix) -> sp.csr_matrix:
+def list_terms(vocabulary: Sequence[str]) -> list[str]:
+    """The terms that [`count_terms`] counts, in the order of its columns."""
+    return _number_terms(vocabulary)[1]
+
+
+def tfidf_weights(
+    counts: sp.csr_matrix, frequency: np.ndarray | None = None, total: int | None = None
+) -> sp.csr_matrix:
     """Weigh and normalise counts as scikit-learn's `TfidfVectorizer` does by default, fitted on these very rows.
 
     The weight of a term is `tf * (ln((1 + rows) / (1 + df)) + 1)`; each row is then scaled to length one.
 
     Args:
         counts (`scipy.sparse.csr_matrix`, shape `(rows, terms)`): Term counts; a subset of rows is a refit.
+        frequency (`np.ndarray` of int64, shape `(terms,)`, *optional*): Rows that have each term, where these are a
+            part of more rows.
+        total (`int`, *optional*): How many rows those are.
     """
-    frequency = np.bincount(counts.indices, minlength=counts.shape[1])
+    frequency = np.bincount(counts.indices, minlength=counts.shape[1]) if frequency is None else frequency
+    total = counts.shape[0] if total is None else total
     weights = counts.copy()
-    weights.data *= np.log((1 + counts.shape[0]) / (1 + frequency))[counts.indices] + 1
+    weights.data *= np.log((1 + total) / (1 + frequency))[counts.indices] + 1
     norms = np.sqrt(_row_sums(weights, weights.data**2))
     weights.data /= np.repeat(norms, np.diff(weights.indptr))
     return weights
@@ -120,6 +130,15 @@ def threshold_self_join(
     spans = [(start, start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
     matches = _join(side, side, spans, threshold, skip, num_threads, budget)
     return matches.where(matches.right < matches.left)
+
+
+def _number_terms(vocabulary: Sequence[str]) -> tuple[Ragged, list[str]]:
+    """The term numbers of each word, and the terms by number, in the order in which they first stand.
+
+    What is shorter than two characters is no term, but may have a number.
+    """
+    terms, names = split_words(_BETWEEN_TERMS.sub(" ", "\n".join(vocabulary)).split("\n"))
+    return terms.where(np.fromiter((len(name) > 1 for name in names), bool, len(names))[terms.ids]), names
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What the tasks of [`~star_hf.scale.deduplicate`] do, stage by stage, and what they leave for each other."""

@@ -1,0 +1,193 @@
+"""From pairs to rows that go, by the very steps of one process, and the rows that stay and go, shard by shard."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+
+from ...schema import COLLECTED, REMOVED
+from ...similarity.ngrams import Ragged
+from ...similarity.pairs import Matches, concatenate
+from ...transforms.steps import ACROSS_NGRAM, Steps
+from .order import ranks
+from .work import Work, fresh, load, load_pairs, place_of, save, shard_of, slice_of
+
+
+__all__ = ["resolve_vectors", "resolve_words", "write"]
+
+
+def resolve_words(work: Work, part: int = 0) -> None:
+    """Follow all steps but those of embeddings, for all rows; there is but one part."""
+    steps = _steps(work)
+    steps.by_words(dict(work.ngram), work.tfidf_threshold, _nothing)
+    _save_found(work, "words", steps)
+
+
+def resolve_vectors(work: Work, part: int = 0) -> None:
+    """Follow the steps of embeddings, among the rows that are still in; there is but one part."""
+    steps = _steps(work)
+    steps.alive[steps.evidence.numbers(load(work.part("words", part))[0])] = False
+    steps.by_embeddings(work.embedding_threshold, _nothing)
+    _save_found(work, "vectors", steps)
+
+
+def write(work: Work, shard: int) -> None:
+    """Write a shard's rows that stay, and those that go with what each of them matched."""
+    rows = pq.read_table(work.shard(shard, "rows.parquet"))
+    kinds = ("words",) if work.embedding_threshold is None else ("words", "vectors")
+    found = [_removed(work, shard, rows, kind) for kind in kinds]
+    places = np.concatenate([places for places, _ in found])
+    removed = pa.concat_tables([table for _, table in found]).take(pa.array(np.argsort(places)))
+    kept = rows.take(pa.array(np.setdiff1d(np.arange(len(rows)), places)))
+    for name, table in (("removed", removed), ("kept", kept)):
+        with fresh(work.output(name, shard)) as new:
+            pq.write_table(table, new)
+
+
+class _Known:
+    """[`~star_hf.transforms.steps.Evidence`] that shards have found, in the numbering of one process."""
+
+    def __init__(self, work: Work):
+        self._work = work
+        self.offsets = np.r_[0, np.cumsum(work.sizes())]
+
+    def numbers(self, names: np.ndarray) -> np.ndarray:
+        """The numbers of some rows."""
+        return self.offsets[shard_of(names)] + place_of(names)
+
+    def names(self, numbers: np.ndarray) -> np.ndarray:
+        """The names of some rows."""
+        shards = np.searchsorted(self.offsets, numbers, side="right") - 1
+        return (shards << 32) | (numbers - self.offsets[shards])
+
+    def exact(self) -> Ragged:
+        return self._shared("exact")
+
+    def ngrams(self) -> Ragged:
+        return self._across
+
+    def ngrams_within(self, rows: np.ndarray, n: int) -> Ragged:
+        return (self._across if n == ACROSS_NGRAM else self._within).take(rows)
+
+    def tfidf(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+        return self._between(self._tfidf, rows, references)
+
+    def tfidf_among(self, rows: np.ndarray, threshold: float) -> Matches:
+        return self._between(self._tfidf, rows, rows)
+
+    def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+        return self._between(self._embedding, rows, references)
+
+    def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
+        return self._between(self._embedding, rows, rows)
+
+    @cached_property
+    def _across(self) -> Ragged:
+        return self._shared("ngrams")
+
+    @cached_property
+    def _within(self) -> Ragged:
+        return self._shared("within")
+
+    @cached_property
+    def _tfidf(self) -> Matches:
+        return self._pairs("tfidf")
+
+    @cached_property
+    def _embedding(self) -> Matches:
+        return self._pairs("embedding")
+
+    def _shared(self, kind: str) -> Ragged:
+        """The keys that several rows have; the others link nothing."""
+        owners, groups, count = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+        for path in self._work.parts(kind):
+            names, group = load(path)
+            owners.append(self.numbers(names))
+            groups.append(group + count)
+            count += int(group.max(initial=-1)) + 1
+        owner, group = np.concatenate(owners), np.concatenate(groups)
+        order = np.argsort(owner, kind="stable")
+        return Ragged(np.r_[0, np.cumsum(np.bincount(owner, minlength=self.offsets[-1]))], group[order])
+
+    def _pairs(self, kind: str) -> Matches:
+        pairs = concatenate(load_pairs(load(path)) for path in self._work.parts(kind))
+        return Matches(self.numbers(pairs.left), self.numbers(pairs.right), pairs.similarity)
+
+    def _between(self, pairs: Matches, rows: np.ndarray, references: np.ndarray) -> Matches:
+        if not len(rows):
+            return pairs.where(slice(0))
+        pairs = pairs.where(slice(*np.searchsorted(pairs.left, [rows[0], rows[-1] + 1])))
+        asked, known = np.zeros((2, self.offsets[-1]), bool)
+        asked[rows], known[references] = True, True
+        return pairs.where(asked[pairs.left] & known[pairs.right])
+
+
+def _steps(work: Work) -> Steps:
+    known = _Known(work)
+    start = stop = int(known.offsets[1])
+    spans = {}
+    for source, (_, size) in ranks(work).items():
+        start, stop = stop, stop + size
+        spans[source] = range(start, stop)
+    return Steps(known, int(known.offsets[1]), spans, paper=False)
+
+
+def _save_found(work: Work, kind: str, steps: Steps) -> None:
+    """Write who left for whom, how alike they are, and at which step, sorted by who left."""
+    known: _Known = steps.evidence
+    columns = [
+        (known.names(found.matches.left), known.names(found.matches.right), found.matches.similarity)
+        for found in steps.found
+    ]
+    step = np.repeat(np.arange(len(columns)), [len(left) for left, *_ in columns])
+    left, right, similarity = (np.concatenate(column) for column in zip(*columns, strict=True))
+    order = np.argsort(left)
+    with fresh(_labels(work, kind)) as new:
+        new.write_text(json.dumps([[found.measure, found.detail] for found in steps.found]), encoding="utf-8")
+    save(work.part(kind, 0), *(column[order] for column in (left, right, similarity, step)))
+
+
+def _removed(work: Work, shard: int, rows: pa.Table, kind: str) -> tuple[np.ndarray, pa.Table]:
+    """Places of the rows that left at some steps, and their records."""
+    left, right, similarity, step = slice_of([work.part(kind, 0)], shard)
+    labels = json.loads(_labels(work, kind).read_text(encoding="utf-8"))
+    gone = rows.select(list(COLLECTED)).take(pa.array(place_of(left)))
+    matched = _identities(work, right)
+    reasons = [
+        f"{labels[number][0]}_{'duplicate' if other else 'contamination'}"
+        for number, other in zip(step.tolist(), shard_of(right).tolist(), strict=True)
+    ]
+    columns = {
+        **{name: gone[name] for name in COLLECTED},
+        "stage": ["deduplicate"] * len(left),
+        "reason": reasons,
+        "matched_id": matched["id"],
+        "matched_source": matched["source"],
+        "similarity": np.minimum(similarity.view(np.float64), 1.0),
+        "detail": [labels[number][1] for number in step.tolist()],
+    }
+    return place_of(left), pa.Table.from_pydict(columns, schema=REMOVED.arrow_schema)
+
+
+def _identities(work: Work, names: np.ndarray) -> pa.Table:
+    """Ids and sources of some rows, read without the others."""
+    order = np.argsort(shard_of(names), kind="stable")
+    parts = [pa.schema({"id": pa.string(), "source": pa.string()}).empty_table()]
+    for shard in np.unique(shard_of(names)).tolist():
+        table = feather.read_table(work.shard(shard, "ids.arrow"), memory_map=True)
+        parts.append(table.take(pa.array(place_of(names[order][shard_of(names[order]) == shard]))))
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    return pa.concat_tables(parts).take(pa.array(back))
+
+
+def _labels(work: Work, kind: str) -> Path:
+    return work.part(kind, 0).with_suffix(".json")
+
+
+def _nothing() -> None:
+    """No bar to move: the task runs where nobody looks."""

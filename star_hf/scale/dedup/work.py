@@ -1,0 +1,168 @@
+"""What every task knows: the parameters, where things lie, and how a row is named before rows are numbered."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from ...similarity.encoders import Encoder
+from ...similarity.pairs import Matches, concatenate
+
+
+__all__ = [
+    "Banding",
+    "Work",
+    "at",
+    "fresh",
+    "load",
+    "load_pairs",
+    "place_of",
+    "save",
+    "save_pairs",
+    "shard_of",
+    "slice_of",
+]
+
+
+@dataclass(frozen=True)
+class Banding:
+    """How MinHash signatures are cut into buckets: two rows are a candidate pair if all hashes of a bucket agree.
+
+    Of pairs whose sets of terms have a Jaccard similarity of s, `1 - (1 - s ** hashes) ** buckets` become candidates.
+
+    Attributes:
+        buckets (`int`): Buckets per row.
+        hashes (`int`): Hashes in each.
+        common (`float`): Terms that stand in more than this share of all texts are left out of the sets. They weigh
+            little in TF-IDF, and so what is left is nearer to what the cosine sees.
+    """
+
+    buckets: int = 40
+    hashes: int = 2
+    common: float = 0.01
+
+    def recall(self, jaccard: float) -> float:
+        """Share of the pairs of this Jaccard similarity that become candidates."""
+        return 1 - (1 - jaccard**self.hashes) ** self.buckets
+
+
+@dataclass(frozen=True)
+class Work:
+    """One deduplication in shards, as it is sent to every task. Shard 0 is the held-out items.
+
+    Attributes:
+        folder (`Path`): Where everything lies; all workers see it.
+        inputs (`tuple[Path, ...]`): Parquet files of the rows.
+        shards (`int`): Parts that the rows are cut into, numbered from 1.
+        ngram (`tuple[tuple[str, int], ...]`): Words per n-gram within each source.
+        tfidf_threshold (`float`): Lowest TF-IDF cosine.
+        embedding_threshold (`float`, *optional*): Lowest embedding cosine.
+        encoder (`Encoder`, *optional*): The embedding model.
+        banding (`Banding`, *optional*): How candidates for TF-IDF are found; `None` compares all rows.
+        threads (`int`): Threads of each task.
+    """
+
+    folder: Path
+    inputs: tuple[Path, ...]
+    shards: int
+    ngram: tuple[tuple[str, int], ...]
+    tfidf_threshold: float
+    embedding_threshold: float | None
+    encoder: Encoder | None
+    banding: Banding | None
+    threads: int
+
+    @property
+    def held_out(self) -> Path:
+        """The held-out items."""
+        return self.folder / "held_out.parquet"
+
+    def survey(self, number: int) -> Path:
+        """What is in an input file."""
+        return self.folder / "work" / "survey" / f"{number:05d}.json"
+
+    def routed(self, number: int) -> Path:
+        """An input file's rows, in one row group for each shard."""
+        return self.folder / "work" / "routed" / f"{number:05d}.parquet"
+
+    def shard(self, shard: int, name: str) -> Path:
+        """A file of a shard."""
+        return self.folder / "work" / "shards" / f"{shard:05d}" / name
+
+    def part(self, kind: str, number: int) -> Path:
+        """The `number`-th part of what is known of all shards together."""
+        return self.folder / "work" / kind / f"{number:05d}.npy"
+
+    def parts(self, kind: str) -> list[Path]:
+        """All parts of a kind, in order."""
+        return [self.part(kind, number) for number in range(self.shards)]
+
+    def output(self, table: str, shard: int) -> Path:
+        """Where a shard's kept or removed rows go."""
+        return self.folder / table / f"{shard:05d}.parquet"
+
+    def sizes(self) -> np.ndarray:
+        """Texts of each shard, the held-out items first."""
+        shards = range(self.shards + 1)
+        return np.asarray([pq.read_metadata(self.shard(shard, "rows.parquet")).num_rows for shard in shards], np.int64)
+
+
+def at(shard: int | np.ndarray, places: int | np.ndarray) -> np.ndarray:
+    """Names of some places of a shard: numbers that sort as shards and places do."""
+    return (np.asarray(shard, np.int64) << 32) | np.asarray(places, np.int64)
+
+
+def shard_of(names: np.ndarray) -> np.ndarray:
+    """The shards in some names."""
+    return names >> 32
+
+
+def place_of(names: np.ndarray) -> np.ndarray:
+    """The places in some names."""
+    return names & 0xFFFFFFFF
+
+
+@contextmanager
+def fresh(path: Path) -> Iterator[Path]:
+    """A path to write to; the file appears under its own name when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    yield new
+    os.replace(new, path)
+
+
+def save(path: Path, *columns: np.ndarray) -> None:
+    """Write columns of one length and of 8 bytes per value."""
+    stacked = np.stack([np.ascontiguousarray(column).view(np.int64) for column in columns])
+    with fresh(path) as new, new.open("wb") as file:
+        np.save(file, stacked)
+
+
+def load(path: Path) -> np.ndarray:
+    """The columns of a file, mapped into memory, as int64 of shape `(columns, rows)`."""
+    return np.load(path, mmap_mode="r")
+
+
+def slice_of(paths: list[Path], shard: int) -> np.ndarray:
+    """The columns of all files in which the first column names a place of a shard; each file is sorted by it."""
+    low, high = at(shard, 0), at(shard + 1, 0)
+    found = []
+    for path in paths:
+        columns = load(path)
+        start, stop = np.searchsorted(columns[0], [low, high])
+        found.append(np.asarray(columns[:, start:stop]))
+    return np.concatenate(found, axis=1)
+
+
+def save_pairs(path: Path, parts: list[Matches]) -> None:
+    """Write pairs of named rows, sorted by their names."""
+    save(path, *concatenate(parts).columns())
+
+
+def load_pairs(columns: np.ndarray) -> Matches:
+    """Pairs as [`save_pairs`] wrote them."""
+    return Matches(columns[0], columns[1], columns[2].view(np.float64))

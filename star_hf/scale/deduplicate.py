@@ -1,0 +1,231 @@
+"""`deduplicate` beyond one machine: Parquet files in, shards of kept and removed rows out, by datatrove's executors.
+
+| stage | tasks | does |
+|---|---|---|
+| survey, route | input files | put the rows into one order, in shards |
+| index | shards | keys of texts, n-grams and terms |
+| match | parts of the key space | which rows share a key, how many texts have a term |
+| weigh | shards | TF-IDF weights |
+| compare | shards | pairs by TF-IDF; each two shards meet once |
+| *or* sign, bucket, verify | shards, buckets, shards | candidate pairs by MinHash, then their cosines |
+| resolve | one | the steps of `recommended`, from the keys and pairs |
+| encode, compare_vectors, resolve_vectors | shards, shards, one | the same by embeddings, of what is left |
+| write | shards | `kept/` and `removed/` |
+
+Without MinHash the rows that stay, and what is said of those that go, are to the last bit what
+[`~star_hf.transforms.deduplicate.deduplicate`] makes of all rows in one process.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datasets import Dataset
+from filelock import FileLock, Timeout
+
+from ..errors import ConfigError, SourceError, StarError
+from ..schema import COLLECTED
+from ..similarity.encoders import Encoder, SentenceEncoder
+from .dedup.index import index, match, weigh
+from .dedup.joins import compare_vectors, compare_words, encode, verify
+from .dedup.order import route, survey
+from .dedup.resolve import resolve_vectors, resolve_words, write
+from .dedup.work import Banding, Work
+from .executors import Scale, Stage, run_stages
+
+
+__all__ = ["Banding", "Tally", "deduplicate_shards"]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a deduplication in shards came to.
+
+    Attributes:
+        folder (`Path`): Where `kept/` and `removed/` are.
+        kept (`int`): Rows that stay.
+        removed (`dict[str, int]`): Rows that went, by reason.
+    """
+
+    folder: Path
+    kept: int
+    removed: dict[str, int]
+
+
+def deduplicate_shards(
+    inputs: Sequence[str | Path],
+    held_out: Dataset,
+    folder: str | Path,
+    *,
+    scale: Scale,
+    ngram: Mapping[str, int] | None = None,
+    tfidf_threshold: float = 0.6,
+    embedding_threshold: float | None = 0.7,
+    encoder: Encoder | str | None = None,
+    banding: Banding | None = None,
+    progress: bool = True,
+) -> Tally:
+    """Deduplicate and decontaminate Parquet files by the profile `recommended`, in shards.
+
+    What is done is not done again: the same call goes on after any interruption.
+
+    Args:
+        inputs (`Sequence[str | Path]`): Parquet files with `COLLECTED` columns, and others that kept rows retain. Each
+            must fit into a worker's memory.
+        held_out ([`~datasets.Dataset`]): `COLLECTED` columns of the benchmark items to keep clear of.
+        folder (`str` or `Path`): Where the result and all that leads to it lies; all workers must see it. `work/` in
+            it may be removed in the end.
+        scale (`Scale`): Where the shards run, and how many there are.
+        ngram, tfidf_threshold, embedding_threshold, encoder: As for
+            [`~star_hf.transforms.deduplicate.deduplicate`].
+        banding (`Banding`, *optional*): Look by MinHash for the pairs that TF-IDF is computed of, instead of comparing
+            all rows.
+        progress (`bool`, defaults to `True`): Whether to show a progress bar.
+
+    Returns:
+        `Tally`: `kept/*.parquet` have the rows that stay, by source, smallest first, then by `id`; `removed/*.parquet`
+        the others as `REMOVED`.
+
+    Raises:
+        ConfigError: If the folder was begun with other parameters or inputs, or a package is missing.
+        SourceError: If an input lacks a column.
+        IncompleteRunError: If shards are not done: they failed, or Slurm has yet to run them. The same call goes on.
+        StarError: If another process is at work in the folder.
+    """
+    encoder = SentenceEncoder(encoder) if encoder is None or isinstance(encoder, str) else encoder
+    work = Work(
+        folder=Path(folder).absolute(),
+        inputs=tuple(Path(path).absolute() for path in inputs),
+        shards=scale.shards,
+        ngram=tuple(sorted((ngram or {}).items())),
+        tfidf_threshold=tfidf_threshold,
+        embedding_threshold=embedding_threshold,
+        encoder=encoder if embedding_threshold is not None else None,
+        banding=banding,
+        threads=int(scale.options.get("cpus_per_task", 1)),
+    )
+    rows = _checked(work.inputs)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work.folder / ".lock", blocking=False):
+            _begin(work, held_out)
+            run_stages(list(_stages(work)), scale, work.folder / "logs", progress)
+    except Timeout:
+        raise StarError(
+            f"Another process is at work in {work.folder}.", "Wait for it, or use another folder."
+        ) from None
+    return _tally(work, rows)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A function of the work and a number, as datatrove calls it."""
+
+    function: Callable[[Work, int], None]
+    work: Work
+    first: int = 0
+
+    def __call__(self, data: Any, rank: int, world_size: int) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(self.work.threads):
+            self.function(self.work, self.first + rank)
+
+
+def _stages(work: Work) -> Iterator[Stage]:
+    def stage(function: Callable[[Work, int], None], count: int, first: int = 0) -> Stage:
+        return Stage(function.__name__, (_Task(function, work, first),), count)
+
+    shards, files = work.shards, len(work.inputs)
+    yield stage(survey, files)
+    yield stage(route, files)
+    yield stage(index, shards + 1)
+    yield stage(match, shards)
+    yield stage(weigh, shards + 1)
+    if work.banding is None:
+        yield stage(compare_words, shards, first=1)
+    else:
+        from .dedup.minhash import buckets, signatures
+
+        yield Stage("sign", signatures(work), shards + 1)
+        yield Stage("bucket", buckets(work), work.banding.buckets)
+        yield stage(verify, shards, first=1)
+    yield stage(resolve_words, 1)
+    if work.embedding_threshold is not None:
+        yield stage(encode, shards + 1)
+        yield stage(compare_vectors, shards, first=1)
+        yield stage(resolve_vectors, 1)
+    yield stage(write, shards, first=1)
+
+
+def _checked(inputs: Sequence[Path]) -> int:
+    """The number of rows in all inputs.
+
+    Raises:
+        SourceError: If there is no input, or one lacks a column.
+    """
+    if not inputs:
+        raise SourceError("There is no Parquet file to deduplicate.", "Name files, or a folder that has some.")
+    rows = 0
+    for path in inputs:
+        file = pq.ParquetFile(path)
+        missing = [name for name in COLLECTED if name not in file.schema_arrow.names]
+        if missing:
+            raise SourceError(
+                f"{path} has no column {', '.join(missing)}.",
+                "Rows need `id` (such as `star_hf.text.row_id(question)`), `question` and `source`.",
+            )
+        rows += file.metadata.num_rows
+    return rows
+
+
+def _begin(work: Work, held_out: Dataset) -> None:
+    """Write what the work is, or see that it is the same as was begun.
+
+    Raises:
+        ConfigError: If it is another.
+    """
+    stats = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in work.inputs]
+    held_out = held_out.select_columns(list(COLLECTED))
+    plan = {
+        "profile": "recommended",
+        "inputs": stats,
+        "held_out": held_out["id"][:],
+        "shards": work.shards,
+        "ngram": work.ngram,
+        "tfidf_threshold": work.tfidf_threshold,
+        "embedding_threshold": work.embedding_threshold,
+        "encoder": work.encoder and work.encoder.identity,
+        "banding": work.banding and asdict(work.banding),
+    }
+    plan, path = json.loads(json.dumps(plan)), work.folder / "plan.json"
+    if path.exists():
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        other = [name for name in plan if plan[name] != begun.get(name)]
+        if other:
+            raise ConfigError(
+                f"{work.folder} was begun with other {', '.join(other)}.", "Use another folder, or remove this one."
+            )
+        return
+    held_out.to_parquet(work.held_out)
+    path.with_suffix(".new").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    os.replace(path.with_suffix(".new"), path)
+
+
+def _tally(work: Work, rows: int) -> Tally:
+    shards = range(1, work.shards + 1)
+    kept = sum(pq.read_metadata(work.output("kept", shard)).num_rows for shard in shards)
+    reasons: Counter[str] = Counter()
+    for shard in shards:
+        reasons.update(pq.read_table(work.output("removed", shard), columns=["reason"])["reason"].to_pylist())
+    if kept + reasons.total() != rows:
+        raise StarError(
+            f"{work.folder} lost count: {rows} rows in, but {kept} kept and {reasons.total()} removed.",
+            "This is a bug of star_hf; please report it.",
+        )
+    return Tally(work.folder, kept, dict(sorted(reasons.items())))
