@@ -1,6 +1,7 @@
 """Each measure against its naive quadratic definition, on corpora with ties, empty texts, repeats and Unicode."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -126,6 +127,21 @@ def test_embedding_joins_whatever_the_block_size(seed, size, start, threshold):
         assert pairs(found) == list(map(tuple, join.tolist()))
         found = embedding_self_join(vectors, threshold, block_rows=block_rows)
         assert pairs(found) == list(map(tuple, own.tolist()))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+def test_embedding_joins_with_as_many_axes_as_pay(decay):
+    draw = np.random.default_rng(0)
+    centres = draw.normal(size=(300, 48)) * np.arange(1, 49.0) ** -decay
+    vectors = (centres[draw.integers(0, 300, 1500)] + draw.normal(size=(1500, 48)) * 0.03).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    for num_threads, block_rows in ((1, 1024), (2, 100)):
+        options = {"num_threads": num_threads, "block_rows": block_rows}
+        own = np.argwhere(np.tril(cosine, -1) >= 0.7 - TOLERANCE)
+        assert pairs(embedding_self_join(vectors, 0.7, **options)) == list(map(tuple, own.tolist()))
+        join = np.argwhere(cosine[:400, 400:] >= 0.7 - TOLERANCE)
+        assert pairs(embedding_join(vectors[:400], vectors[400:], 0.7, **options)) == list(map(tuple, join.tolist()))
 
 
 SYMMETRIC = st.integers(1, 12).flatmap(
