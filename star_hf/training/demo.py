@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,11 @@ def train_demo(data: str | Path, folder: str | Path, recipe: Path | None = None)
         ConfigError: If a package is missing.
         TrainingError: If the pre-flight check refuses the data.
     """
+    import torch
     from transformers.utils.logging import disable_progress_bar
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns where it must guess
     from trl.scripts.utils import DatasetConfig
 
     disable_progress_bar()
