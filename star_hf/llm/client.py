@@ -196,7 +196,7 @@ def provider_words(error: openai.APIStatusError) -> str:
 
 def refused(endpoint: Endpoint, error: openai.APIStatusError) -> ConfigError:
     """What to check where an endpoint answers 401, 403 or 404: no later request would do better."""
-    key = endpoint.api_key_env or endpoint.preset.api_key_env or "the key"
+    key = endpoint.key_variable or "the key"
     remedy = {
         401: f"Check that {key} holds a valid key for this provider.",
         403: f"Check that the account behind {key} may use this model.",

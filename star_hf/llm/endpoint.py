@@ -205,13 +205,18 @@ class Endpoint(BaseModel):
         """How an answer is kept to a JSON schema."""
         return self.structured or self.preset.structured
 
+    @property
+    def key_variable(self) -> str | None:
+        """The environment variable that holds the key; `None` where no key is needed."""
+        return self.api_key_env or self.preset.api_key_env
+
     def api_key(self) -> str | None:
         """The key, read from the environment at the moment it is needed (for `hf` also from `hf auth login`).
 
         Raises:
             ConfigError: If a key is needed and none is there.
         """
-        variable = self.api_key_env or self.preset.api_key_env
+        variable = self.key_variable
         if variable is None:
             return None
         key = os.environ.get(variable)

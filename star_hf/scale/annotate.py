@@ -37,6 +37,7 @@ from ..llm.ledger import Ledger
 from ..llm.types import Annotator
 from ..llm.walk import End, Walk
 from .executors import Scale, run_tasks
+from .jobs import CarriedTask, carried
 
 
 __all__ = ["ShardTask", "drain_shards"]
@@ -76,8 +77,7 @@ def drain_shards(walk: Walk, rows: Dataset, *, scale: Scale, folder: Path) -> No
             "Run the same command again when they have ended.",
         )
     place = _under_way(walk, plans, {end.key for end in ends.values()}) or _plan(walk, rows, ends, scale, folder)
-    waiting = _waiting(place)
-    run_tasks(_task(walk, place, waiting, scale), len(waiting), scale, place / "logs" / f"{time.time_ns()}")
+    _run(walk, place, scale)
     _bring_home(place, walk.journal)
     if walk.budget is not None:
         walk.budget.spent_usd = walk.journal.cost()
@@ -230,6 +230,20 @@ def _bring_home(place: Path, journal: Journal) -> list[str]:
 
 def _read(path: Path) -> Dataset:
     return Dataset(pq.read_table(path))
+
+
+def _run(walk: Walk, place: Path, scale: Scale) -> None:
+    """Have the shards that are not done run, where the executor's workers can see them."""
+    logs = f"logs/{time.time_ns()}"
+    if scale.remote is None:
+        waiting = _waiting(place)
+        return run_tasks(_task(walk, place, waiting, scale), len(waiting), scale, place / logs)
+    remote = f"{scale.remote.rstrip('/')}/{place.name}"
+    with carried(place, remote, _waiting(place)):
+        if waiting := _waiting(place):  # others were done in the bucket already
+            task = CarriedTask(_task(walk, place, waiting, scale), remote)
+            keys = {name: member.api_key() for member in walk.endpoint.members if (name := member.key_variable)}
+            run_tasks(task, len(waiting), scale, f"{remote}/{logs}", secrets=keys)
 
 
 def _task(walk: Walk, place: Path, waiting: tuple[str, ...], scale: Scale) -> ShardTask:
