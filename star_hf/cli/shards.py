@@ -29,8 +29,9 @@ def deduplicate_shards(
     shards: Annotated[int | None, typer.Option(min=1, help="Parts that the rows are cut into.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Parts at work at a time.")] = None,
     minhash: Annotated[
-        bool, typer.Option("--minhash", help="Compare what MinHash brings together, not all rows: for billions.")
-    ] = False,
+        int | None,
+        typer.Option(min=1, help="Compare only what MinHash brings together, by this many hashes per bucket."),
+    ] = None,
 ) -> None:
     """Remove near-duplicates and overlaps with benchmarks from more rows than one machine holds.
 
@@ -58,7 +59,7 @@ def deduplicate_shards(
         out,
         scale=settings.scale or Scale(),
         ngram={name: source.ngram for name, source in catalogue().items() if source.ngram is not None},
-        banding=Banding() if minhash else None,
+        banding=Banding(hashes=minhash) if minhash else None,
         **settings.deduplicate.model_dump(),
     )
     table = Table(title=f"{tally.kept + sum(tally.removed.values()):,} rows")

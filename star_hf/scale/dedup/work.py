@@ -43,7 +43,7 @@ class Banding:
 
     buckets: int = 40
     hashes: int = 2
-    common: float = 0.01
+    common: float = 0.05
 
     def recall(self, jaccard: float) -> float:
         """Share of the pairs of this Jaccard similarity that become candidates."""
