@@ -19,6 +19,7 @@ from .policies import Prompts, Taxonomy
 from .run import STAGES, Run, StageRecord, digest
 from .scale.annotate import drain_shards
 from .schema import Outcome
+from .transforms.alike import find_alike
 from .transforms.classify import classify
 from .transforms.collect import collect
 from .transforms.deduplicate import deduplicate
@@ -127,25 +128,29 @@ class _Steps:
     def deduplicate(self) -> StageRecord:
         given = self.config.deduplicate
         encoder = make_encoder(given.encoder, self.journal, self.budget)
-        options = given.model_dump(exclude={"encoder"})
+        options = given.model_dump(include={"tfidf_threshold", "embedding_threshold"})
         named = None if given.encoder is None else encoder.identity
         ngram = {name: source.ngram for name, source in catalogue().items() if source.ngram is not None}
 
         def make(rows: Dataset) -> Outcome:
             held_out = self.run.table("collect", "held_out")
-            cache = self.run.folder / "embeddings"
+            where = {"encoder": encoder, "cache_dir": self.run.folder / "embeddings"}
+            if given.rule == "one_per_group":
+                alike = find_alike(rows, held_out, distinct=True, progress=self.progress, **where, **options)
+                return alike.one_per_group(given.prefer)
             return deduplicate(
                 rows,
                 held_out,
                 profile=self.config.profile,
                 ngram=ngram,
-                encoder=encoder,
-                cache_dir=cache,
                 progress=self.progress,
+                **where,
                 **options,
             )
 
         parameters = {**options, "encoder": named, "profile": self.config.profile, "ngram": ngram}
+        if given.rule != "first_wins":
+            parameters |= {"rule": given.rule, "prefer": given.prefer}
         return self._step("deduplicate", "collect", parameters, make)
 
     def classify(self) -> StageRecord:

@@ -3,7 +3,7 @@
 import copy
 import difflib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,8 +37,17 @@ class Collect(_Strict):
 
 
 class Deduplicate(_Strict):
-    """Thresholds of the duplicate search; see [`~star_hf.transforms.deduplicate.deduplicate`]."""
+    """The duplicate search; see [`~star_hf.transforms.deduplicate.deduplicate`].
 
+    Args:
+        rule (`str`, defaults to `"first_wins"`): `"first_wins"` is the paper's: a row leaves if it is like an earlier
+            kept one. Under `"one_per_group"` one row of each group that likeness connects stays; see
+            [`~star_hf.transforms.alike.Alike.one_per_group`].
+        prefer (`list[str]`): Which row of a group stays: of the `rarest` source, the `longest` question.
+    """
+
+    rule: Literal["first_wins", "one_per_group"] = "first_wins"
+    prefer: list[Literal["rarest", "longest"]] = ["rarest", "longest"]
     tfidf_threshold: float = Field(default=0.6, gt=0, le=1)
     embedding_threshold: float | None = Field(default=0.7, gt=0, le=1)
     encoder: EncoderOptions | None = None
@@ -91,6 +100,12 @@ class BuildConfig(_Strict):
     benign: Benign = Benign()
     max_unusable: float = Field(default=0.02, ge=0, le=1)
     scale: Scale | None = None
+
+    @model_validator(mode="after")
+    def _paper_has_its_rule(self) -> Self:
+        if self.profile == "paper" and self.deduplicate.rule != "first_wins":
+            raise ValueError("`deduplicate.rule: one_per_group` is not the paper's: leave one of them out")
+        return self
 
     @model_validator(mode="before")
     @classmethod

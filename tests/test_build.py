@@ -304,6 +304,20 @@ def test_a_whole_build_by_batches_is_the_same_build(config, tmp_path, monkeypatc
         assert batched.table(stage).to_list() == live.table(stage).to_list()
 
 
+def test_groups_may_decide_who_stays(config, tmp_path):
+    """Under the second rule the questions that one threshold connects leave one row each, whatever their order."""
+    given = {"embedding_threshold": None, "tfidf_threshold": 0.6}
+    with ModelServer(star_answers) as server:
+        first = build(config(server, deduplicate=given), tmp_path / "run", until="deduplicate", progress=False)
+        kept = {"first_wins": first.table("deduplicate")["question"][:]}
+        for prefer in (["rarest"], ["longest"]):
+            grouped = config(server, deduplicate={**given, "rule": "one_per_group", "prefer": prefer})
+            run = build(grouped, tmp_path / "run", until="deduplicate", progress=False)
+            kept[prefer[0]] = run.table("deduplicate")["question"][:]
+    assert 0 < len(kept["rarest"]) == len(kept["longest"]) < len(kept["first_wins"])
+    assert sum(map(len, kept["longest"])) > sum(map(len, kept["rarest"]))
+
+
 def test_an_unknown_stage_is_named(config, tmp_path):
     with ModelServer(star_answers) as server, pytest.raises(ConfigError, match="'clasify' is not a stage"):
         build(config(server), tmp_path / "run", until="clasify")

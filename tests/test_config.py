@@ -58,6 +58,7 @@ def test_paths_of_a_recipe_are_relative_to_it(tmp_path):
         ("endpoints: {teacher: {model: m, price: {inputs: 1, output: 1}}}", "Did you mean `input`?"),
         ("endpoints: {teachr: {model: m}}", "Did you mean `teacher`?"),
         ("select: {size: many}", "`select.size`: Input should be a valid integer"),
+        ("profile: paper\ndeduplicate: {rule: one_per_group}", "`deduplicate.rule: one_per_group` is not the paper's"),
         ("profile: fast", "`profile`: Input should be 'paper' or 'recommended'"),
         ("endpoints: {teacher: {model: m, base_url: 'https://me:secret@host/v1'}}", "must not carry a user name"),
         ("- a\n- b", "holds a list"),

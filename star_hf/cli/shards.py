@@ -52,6 +52,11 @@ def deduplicate_shards(
             "Shards are compared by the profile `recommended` only: `paper` weighs terms anew after each source.",
             "Run `star-hf build`, or leave the profile out.",
         )
+    if settings.deduplicate.rule != "first_wins":
+        raise ConfigError(
+            "Shards are compared by the rule `first_wins` only: groups may reach over all of them.",
+            "Run `star-hf build`, or leave the rule out.",
+        )
     options = settings.collect.model_dump() | {"sources": [], "questions": None}
     tally = deduplicate(
         [file for path in inputs for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])],
@@ -60,7 +65,7 @@ def deduplicate_shards(
         scale=settings.scale or Scale(),
         ngram={name: source.ngram for name, source in catalogue().items() if source.ngram is not None},
         banding=Banding(hashes=minhash) if minhash else None,
-        **settings.deduplicate.model_dump(),
+        **settings.deduplicate.model_dump(exclude={"rule", "prefer"}),
     )
     table = Table(title=f"{tally.kept + sum(tally.removed.values()):,} rows")
     table.add_column("kept or removed")

@@ -2,7 +2,8 @@
 
 [`~star_hf.transforms.deduplicate.deduplicate`] follows the paper's steps, each of which compares only the rows that
 are still in. This module compares all rows with each other, by four measures at once, and leaves the choice for later.
-The pairs are kept in memory, 24 bytes each: a text that stands there k times makes k²/2 of them.
+The pairs are kept in memory, 24 bytes each: a text that stands there k times makes k²/2 of them, unless each distinct
+text is compared once, which is all that groups need.
 """
 
 import unicodedata
@@ -17,6 +18,7 @@ from datasets import Dataset
 
 from ..encoders import EncoderOptions, make_encoder
 from ..errors import ConfigError
+from ..progress import track
 from ..schema import COLLECTED
 from ..similarity.embeddings import embedding_join, embedding_self_join
 from ..similarity.encoders import Encoder
@@ -34,6 +36,7 @@ __all__ = ["Alike", "find_alike"]
 Rule = Callable[[Sequence[Ragged], Sequence[Matches], int], list[Matches]]
 
 PREFERENCES = ("rarest", "longest")
+"""What [`Alike.one_per_group`] may go by when it chooses who stays."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Alike:
         among (`dict[str, Matches]`): The same for a row and an earlier row, both by their place in `rows`.
         thresholds (`dict[str, float]`): What the pairs were looked for at.
         n (`int`): Words per n-gram.
+        distinct (`bool`): Whether `among` has pairs of one row of each distinct text only.
     """
 
     rows: Dataset
@@ -59,6 +63,7 @@ class Alike:
     among: dict[str, Matches] = field(repr=False)
     thresholds: dict[str, float]
     n: int
+    distinct: bool = False
 
     def first_wins(self, *, tfidf: float | None = None, embedding: float | None = None) -> Deduplication:
         """Keep each row that is like no earlier kept row, in the order in which the rows came.
@@ -67,8 +72,13 @@ class Alike:
             tfidf, embedding (`float`, *optional*): Lowest cosines that count; those looked for by default.
 
         Raises:
-            ConfigError: If a threshold is below the one that was looked for.
+            ConfigError: If a threshold is below the one that was looked for, or distinct texts alone were compared.
         """
+        if self.distinct:
+            raise ConfigError(
+                "Under `first_wins` each row must have been compared, and `distinct=True` compared each text once.",
+                "Call `find_alike` without it, or `one_per_group`.",
+            )
         order = np.arange(len(self.rows))
         return self._decide(first_wins, order, tfidf, embedding, self.first_wins)
 
@@ -158,6 +168,8 @@ def find_alike(
     encoder: Encoder | EncoderOptions | str | None = None,
     cache_dir: str | Path | None = None,
     num_threads: int | None = None,
+    distinct: bool = False,
+    progress: bool = True,
 ) -> Alike:
     """Compare all rows with each other and with held-out items, as NFKC texts, exactly and by all measures.
 
@@ -169,6 +181,9 @@ def find_alike(
         embedding_threshold (`float` or `None`, defaults to 0.7): Lowest embedding cosine to look for; `None` looks
             for none.
         encoder, cache_dir, num_threads: As for [`~star_hf.transforms.deduplicate.deduplicate`].
+        distinct (`bool`, defaults to `False`): Compare one row of each distinct text (the one with the smallest
+            question), for which the equal ones then stand: less memory where texts repeat. Only for groups.
+        progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Returns:
         [`Alike`]: From which [`Alike.first_wins`] and [`Alike.one_per_group`] choose.
@@ -180,17 +195,42 @@ def find_alike(
     words, vocabulary = split_words(texts)
     shares = {"exact": Ragged(np.arange(len(keys) + 1), keys), "ngram": ngram_ids(words, ngram)}
     weights = tfidf_weights(count_terms(words, vocabulary))
-    own, items = weights[start:], weights[:start]
-    against = {"tfidf": threshold_join(own, items, tfidf_threshold, num_threads=num_threads)}
-    among = {"tfidf": threshold_self_join(own, tfidf_threshold, num_threads=num_threads)}
-    thresholds = {"tfidf": tfidf_threshold}
-    if embedding_threshold is not None:
-        encoder = make_encoder(encoder)
-        vectors = embed(texts, encoder, cache_dir)
-        against["embedding"] = embedding_join(vectors[start:], vectors[:start], embedding_threshold)
-        among["embedding"] = embedding_self_join(vectors[start:], embedding_threshold)
-        thresholds["embedding"] = embedding_threshold
-    return Alike(rows, held_out, shares, against, among, thresholds, ngram)
+    asked, stands_for = _distinct(keys[start:], texts[start:]) if distinct else (np.arange(len(rows)),) * 2
+    own, items = weights[start:][asked], weights[:start]
+    against, among, thresholds = {}, {}, {"tfidf": tfidf_threshold}
+    with track("Comparing all rows", 1 + (embedding_threshold is not None), progress) as bar:
+        bar.note("by words")
+        against["tfidf"] = threshold_join(own, items, tfidf_threshold, num_threads=num_threads)
+        among["tfidf"] = threshold_self_join(own, tfidf_threshold, num_threads=num_threads)
+        bar.advance()
+        if embedding_threshold is not None:
+            bar.note("by embeddings")
+            encoder = make_encoder(encoder)
+            vectors = embed([*texts[:start], *(texts[start + place] for place in asked)], encoder, cache_dir)
+            own, items, threads = vectors[start:], vectors[:start], {"num_threads": num_threads}
+            against["embedding"] = embedding_join(own, items, embedding_threshold, **threads)
+            among["embedding"] = embedding_self_join(own, embedding_threshold, **threads)
+            thresholds["embedding"] = embedding_threshold
+            bar.advance()
+    against = {name: _for_all(matches, stands_for) for name, matches in against.items()}
+    among = {name: matches.renumbered(asked, asked) for name, matches in among.items()}
+    return Alike(rows, held_out, shares, against, among, thresholds, ngram, distinct)
+
+
+def _distinct(keys: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """One row of each distinct text, whatever the order of the rows; and for each row the number of its text."""
+    order = np.asarray(sorted(range(len(texts)), key=texts.__getitem__), np.int64)
+    _, first, number = np.unique(keys[order], return_index=True, return_inverse=True)
+    stands_for = np.empty(len(texts), np.int64)
+    stands_for[order] = number
+    return order[first], stands_for
+
+
+def _for_all(matches: Matches, stands_for: np.ndarray) -> Matches:
+    """The matches of distinct texts, for each of the rows that have them."""
+    starts = np.searchsorted(matches.left, np.arange(stands_for.max(initial=-1) + 2))
+    each = Ragged(starts, np.arange(len(matches))).take(stands_for)
+    return Matches(each.owners(), matches.right[each.ids], matches.similarity[each.ids])
 
 
 def _reaching(matches: Matches, threshold: float) -> Matches:

@@ -73,7 +73,7 @@ def deduplicate(
         encoder ([`Encoder`], [`EncoderOptions`] or `str`, *optional*): The embedding model, or what names one, such
             as an id on the Hub or `openai:text-embedding-3-small`. By default the packaged all-MiniLM-L6-v2.
         cache_dir (`str` or `Path`, *optional*): Where to keep embeddings for the next run.
-        num_threads (`int`, *optional*): Threads for the TF-IDF joins; all processors by default.
+        num_threads (`int`, *optional*): Threads for the joins; all processors by default.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Returns:
@@ -176,11 +176,13 @@ class _Computed:
         return matches.renumbered(rows, rows)
 
     def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
-        matches = embedding_join(self._vectors[rows], self._vectors[references], threshold)
+        vectors, known = self._vectors[rows], self._vectors[references]
+        matches = embedding_join(vectors, known, threshold, num_threads=self._num_threads)
         return matches.renumbered(rows, references)
 
     def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        return embedding_self_join(self._vectors[rows], threshold).renumbered(rows, rows)
+        matches = embedding_self_join(self._vectors[rows], threshold, num_threads=self._num_threads)
+        return matches.renumbered(rows, rows)
 
     def _weighed(self, indices: np.ndarray) -> csr_matrix:
         """TF-IDF rows of some texts, with weights fitted on them in `paper`, on everything in `recommended`."""

@@ -36,8 +36,9 @@ def collected(pairs):
     return as_dataset([{"id": row_id(text), "question": text, "source": source} for source, text in pairs], COLLECTED)
 
 
-def find(rows, items, tfidf=0.6, embedding=0.9):
+def find(rows, items, tfidf=0.6, embedding=0.9, distinct=False):
     options = {"ngram": 4, "tfidf_threshold": tfidf, "embedding_threshold": embedding, "num_threads": 1}
+    options |= {"distinct": distinct, "progress": False}
     return find_alike(collected(rows), collected(items), encoder=Letters(), **options)
 
 
@@ -120,6 +121,26 @@ def test_groups_do_not_depend_on_the_order_of_the_rows(rows, items, random):
     assert Counter(zip(*(one.removed[name][:] for name in columns), strict=True)) == Counter(
         zip(*(other.removed[name][:] for name in columns), strict=True)
     )
+
+
+@settings(max_examples=80, deadline=None)
+@given(ROWS, ITEMS, st.randoms(use_true_random=False))
+def test_distinct_texts_are_enough_for_groups(rows, items, random):
+    rows = random.sample([*rows, *rows[::2]], len(rows) + len(rows[::2]))
+    whole, distinct = find(rows, items), find(rows, items, distinct=True)
+    assert places(distinct.one_per_group()) == places(whole.one_per_group())
+    assert all(len(distinct.among[name]) <= len(whole.among[name]) for name in whole.among)
+    for name, pairs in whole.against.items():
+        assert [column.tolist() for column in distinct.against[name].columns()] == [
+            column.tolist() for column in pairs.columns()
+        ]
+
+
+def test_texts_that_repeat_make_no_pairs():
+    alike = find([("A", "how a lock")] * 500 + [("B", "how a door")], [], distinct=True)
+    assert len(alike.among["tfidf"]) <= 1 and len(alike.one_per_group().kept) <= 2
+    with pytest.raises(ConfigError, match="distinct=True"):
+        alike.first_wins()
 
 
 @settings(max_examples=40, deadline=None)
