@@ -8,6 +8,7 @@ as there are rows, so that most rows have a near-duplicate. They stand for a mod
 """
 
 import argparse
+import json
 import resource
 import time
 
@@ -36,12 +37,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--threshold", type=float, default=0.7)
+    parser.add_argument("--json", action="store_true", help="print one object")
     arguments = parser.parse_args()
     given = vectors(arguments.rows)
     start, before = time.perf_counter(), time.process_time()
     found = len(embedding_self_join(given, arguments.threshold))
     seconds, cpu = time.perf_counter() - start, time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if arguments.json:
+        print(json.dumps({"rows": arguments.rows, "seconds": seconds, "cpu": cpu, "peak_mb": peak}))
+        return
     print(f"{arguments.rows:7} rows, {found:7} pairs  {seconds:8.2f} s  {cpu:8.2f} s of CPU  {peak:8.0f} MB")
 
 

@@ -1,7 +1,7 @@
 """Progress bars: how far, how fast, how long still, and what it has cost."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -47,6 +47,16 @@ class Bar:
     def note(self, text: str) -> None:
         """Show what is being waited for."""
         self._progress.update(self._task, info=text)
+
+    def part(self, what: str) -> Callable[[int, int], None]:
+        """What shows how far one long step is: call it with how much of it is done, and with all of it."""
+
+        def told(done: int, total: int) -> None:
+            if done == total or time.monotonic() - self._drawn > 0.1:
+                self._drawn = time.monotonic()
+                self.note(f"{what}: {done / total:.0%}")
+
+        return told
 
     def expect(self, total: int) -> None:
         """Learn how many steps there are."""

@@ -62,7 +62,7 @@ def check_overlap(
         overlap ([`Overlap`]): What counts as alike.
         encoder ([`Encoder`], *optional*): Needed where `overlap.embedding` is set.
         cache_dir (`Path`, *optional*): Where to keep embeddings.
-        num_threads (`int`, *optional*): Threads of the TF-IDF joins.
+        num_threads (`int`, *optional*): Threads of the joins.
     """
     items = [(benchmark.name, text, field) for benchmark in benchmarks for text, field in _texts(benchmark)]
     texts = [unicodedata.normalize("NFKC", text) for text in (*(text for _, text, _ in items), *rows.questions)]
@@ -124,8 +124,8 @@ def _searches(
         vectors = embed(texts, encoder, cache_dir)
         vectors[~filled] = 0
         searches["embedding"] = together(
-            embedding_join(vectors[start:], vectors[:start], overlap.embedding),
-            embedding_self_join(vectors[fresh], overlap.embedding),
+            embedding_join(vectors[start:], vectors[:start], overlap.embedding, num_threads=num_threads),
+            embedding_self_join(vectors[fresh], overlap.embedding, num_threads=num_threads),
         )
     return searches
 

@@ -1,7 +1,7 @@
 """Sentence embeddings compared by blocked matrix products, which a bound makes a few times narrower."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +11,8 @@ from .pairs import TOLERANCE, Matches, concatenate
 
 
 __all__ = ["embedding_join", "embedding_self_join"]
+
+OnProgress = Callable[[int, int], None]
 
 _CHUNK = 4096
 _SLACK = 1e-4
@@ -26,6 +28,7 @@ def embedding_join(
     *,
     block_rows: int = 1024,
     num_threads: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Matches:
     """All pairs of a query and a reference whose cosine is at least `threshold`.
 
@@ -39,33 +42,40 @@ def embedding_join(
         block_rows (`int`, defaults to 1024): Rows per block: a thread holds one product of so many rows and columns.
             Changes memory, not the result.
         num_threads (`int`, *optional*): Threads; the number of processors by default.
+        on_progress (`Callable`, *optional*): Called with how many blocks are done, and how many there are.
     """
-    blocks = (
+    blocks = [
         (start, other)
         for start in range(0, len(queries), block_rows)
         for other in range(0, len(references), block_rows)
-    )
-    return _join(queries, references, blocks, threshold, block_rows, num_threads)
+    ]
+    return _join(queries, references, blocks, threshold, block_rows, num_threads, on_progress)
 
 
 def embedding_self_join(
-    vectors: np.ndarray, threshold: float, *, block_rows: int = 1024, num_threads: int | None = None
+    vectors: np.ndarray,
+    threshold: float,
+    *,
+    block_rows: int = 1024,
+    num_threads: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Matches:
     """All pairs of a row (`left`) and an earlier row (`right`) whose cosine is at least `threshold`."""
-    blocks = (
+    blocks = [
         (start, other) for start in range(0, len(vectors), block_rows) for other in range(0, start + 1, block_rows)
-    )
-    matches = _join(vectors, vectors, blocks, threshold, block_rows, num_threads)
+    ]
+    matches = _join(vectors, vectors, blocks, threshold, block_rows, num_threads, on_progress)
     return matches.where(matches.right < matches.left)
 
 
 def _join(
     queries: np.ndarray,
     references: np.ndarray,
-    blocks: Iterable[tuple[int, int]],
+    blocks: list[tuple[int, int]],
     threshold: float,
     block_rows: int,
     num_threads: int | None,
+    on_progress: OnProgress | None,
 ) -> Matches:
     if not len(queries) or not len(references):
         return concatenate([])
@@ -80,7 +90,14 @@ def _join(
         return _exact(queries, references, rows + start, columns + other, threshold)
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return concatenate(pool.map(block, blocks))
+        return concatenate(_told(pool.map(block, blocks), len(blocks), on_progress))
+
+
+def _told(parts: Iterable[Matches], total: int, on_progress: OnProgress | None) -> Iterator[Matches]:
+    for done, part in enumerate(parts, 1):
+        yield part
+        if on_progress is not None:
+            on_progress(done, total)
 
 
 def _axes(queries: np.ndarray, references: np.ndarray, threshold: float) -> tuple[np.ndarray, int]:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,12 @@ __all__ = ["embed"]
 _CHUNK = 4096
 
 
-def embed(texts: Sequence[str], encoder: Encoder, cache_dir: str | Path | None = None) -> np.ndarray:
+def embed(
+    texts: Sequence[str],
+    encoder: Encoder,
+    cache_dir: str | Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
     """Vectors of all texts; each distinct text is encoded once, and never again with the same `cache_dir`.
 
     Texts are sorted by length and encoded in chunks, and each chunk is stored in a file of its own as soon as it is
@@ -27,6 +32,7 @@ def embed(texts: Sequence[str], encoder: Encoder, cache_dir: str | Path | None =
         texts (`Sequence[str]`): Any number of texts.
         encoder (`Encoder`): The model.
         cache_dir (`str` or `Path`, *optional*): Folder to store vectors in.
+        on_progress (`Callable`, *optional*): Called with how many texts are encoded, and how many have to be.
 
     Returns:
         `np.ndarray` of float32, shape `(texts, dimensions)`.
@@ -45,6 +51,8 @@ def embed(texts: Sequence[str], encoder: Encoder, cache_dir: str | Path | None =
         if folder:
             _store(folder, part, vectors)
         known.update(zip(part, vectors, strict=True))
+        if on_progress is not None:
+            on_progress(start + len(vectors), len(names))
 
     _encode([text for _, text in missing], encoder, keep)
     return np.stack([known[key] for key in keys]) if keys else np.empty((0, 0), np.float32)

@@ -204,12 +204,12 @@ def find_alike(
         among["tfidf"] = threshold_self_join(own, tfidf_threshold, num_threads=num_threads)
         bar.advance()
         if embedding_threshold is not None:
-            bar.note("by embeddings")
-            encoder = make_encoder(encoder)
-            vectors = embed([*texts[:start], *(texts[start + place] for place in asked)], encoder, cache_dir)
-            own, items, threads = vectors[start:], vectors[:start], {"num_threads": num_threads}
-            against["embedding"] = embedding_join(own, items, embedding_threshold, **threads)
-            among["embedding"] = embedding_self_join(own, embedding_threshold, **threads)
+            texts = [*texts[:start], *(texts[start + place] for place in asked)]
+            vectors = embed(texts, make_encoder(encoder), cache_dir, bar.part("encoding"))
+            own, items = vectors[start:], vectors[:start]
+            options = {"num_threads": num_threads, "on_progress": bar.part("comparing vectors")}
+            against["embedding"] = embedding_join(own, items, embedding_threshold, **options)
+            among["embedding"] = embedding_self_join(own, embedding_threshold, **options)
             thresholds["embedding"] = embedding_threshold
             bar.advance()
     against = {name: _for_all(matches, stands_for) for name, matches in against.items()}

@@ -28,7 +28,7 @@ from scipy.sparse import csr_matrix
 
 from ..encoders import EncoderOptions, make_encoder
 from ..errors import ConfigError
-from ..progress import track
+from ..progress import Bar, track
 from ..schema import COLLECTED
 from ..similarity.embeddings import embedding_join, embedding_self_join
 from ..similarity.encoders import Encoder
@@ -93,9 +93,10 @@ def deduplicate(
         [*held_out[name][:], *map(column.__getitem__, order)]
         for name, column in zip(("question", "source"), columns[1:], strict=True)
     )
-    computed = _Computed(texts, paper, num_threads)
-    steps = Steps(computed, len(held_out), _spans(sources, len(held_out)), paper=paper)
-    with track("Deduplicating", len(steps.spans) + 3, progress) as bar:
+    spans = _spans(sources, len(held_out))
+    with track("Deduplicating", len(spans) + 3, progress) as bar:
+        computed = _Computed(texts, paper, num_threads, bar)
+        steps = Steps(computed, len(held_out), spans, paper=paper)
         steps.by_words(ngram or {}, tfidf_threshold, bar.advance)
         if embedding_threshold is not None:
             encoder = make_encoder(encoder)
@@ -139,9 +140,10 @@ def _removals(steps: Steps, order: list[int]) -> dict[int, Removal]:
 class _Computed:
     """[`~star_hf.transforms.steps.Evidence`] that is computed where it is asked for."""
 
-    def __init__(self, texts: list[str], paper: bool, num_threads: int | None):
+    def __init__(self, texts: list[str], paper: bool, num_threads: int | None, bar: Bar):
         self._texts = texts if paper else [unicodedata.normalize("NFKC", text) for text in texts]
         self._num_threads = num_threads
+        self._bar = bar
         self._words, vocabulary = split_words(self._texts)
         self._grams = ngram_ids(self._words, ACROSS_NGRAM)
         self._counts = count_terms(self._words, vocabulary)
@@ -150,7 +152,7 @@ class _Computed:
 
     def embed(self, indices: np.ndarray, encoder: Encoder, cache_dir: str | Path | None) -> None:
         """Make the vectors of some texts; zeros for the others."""
-        vectors = embed([self._texts[index] for index in indices], encoder, cache_dir)
+        vectors = embed([self._texts[index] for index in indices], encoder, cache_dir, self._bar.part("encoding"))
         self._vectors = np.zeros((len(self._texts), vectors.shape[1]), np.float32)
         self._vectors[indices] = vectors
 
@@ -177,11 +179,14 @@ class _Computed:
 
     def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
         vectors, known = self._vectors[rows], self._vectors[references]
-        matches = embedding_join(vectors, known, threshold, num_threads=self._num_threads)
+        told = self._bar.part("comparing vectors")
+        matches = embedding_join(vectors, known, threshold, num_threads=self._num_threads, on_progress=told)
         return matches.renumbered(rows, references)
 
     def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        matches = embedding_self_join(self._vectors[rows], threshold, num_threads=self._num_threads)
+        told = self._bar.part("comparing vectors")
+        vectors = self._vectors[rows]
+        matches = embedding_self_join(vectors, threshold, num_threads=self._num_threads, on_progress=told)
         return matches.renumbered(rows, rows)
 
     def _weighed(self, indices: np.ndarray) -> csr_matrix:
