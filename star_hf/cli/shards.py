@@ -65,7 +65,8 @@ def deduplicate_shards(
         scale=settings.scale or Scale(),
         ngram={name: source.ngram for name, source in catalogue().items() if source.ngram is not None},
         banding=Banding(hashes=minhash) if minhash else None,
-        **settings.deduplicate.model_dump(exclude={"rule", "prefer"}),
+        encoder=settings.deduplicate.encoder,
+        **settings.deduplicate.model_dump(include={"tfidf_threshold", "embedding_threshold"}),
     )
     table = Table(title=f"{tally.kept + sum(tally.removed.values()):,} rows")
     table.add_column("kept or removed")

@@ -28,9 +28,10 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
+from ..encoders import EncoderOptions, make_encoder
 from ..errors import ConfigError, SourceError, StarError
 from ..schema import COLLECTED
-from ..similarity.encoders import Encoder, SentenceEncoder
+from ..similarity.encoders import Encoder
 from .dedup.index import index, match, weigh
 from .dedup.joins import compare_vectors, compare_words, encode, verify
 from .dedup.order import route, survey
@@ -66,7 +67,7 @@ def deduplicate_shards(
     ngram: Mapping[str, int] | None = None,
     tfidf_threshold: float = 0.6,
     embedding_threshold: float | None = 0.7,
-    encoder: Encoder | str | None = None,
+    encoder: Encoder | EncoderOptions | str | None = None,
     banding: Banding | None = None,
     progress: bool = True,
 ) -> Tally:
@@ -97,7 +98,6 @@ def deduplicate_shards(
         IncompleteRunError: If shards are not done: they failed, or Slurm has yet to run them. The same call goes on.
         StarError: If another process is at work in the folder.
     """
-    encoder = SentenceEncoder(encoder) if encoder is None or isinstance(encoder, str) else encoder
     work = Work(
         folder=Path(folder).absolute(),
         inputs=tuple(Path(path).absolute() for path in inputs),
@@ -105,7 +105,7 @@ def deduplicate_shards(
         ngram=tuple(sorted((ngram or {}).items())),
         tfidf_threshold=tfidf_threshold,
         embedding_threshold=embedding_threshold,
-        encoder=encoder if embedding_threshold is not None else None,
+        encoder=make_encoder(encoder) if embedding_threshold is not None else None,
         banding=banding,
         threads=int(scale.options.get("cpus_per_task", 1)),
     )

@@ -44,8 +44,9 @@ def write(work: Work, shard: int) -> None:
     removed = pa.concat_tables([table for _, table in found]).take(pa.array(np.argsort(places)))
     kept = rows.take(pa.array(np.setdiff1d(np.arange(len(rows)), places)))
     for name, table in (("removed", removed), ("kept", kept)):
-        with fresh(work.output(name, shard)) as new:
-            pq.write_table(table, new)
+        with fresh(work.output(name, shard)) as new, pq.ParquetWriter(new, table.schema) as writer:
+            if len(table):  # `load_dataset` fails at a row group without rows
+                writer.write_table(table)
 
 
 class _Known:
