@@ -266,7 +266,7 @@ def test_a_build_under_ray_ends_with_the_same_bytes(tmp_path, star_build):
 
     with ModelServer(star_answers) as server:
         alone = star_build(server, "alone")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             spread = star_build(server, "spread", executor="ray", shards=2, workers=2, options={"mem_per_cpu_gb": 0.1})
         finally:

@@ -238,7 +238,7 @@ def test_under_ray_the_rows_are_the_same(tmp_path):
     rows, held_out = synthetic(300)
     options = {"ngram": NGRAM, "embedding_threshold": None}
     scale = Scale(executor="ray", shards=2, options={"mem_per_cpu_gb": 0.1})
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         paths = written(rows, tmp_path)
         deduplicate_shards(paths, held_out, tmp_path / "out", scale=scale, progress=False, **options)
