@@ -25,36 +25,46 @@ def point(script: str, *options: str) -> dict[str, float]:
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
 
 
+def draw(found: dict[str, list[dict[str, float]]], picture: Path) -> None:
+    """Seconds and memory of each kind by rows."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    for axes, column, label in zip(
+        figure.subplots(1, 2), ("seconds", "peak_mb"), ("seconds", "MB at most"), strict=True
+    ):
+        for name, points in found.items():
+            rows, values = ([point[key] for point in points] for key in ("rows", column))
+            exponent = np.polyfit(np.log(rows), np.log(values), 1)[0]
+            axes.plot(rows, values, marker="o", label=f"{name}: rows^{exponent:.2f}")
+        axes.set(xscale="log", yscale="log", xlabel="rows", ylabel=label, xticks=SIZES)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rows, _: f"{rows / 1000:.0f}K"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.minorticks_off()
+        axes.yaxis.set_minor_formatter("")
+        if column == "peak_mb":
+            axes.set(yscale="linear", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(picture, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--parquet", required=True, help="real rows, of which the larger corpora are made")
     parser.add_argument("--largest", type=int, default=SIZES[-1])
     arguments = parser.parse_args()
-    sizes = [size for size in SIZES if size <= arguments.largest]
     words = ("dedup.py", "--only", "ours", "--parquet", arguments.parquet, "--rows")
     kinds = {"words and TF-IDF": words, "embeddings, vectors given": ("embeddings.py", "--json", "--rows")}
-
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    for axes, label in zip(figure.subplots(1, 2), ("seconds", "MB at most"), strict=True):
-        axes.set(xscale="log", yscale="log", xlabel="rows", ylabel=label)
-        axes.grid(alpha=0.3)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
     for name, command in kinds.items():
-        points = []
-        for size in sizes:
-            points.append(point(*command, str(size)))
-            print(
-                f"{name}: {points[-1]['rows']:7} rows {points[-1]['seconds']:8.2f} s {points[-1]['peak_mb']:6.0f} MB"
-            )
-        rows = [found["rows"] for found in points]
-        for axes, column in zip(figure.axes, ("seconds", "peak_mb"), strict=True):
-            values = [found[column] for found in points]
-            exponent = np.polyfit(np.log(rows), np.log(values), 1)[0]
-            axes.plot(rows, values, marker="o", label=f"{name}: rows^{exponent:.2f}")
-            axes.legend(fontsize=8)
-    figure.savefig(arguments.picture, dpi=110)
+        for size in (size for size in SIZES if size <= arguments.largest):
+            one = point(*command, str(size))
+            found[name].append(one)
+            print(f"{name}: {one['rows']:7} rows {one['seconds']:8.2f} s {one['peak_mb']:6.0f} MB")
+    draw(found, arguments.picture)
 
 
 if __name__ == "__main__":
