@@ -64,7 +64,9 @@ def carried(place: Path, remote: str, shards: tuple[str, ...]) -> Iterator[None]
         remote (`str`): Theirs in the bucket.
         shards (`tuple[str, ...]`): Their names.
     """
+    _make_bucket(remote)
     fs, root = url_to_fs(remote)
+    fs.invalidate_cache()
     for name in shards:
         if not _bring(fs, f"{root}/{name}", place / name):
             fs.makedirs(f"{root}/{name}", exist_ok=True)
@@ -76,6 +78,15 @@ def carried(place: Path, remote: str, shards: tuple[str, ...]) -> Iterator[None]
         fs.invalidate_cache()
         for name in shards:
             _bring(fs, f"{root}/{name}", place / name)
+
+
+def _make_bucket(remote: str) -> None:
+    """Make the bucket, private, if the remote folder is in one that is not there."""
+    if remote.startswith("hf://buckets/"):
+        from huggingface_hub import create_bucket
+
+        owner, name = remote.removeprefix("hf://buckets/").split("/")[:2]
+        create_bucket(f"{owner}/{name}", private=True, exist_ok=True)
 
 
 def _bring(fs: Any, there: str, place: Path) -> bool:

@@ -18,7 +18,7 @@ from star_hf.errors import IncompleteRunError
 from star_hf.llm import Endpoint, Journal, annotate
 from star_hf.scale.annotate import ShardTask, drain_shards
 from star_hf.scale.executors import Scale
-from star_hf.scale.jobs import CarriedTask
+from star_hf.scale.jobs import CarriedTask, carried
 
 
 ROWS = 12
@@ -158,6 +158,18 @@ def test_the_journal_is_copied_while_the_job_runs(tmp_path, bucket, monkeypatch)
         slow.set()
         worker.join()
     assert bucket.exists("/bucket/runs/00000/rows.parquet")
+
+
+def test_the_bucket_is_made_before_anything_is_put_there(tmp_path, monkeypatch):
+    made, there = [], fsspec.filesystem("memory")
+    monkeypatch.setattr("huggingface_hub.create_bucket", lambda name, **options: made.append((name, options)))
+    monkeypatch.setattr("star_hf.scale.jobs.url_to_fs", lambda remote: (made and there, remote.removeprefix("hf:/")))
+    (tmp_path / "00000").mkdir()
+    some_rows(1).to_parquet(tmp_path / "00000" / "input.parquet")
+    Journal(tmp_path / "00000" / "journal.sqlite").close()
+    with carried(tmp_path, "hf://buckets/me/star-1/score-1", ("00000",)):
+        assert made == [("me/star-1", {"private": True, "exist_ok": True})]
+        assert len(there.find("/")) == 2
 
 
 @pytest.mark.parametrize(
