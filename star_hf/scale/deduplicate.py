@@ -13,7 +13,8 @@
 | write | shards | `kept/` and `removed/` |
 
 Without MinHash the rows that stay, and what is said of those that go, are to the last bit what
-[`~star_hf.transforms.deduplicate.deduplicate`] makes of all rows in one process.
+[`~star_hf.transforms.deduplicate.deduplicate`] makes of all rows in one process; but for the rounding of an embedding
+model, which depends on which texts share a batch.
 """
 
 import json
