@@ -10,9 +10,9 @@
 | star_hf, words | its TF-IDF cosine with an earlier row that stays is 0.6 or more | exactly |
 | datasketch | its Jaccard similarity with one, over runs of five words, is 0.7 or more | approximately, by MinHash |
 
-The last is the way of text-dedup's MinHash, whose package is not run: its release 0.4.0 wants Spark, and a urllib3
-that others here cannot have. `missed` are rows that stay although an earlier one that stays is like them, `wrong`
-those that go although none that stays is, both by the way's own measure over all pairs. Seconds are without encoding.
+The last is the way of text-dedup's MinHash, whose release 0.4.0 wants a urllib3 that others here cannot have. `missed`
+are rows that stay although an earlier one that stays is like them, `wrong` those that go although none that stays is,
+both by the way's own measure over all pairs. Seconds are without encoding.
 """
 
 import argparse
