@@ -6,7 +6,7 @@ As in TARS (arXiv:2507.00971) a light fine-tuning comes first, and questions tha
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from ..evaluation.judge import probe
 from ..evaluation.judges import Judge, load_judge
 from ..llm.journal import Journal
 from .data import digest, few, load_columns, origins
-from .preflight import Plan, batch_problems, count_parameters, memory_gib, prompt_problems, refuse
+from .preflight import Findings, Plan, batch_problems, count_parameters, memory_gib, prompt_problems
 from .recipe import Arguments, RecipeArguments, parse_recipe
 from .record import TrainingRecord
 from .reward import GuardReward, check_judges
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> Arguments:
 
 
 @dataclass(frozen=True)
-class Rollout:
+class Rollout(Findings):
     """What the check before the training found.
 
     Attributes:
@@ -82,7 +82,6 @@ class Rollout:
         batch, generations, updates (`int`): Answers per update, answers per question, and updates in all.
         judges (`list[str]`): Who rewards.
         parameters (`int`), memory_gib (`float`): Of the model, and per GPU, estimated, without generation's cache.
-        warnings, problems (`tuple[str, ...]`): What is odd, and what forbids the training.
     """
 
     template: str
@@ -97,20 +96,6 @@ class Rollout:
     judges: list[str]
     parameters: int
     memory_gib: float
-    warnings: tuple[str, ...]
-    problems: tuple[str, ...]
-
-    def check(self) -> None:
-        """Refuse the training if anything forbids it.
-
-        Raises:
-            TrainingError: With every problem, one per line.
-        """
-        refuse(self.problems)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The findings as JSON-able values."""
-        return {**asdict(self), "warnings": list(self.warnings), "problems": list(self.problems)}
 
 
 @dataclass(frozen=True)

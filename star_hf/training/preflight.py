@@ -1,7 +1,6 @@
 """The check before a training: what will be learnt is what will be asked for, and the batch is the recipe's."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "Findings",
     "Plan",
     "Preflight",
     "batch_problems",
@@ -23,7 +23,6 @@ __all__ = [
     "memory_gib",
     "preflight",
     "prompt_problems",
-    "refuse",
 ]
 
 PROBE = "hello world\n\n  Straße 3.14 "
@@ -66,8 +65,37 @@ class Plan:
         return self.processes * self.per_device_batch * self.accumulation
 
 
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What any check before a training ends with.
+
+    Attributes:
+        warnings, problems (`tuple[str, ...]`): What is odd or differs on purpose, and what forbids the training.
+    """
+
+    warnings: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    def check(self) -> None:
+        """Refuse the training if anything forbids it.
+
+        Raises:
+            TrainingError: With every problem, one per line.
+        """
+        if self.problems:
+            raise TrainingError(
+                "The pre-flight check refuses this training:\n"
+                + "\n".join(f"- {problem}" for problem in self.problems),
+                "Nothing was trained. Mend the recipe or the data and start again.",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The findings as JSON-able values."""
+        return {**asdict(self), "warnings": list(self.warnings), "problems": list(self.problems)}
+
+
 @dataclass(frozen=True)
-class Preflight:
+class Preflight(Findings):
     """What the check found.
 
     Attributes:
@@ -82,7 +110,6 @@ class Preflight:
         prefill (`str`): What the server must add to the generation prompt.
         batch, updates (`int`): Examples per update, and updates in all.
         parameters (`int` or `None`), memory_gib (`float` or `None`): Of the model, and per GPU, estimated.
-        warnings, problems (`tuple[str, ...]`): What differs on purpose, and what forbids the training.
     """
 
     template: str
@@ -103,33 +130,6 @@ class Preflight:
     updates: int
     parameters: int | None
     memory_gib: float | None
-    warnings: tuple[str, ...]
-    problems: tuple[str, ...]
-
-    def check(self) -> None:
-        """Refuse the training if anything forbids it.
-
-        Raises:
-            TrainingError: With every problem, one per line.
-        """
-        refuse(self.problems)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The findings as JSON-able values."""
-        return {**asdict(self), "warnings": list(self.warnings), "problems": list(self.problems)}
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Refuse the training if anything forbids it.
-
-    Raises:
-        TrainingError: With every problem, one per line.
-    """
-    if problems:
-        raise TrainingError(
-            "The pre-flight check refuses this training:\n" + "\n".join(f"- {problem}" for problem in problems),
-            "Nothing was trained. Mend the recipe or the data and start again.",
-        )
 
 
 def preflight(
