@@ -6,7 +6,9 @@ import shutil
 import sqlite3
 import sys
 import threading
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import fsspec
@@ -26,9 +28,15 @@ BUCKET = "memory://bucket/runs"
 
 
 @pytest.fixture(autouse=True)
-def bucket():
-    """An empty bucket that no file system of this machine sees."""
+def bucket(monkeypatch):
+    """An empty bucket that no file system of this machine sees.
+
+    As on the Hub, a file is there whole or not at all, and any number of readers have it at once: fsspec's memory
+    shows what is half written, and its readers share one position.
+    """
     fs = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(fs), "put_file", lambda self, here, there: self.pipe_file(there, Path(here).read_bytes()))
+    monkeypatch.setattr(type(fs), "get_file", lambda self, there, here: Path(here).write_bytes(self.cat_file(there)))
     fs.store.clear()
     fs.pseudo_dirs[:] = [""]
     yield fs
@@ -146,17 +154,19 @@ def test_the_journal_is_copied_while_the_job_runs(tmp_path, bucket, monkeypatch)
         task = CarriedTask(ShardTask(Shouter(), endpoint(server), tmp_path, ("00000",), 2), BUCKET, period_s=0.05)
         worker = threading.Thread(target=task, args=(None, 0, 1))
         worker.start()
-        answered = 0
-        for _ in range(200):
-            bucket.get_file("/bucket/runs/00000/journal.sqlite", str(tmp_path / "copy.sqlite"))
-            with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
-                (answered,) = copy.execute("SELECT count(*) FROM responses").fetchone()
-            if answered == ROWS - 1:
-                break
-            threading.Event().wait(0.05)
-        assert answered == ROWS - 1 and not bucket.exists("/bucket/runs/00000/rows.parquet")
-        slow.set()
-        worker.join()
+        try:
+            answered = 0
+            for _ in range(200):
+                bucket.get_file("/bucket/runs/00000/journal.sqlite", str(tmp_path / "copy.sqlite"))
+                with closing(sqlite3.connect(tmp_path / "copy.sqlite")) as copy:
+                    (answered,) = copy.execute("SELECT count(*) FROM responses").fetchone()
+                if answered == ROWS - 1:
+                    break
+                threading.Event().wait(0.05)
+            assert answered == ROWS - 1 and not bucket.exists("/bucket/runs/00000/rows.parquet")
+        finally:
+            slow.set()
+            worker.join()
     assert bucket.exists("/bucket/runs/00000/rows.parquet")
 
 
