@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features, Value
 
 from ..errors import ConfigError, TrainingError
 from .recipe import Arguments, RecipeArguments
@@ -16,12 +16,16 @@ __all__ = ["digest", "few", "load_columns", "load_rows", "origins"]
 def load_rows(arguments: Arguments) -> Dataset:
     """The rows of all data sets of the recipe, with `question` and `response`.
 
+    With a `primer` a response may be missing.
+
     Raises:
         ConfigError: If the recipe names none.
         TrainingError: If a column is missing, or no row is left of those that the recipe asks for.
     """
     star = arguments.star
-    rows = load_columns(arguments.data, star.train_split, ("question", "response"))
+    rows = load_columns(arguments.data, star.train_split, ("question",) if star.primer else ("question", "response"))
+    if "response" not in rows.column_names:
+        rows = rows.add_column("response", [None] * len(rows), feature=Value("string"))
     return few(_asked_for(rows, star), star)
 
 
@@ -52,7 +56,7 @@ def load_columns(mixture: Any, split: str, wanted: Sequence[str]) -> Dataset:
         raise TrainingError(f"The data have no split {split!r}; they have {', '.join(loaded)}.", "Set `train_split`.")
     rows = loaded[split]
     if "messages" in rows.column_names:
-        rows = rows.map(_from_messages, remove_columns="messages", load_from_cache_file=False, desc="Messages")
+        rows = _without_messages(rows)
     if missing := set(wanted) - set(rows.column_names):
         raise TrainingError(
             f"The data have no column {', '.join(sorted(missing))}; they have {', '.join(rows.column_names)}.",
@@ -69,11 +73,11 @@ def few(rows: Dataset, star: RecipeArguments) -> Dataset:
 
 
 def digest(rows: Dataset, columns: Sequence[str] = ("question", "response")) -> str:
-    """SHA-256 of all texts that are learnt from, in their order."""
+    """SHA-256 of all texts that are learnt from, in their order; one that is missing counts as empty."""
     sha = hashlib.sha256()
     for row in rows.select_columns(list(columns)):
         for text in row.values():
-            sha.update(text.encode("utf-8", "surrogatepass") + b"\0")
+            sha.update((text or "").encode("utf-8", "surrogatepass") + b"\0")
     return sha.hexdigest()
 
 
@@ -85,6 +89,14 @@ def origins(mixture: Any, rows: int, sha256: str) -> list[dict[str, Any]]:
         | {"rows": rows if alone else None}
         for entry in mixture.datasets
     ]
+
+
+def _without_messages(rows: Dataset) -> Dataset:
+    texts = dict.fromkeys(("question", "response"), Value("string"))  # thousands may come without one of them
+    features = Features({name: kind for name, kind in rows.features.items() if name != "messages"} | texts)
+    return rows.map(
+        _from_messages, remove_columns="messages", features=features, load_from_cache_file=False, desc="Messages"
+    )
 
 
 def _from_messages(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,7 @@ class Preflight(Findings):
         mode (`str`), think (`bool`): What is learnt of a row.
         rows, tokens, label_tokens, longest (`int`): Examples, their tokens, those with loss, and those of the longest
             row of tokens.
+        primed (`int`): Rows that only teach how a thought begins.
         bos_in_training, bos_in_serving (`int`): Begin-of-sentence tokens at the start of a prompt.
         misaligned (`int`): Rows whose prompt differs from the one that is served.
         first_labels, last_labels (`str`): The first and last label tokens of the first row, as text.
@@ -120,6 +121,7 @@ class Preflight(Findings):
     tokens: int
     label_tokens: int
     longest: int
+    primed: int
     bos_in_training: int
     bos_in_serving: int
     misaligned: int
@@ -154,7 +156,7 @@ def preflight(
     if not len(encoded):
         raise TrainingError("There are no rows to train on.", "Look at the data set and split that the recipe names.")
     tokenizer, masking = encoder.tokenizer, encoder.masking
-    ids, labels = encoded["input_ids"][:], encoded["labels"][:]
+    ids, labels, primed = encoded["input_ids"][:], encoded["labels"][:], encoded["primed"][:]
     lengths = [len(row) for row in ids]
     learnt = [[label for label in row if label != IGNORED] for row in labels]
     examples = len(encoded) // plan.sequences
@@ -166,7 +168,8 @@ def preflight(
     on_purpose = differences if masking.mode == "paper" else problems
     if misaligned:
         on_purpose.append(f"in {misaligned} rows the ids before the first label are not the prompt that is served")
-    if endless := sum(tokenizer.eos_token_id not in row[-2:] for row in learnt):
+    ended = [begun or tokenizer.eos_token_id in row[-2:] for row, begun in zip(learnt, primed, strict=True)]
+    if endless := ended.count(False):
         problems.append(f"{endless} rows do not end with {tokenizer.eos_token!r}: the model would never stop")
     if plan.max_length is not None and max(lengths) > plan.max_length:
         over = sum(length > plan.max_length for length in lengths)
@@ -188,6 +191,7 @@ def preflight(
         tokens=sum(lengths),
         label_tokens=sum(map(len, learnt)),
         longest=max(lengths),
+        primed=sum(primed),
         bos_in_training=bos[0],
         bos_in_serving=bos[1],
         misaligned=misaligned,

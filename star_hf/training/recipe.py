@@ -40,6 +40,8 @@ class StarArguments(RecipeArguments):
     Args:
         mode (`str`, defaults to `"recommended"`): `"paper"` reproduces the published script's labels and loss.
         think (`bool`, defaults to `True`): `False` trains on answers alone (paper, Section 4.2, "w/o think").
+        primer (`str`, *optional*): Rows without a response teach to begin a thought so, and nothing more (SafePath,
+            arXiv:2505.14667); rows with one are learnt from as ever.
         loss_average (`str`, *optional*): `"token"` (mean over label tokens, TRL's) or `"example"` (mean over examples,
             the published script's); by the mode where it is not given.
         min_score, max_score (`int`, *optional*): Train on rows whose lowest mark is at least, or at most, this; the
@@ -49,6 +51,7 @@ class StarArguments(RecipeArguments):
 
     mode: str = field(default="recommended", metadata={"choices": ["paper", "recommended"]})
     think: bool = True
+    primer: str | None = None
     loss_average: str | None = field(default=None, metadata={"choices": ["token", "example"]})
     min_score: int | None = None
     max_score: int | None = None

@@ -64,12 +64,16 @@ def prepare(arguments: Arguments, processes: int | None = None) -> Prepared:
 
     Raises:
         TrainingError: If the chat template or a row cannot be trained on.
-        ConfigError: If the recipe names no model or no data set.
+        ConfigError: If the recipe names no model or no data set, or a primer where no thought is learnt.
     """
     star = arguments.star
     tokenizer, config = load_parts(arguments)
     rows = load_rows(arguments)
-    encoder = Encoder(tokenizer, Masking.of(star.mode, star.think, config.model_type))
+    if star.primer and not star.think:
+        raise ConfigError(
+            "The recipe has a `primer`, which begins a thought, and `think: false`.", "Take one of them out."
+        )
+    encoder = Encoder(tokenizer, Masking.of(star.mode, star.think, config.model_type, star.primer))
     encoded = tokenise(rows, encoder)
     how = plan(arguments, processes, max_length=arguments.training.max_length)
     findings = preflight(encoded, rows[0]["question"] if rows else "", encoder, how, config)
@@ -101,7 +105,7 @@ def train(arguments: Arguments, progress: "TrainerCallback | None" = None) -> Tr
     trainer = (ExampleMeanTrainer if star.average == "example" else StarTrainer)(
         model=model.model_name_or_path,
         args=arguments.training,
-        train_dataset=prepared.encoded.remove_columns("aligned"),
+        train_dataset=prepared.encoded.select_columns(["input_ids", "labels"]),
         processing_class=prepared.tokenizer,
         peft_config=get_peft_config(model),
     )

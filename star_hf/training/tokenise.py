@@ -43,16 +43,19 @@ class Masking:
             where the prompt ends, with the empty thought in it.
         bos (`bool`, defaults to `True`): Whether the first token is the template's. The published script trains
             Qwen's distills without it (defect D28).
+        primer (`str`, *optional*): What is learnt of a row without a response: to begin the thought so, and nothing
+            of how it goes on (SafePath, arXiv:2505.14667).
     """
 
     think: bool = True
     mode: Mode = "recommended"
     bos: bool = True
+    primer: str | None = None
 
     @classmethod
-    def of(cls, mode: Mode, think: bool, model_type: str) -> "Masking":
+    def of(cls, mode: Mode, think: bool, model_type: str, primer: str | None = None) -> "Masking":
         """The masking of a mode for a kind of model, such as `"qwen2"` or `"llama"` (`config.model_type`)."""
-        return cls(think, mode, bos=mode != "paper" or not model_type.startswith("qwen"))
+        return cls(think, mode, bos=mode != "paper" or not model_type.startswith("qwen"), primer=primer)
 
 
 class Encoded(NamedTuple):
@@ -62,11 +65,13 @@ class Encoded(NamedTuple):
         input_ids (`list[int]`): The whole conversation.
         labels (`list[int]`): The same, with [`IGNORED`] up to where the loss starts.
         aligned (`bool`): Whether the ids before the first label are exactly those of the prompt at inference.
+        primed (`bool`): Whether only the beginning of a thought is there, and so no end token.
     """
 
     input_ids: list[int]
     labels: list[int]
     aligned: bool
+    primed: bool
 
 
 class Encoder:
@@ -108,14 +113,24 @@ class Encoder:
         ids = self.serving_ids(question)
         return ids if self.masking.bos or ids[0] != self.tokenizer.bos_token_id else ids[1:]
 
-    def encode(self, question: str, response: str) -> Encoded:
-        """The ids and labels of one row."""
-        whole = self._ids(render(self.tokenizer, question, self._content(response), self.format.template))
+    def encode(self, question: str, response: str | None) -> Encoded:
+        """The ids and labels of one row; without a response, of a thought that begins with the primer."""
+        primed = response is None
+        text = self._primed(question) if primed else self._whole(question, response)
+        whole = self._ids(text)
         if not self.masking.bos and whole[0] == self.tokenizer.bos_token_id:
             whole = whole[1:]
         prompt = self.prompt_ids(question)
         start = len(prompt)
-        return Encoded(whole, [IGNORED] * start + whole[start:], whole[:start] == prompt)
+        return Encoded(whole, [IGNORED] * start + whole[start:], whole[:start] == prompt, primed)
+
+    def _whole(self, question: str, response: str) -> str:
+        return render(self.tokenizer, question, self._content(response), self.format.template)
+
+    def _primed(self, question: str) -> str:
+        """The prompt and the beginning of a thought, which the model opens itself where the template does not."""
+        opening = "" if self.format.opens_thought else f"{OPEN}\n"
+        return self._prompt(question) + opening + (self.masking.primer or "")
 
     def _content(self, response: str) -> str:
         """The assistant's message in the published form, whatever whitespace the row has."""
@@ -135,8 +150,13 @@ class Encoder:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def check_rows(rows: Dataset, think: bool) -> None:
+def check_rows(rows: Dataset, think: bool, primed: bool = False) -> None:
     """Refuse rows that are not a question with what `think` needs: a closed thought and an answer, or an answer.
+
+    Args:
+        rows ([`~datasets.Dataset`]): With `question` and `response`.
+        think (`bool`): Whether thoughts are learnt.
+        primed (`bool`, defaults to `False`): Whether a row may lack its response, to learn the primer alone.
 
     Raises:
         TrainingError: With the number of such rows, and where the first stands. Texts are not shown.
@@ -144,7 +164,7 @@ def check_rows(rows: Dataset, think: bool) -> None:
     allowed = {None} if think else {None, "empty_thought", "no_reasoning"}
     bad = []
     for index, row in enumerate(rows):
-        problem = _problem_of(row)
+        problem = _problem_of(row, primed)
         if problem not in allowed:
             bad.append((index, problem))
     if bad:
@@ -167,20 +187,22 @@ _WORDS = {
 }
 
 
-def _problem_of(row: Mapping[str, Any]) -> str | None:
+def _problem_of(row: Mapping[str, Any], primed: bool) -> str | None:
     if not (row["question"] or "").strip():
         return "no_question"
+    if primed and row["response"] is None:
+        return None
     parts = split_reasoning(row["response"] or "")
     return "empty_answer" if parts.problem == "no_reasoning" and not parts.answer else parts.problem
 
 
 def tokenise(rows: Dataset, encoder: Encoder, num_proc: int | None = None) -> Dataset:
-    """Columns `input_ids`, `labels` and `aligned` ([`Encoded`]) of all rows, in their order.
+    """Columns `input_ids`, `labels`, `aligned` and `primed` ([`Encoded`]) of all rows, in their order.
 
     Raises:
         TrainingError: If a row cannot be learnt from.
     """
-    check_rows(rows, encoder.masking.think)
+    check_rows(rows, encoder.masking.think, primed=encoder.masking.primer is not None)
     return rows.map(
         lambda row: encoder.encode(row["question"], row["response"])._asdict(),
         remove_columns=rows.column_names,

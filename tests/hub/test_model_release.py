@@ -27,6 +27,7 @@ NAME = f"{USER}/safer"
 PREFLIGHT = {
     **{"template": "r1", "mended": True, "rows": 1000, "tokens": 383_000, "label_tokens": 290_000, "longest": 1174},
     **{
+        "primed": 12,
         "misaligned": 0,
         "batch": 128,
         "updates": 40,
@@ -56,7 +57,7 @@ def trained(tmp_path_factory) -> Path:
             {"path": "UCSC-VLAA/STAR-1", "name": None, "split": None, "rows": None, "sha256": "ab" * 32},
             {"path": str(folder / "own-data"), "name": None, "split": "train", "rows": None, "sha256": "ab" * 32},
         ],
-        recipe={"learning_rate": 1e-5, "num_train_epochs": 5, "warmup_steps": None},
+        recipe={"learning_rate": 1e-5, "num_train_epochs": 5, "warmup_steps": None, "primer": "Safety first."},
         preflight=PREFLIGHT,
         log_history=[{"step": 1, "loss": 1.25}, {"step": 40, "loss": 0.5}],
         hardware={"device": "NVIDIA H100", "processes": 8},
@@ -127,6 +128,7 @@ def test_the_card_names_base_data_recipe_check_results_and_limits(hub, trained, 
     assert "| xstest over\\_refusal\\_rate | 20.0 (11.2 to 33.0) | 4.0" in text
     assert "| `learning_rate` | 1e-05 |" in text and "warmup_steps" not in text
     assert "The loss went from 1.250 to 0.500 in 40 updates." in text and "8 × NVIDIA H100, 1.5 minutes" in text
+    assert "12 of the rows teach only how a thought begins" in text and "`Safety first.`." in text
     assert "290,000 were learnt from" in text and "`<think>`" in text and "A warning \\| of the check." in text
     assert "`own-data`" in text and "Not a safety guarantee" in text and f"star-hf verify {NAME}" in text
     assert model_info(NAME).card_data.base_model == data.base_model

@@ -69,6 +69,16 @@ def test_conversations_are_mixed_with_rows_by_share(rows_of):
     assert mixed[0]["response"] == ROWS[0]["response"]
 
 
+def test_with_a_primer_responses_may_be_missing_from_one_data_set_or_all(rows_of):
+    bare, primer = {"path": "star", "columns": ["question"]}, "Let us see."
+    mixed = rows_of([bare, {"path": "talks"}], primer=primer)
+    assert mixed["response"][:12] == [None] * 12 and mixed["response"][12] == TALKS[0]["messages"][1]["content"]
+    alone = rows_of([bare], primer=primer)
+    assert alone["response"][:] == [None] * 12 and digest(alone) != digest(rows_of())
+    with pytest.raises(TrainingError, match="no column response"):
+        rows_of([bare])
+
+
 def test_a_slice_takes_the_first_rows_of_one_data_set(rows_of):
     assert len(rows_of([{"path": "star"}, {"path": "talks", "split": "train[:2]"}])) == 14
 

@@ -49,6 +49,18 @@ def test_d32_rows_that_do_not_end_with_the_end_token_are_refused():
         found.check()
 
 
+def test_rows_that_only_begin_a_thought_need_no_end_token_and_are_counted():
+    encoder = Encoder(standins.small_tokenizer("r1"), Masking(primer="Let us see."))
+    rows = Dataset.from_list([{**row, "response": None} for row in standins.rows(3)] + standins.rows(5))
+    encoded = tokenise(rows, encoder)
+    found = preflight(encoded, "Where?", encoder, Plan())
+    found.check()
+    assert (found.rows, found.primed) == (8, 3) and found.first_labels == found.last_labels == "Let us see."
+    cut = encoded.map(lambda row: {"labels": row["labels"][:-1]}, load_from_cache_file=False)
+    with pytest.raises(TrainingError, match="5 rows do not end with"):
+        preflight(cut, "Where?", encoder, Plan()).check()
+
+
 def test_misaligned_rows_are_refused():
     with pytest.raises(TrainingError, match="in 8 rows the ids before the first label"):
         check(change=lambda row: {"aligned": False}).check()

@@ -18,7 +18,8 @@ from star_hf.training.tokenise import Encoder, Masking, tokenise
 
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-TRAININGS = sorted(path for path in RECIPES.glob("*/sft/*.yaml") if path.stem != "config_demo")
+SAFEPATH = RECIPES / "DeepSeek-R1-Distill-Qwen-7B" / "sft" / "config_safepath.yaml"
+TRAININGS = sorted(path for path in RECIPES.glob("*/sft/*.yaml") if path != SAFEPATH and path.stem != "config_demo")
 NAMES = [f"{path.parts[-3]}-{path.stem}" for path in TRAININGS]
 
 
@@ -107,14 +108,15 @@ EXPECTED = {
     **{"500": 500, "5k": 600, "10k": 600, "41k": 1200},
     **{"medium": 600, "random": 1000, "saladbench": 300, "wildjailbreak": 300},
     **{"benign_100": 1300, "benign_300": 1500, "replay_20": 1500, "replay_50": 2400},
+    "safepath": 2400,
 }
-"""Rows that each ablation takes of 1,200, half of them with full marks, and of as many from each further data set."""
-ABLATIONS = sorted((RECIPES / "ablations").glob("*.yaml"))
+"""Rows that each recipe with a `base` takes of 1,200, half with full marks, and as many of each further data set."""
+VARIANTS = [*sorted((RECIPES / "ablations").glob("*.yaml")), SAFEPATH]
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A data set that has whatever an ablation asks for: marks of both kinds, sources, and conversations."""
+    """A data set that has whatever such a recipe asks for: marks of both kinds, sources, and conversations."""
     folder = tmp_path_factory.mktemp("published")
     names = ("SaladBench", "SaladBench", "wildjailbreak", "wildjailbreak")
     rows = [
@@ -126,8 +128,8 @@ def published(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("recipe", ABLATIONS, ids=lambda path: path.stem)
-def test_an_ablation_names_what_differs_and_passes_preflight(recipe, published, model_folder):
+@pytest.mark.parametrize("recipe", VARIANTS, ids=lambda path: path.stem)
+def test_a_recipe_with_a_base_names_what_differs_and_passes_preflight(recipe, published, model_folder):
     own, whole = yaml.safe_load(recipe.read_text()), read_options(recipe)
     base = read_options(recipe.parent / own.pop("base"))
     assert set(own) == {key for key in whole if whole[key] != base.get(key)}, "a line that changes nothing"

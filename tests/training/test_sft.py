@@ -13,9 +13,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from star_hf.errors import TrainingError
+import standins
+from star_hf.errors import ConfigError, TrainingError
 from star_hf.training.record import RECORD, load_record
 from star_hf.training.sft import parse, train
+from star_hf.training.tokenise import Encoder
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,6 +168,32 @@ def test_it_trains_where_lighteval_has_switched_gradients_off(recipe):
     with torch.set_grad_enabled(False):
         record = train(parse(["--config", str(path)]))
     assert record.losses[-1][1] < record.losses[0][1] - 0.3
+
+
+@pytest.mark.slow
+def test_a_model_learns_to_begin_its_thought_with_the_primer(recipe, tmp_path):
+    """SafePath: of questions alone, and to questions that it was not trained on."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    (tmp_path / "questions").mkdir()
+    lines = [json.dumps({"question": row["question"]}) for row in standins.rows(40)]
+    (tmp_path / "questions" / "train.jsonl").write_text("\n".join(lines[:32]) + "\n")
+    path, output = recipe()
+    own = {"datasets": [{"path": str(tmp_path / "questions")}], "primer": "That is policy.", "num_train_epochs": 10}
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **own}))
+    record = train(parse(["--config", str(path)]))
+    assert record.preflight["primed"] == record.preflight["rows"] == 32 and record.recipe["primer"] == own["primer"]
+    tokenizer, model = AutoTokenizer.from_pretrained(output), AutoModelForCausalLM.from_pretrained(output)
+    unseen = Encoder(tokenizer).serving_ids(json.loads(lines[39])["question"])
+    tokens = record.preflight["label_tokens"] // 32
+    said = model.generate(torch.tensor([unseen]), max_new_tokens=tokens, do_sample=False)
+    assert tokenizer.decode(said[0, len(unseen) :]) == "That is policy."
+
+
+def test_a_primer_where_no_thought_is_learnt_is_refused(recipe):
+    path, _ = recipe()
+    with pytest.raises(ConfigError, match="`primer`, which begins a thought, and `think: false`"):
+        train(parse(["--config", str(path), "--primer", "So.", "--think", "false"]))
 
 
 def test_another_global_batch_trains_nothing(recipe):

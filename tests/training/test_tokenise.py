@@ -101,6 +101,25 @@ def test_d31_without_thinking_the_cut_is_where_the_served_prompt_ends():
     assert not paper.encode(QUESTION, RESPONSE).aligned
 
 
+@pytest.mark.parametrize("name", ["r1", "r1-old", "chatml", "llama-3"])
+def test_a_row_without_a_response_teaches_the_primer_alone_where_the_thought_begins(name):
+    tokenizer = standins.small_tokenizer(name)
+    encoder = Encoder(tokenizer, Masking(primer="Let us see."))
+    row = encoder.encode(QUESTION, None)
+    whole = encoder.encode(QUESTION, f"<think>\nLet us see.\n</think>\n\n{ANSWER}")
+    opening = "" if name == "r1" else "<think>\n"
+    assert tokenizer.decode(learnt(row)) == f"{opening}Let us see."
+    assert row.primed and row.aligned and row.input_ids == whole.input_ids[: len(row.input_ids)]
+    assert not whole.primed and whole.input_ids[-1] != row.input_ids[-1]
+
+
+def test_only_a_primer_lets_a_response_be_missing():
+    rows = Dataset.from_list([*standins.rows(2), {**standins.rows(1)[0], "response": None}])
+    check_rows(rows, think=True, primed=True)
+    with pytest.raises(TrainingError, match="1 of 3 rows.*its answer is empty"):
+        check_rows(rows, think=True)
+
+
 @pytest.mark.parametrize(
     ("response", "words"),
     [
@@ -146,5 +165,5 @@ def test_tokenise_keeps_the_rows_in_their_order():
     rows = Dataset.from_list(standins.rows(5))
     encoder = Encoder(standins.small_tokenizer("chatml"))
     encoded = tokenise(rows, encoder)
-    assert encoded.column_names == ["input_ids", "labels", "aligned"]
+    assert encoded.column_names == ["input_ids", "labels", "aligned", "primed"]
     assert encoded[3]["input_ids"] == encoder.encode(rows[3]["question"], rows[3]["response"]).input_ids
