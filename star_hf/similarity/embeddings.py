@@ -1,18 +1,15 @@
 """Sentence embeddings compared by blocked matrix products, which a bound makes a few times narrower."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .pairs import TOLERANCE, Matches, concatenate
+from .pairs import TOLERANCE, Matches, OnProgress, concatenate, told
 
 
 __all__ = ["embedding_join", "embedding_self_join"]
-
-OnProgress = Callable[[int, int], None]
 
 _CHUNK = 4096
 _SLACK = 1e-4
@@ -90,14 +87,7 @@ def _join(
         return _exact(queries, references, rows + start, columns + other, threshold)
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return concatenate(_told(pool.map(block, blocks), len(blocks), on_progress))
-
-
-def _told(parts: Iterable[Matches], total: int, on_progress: OnProgress | None) -> Iterator[Matches]:
-    for done, part in enumerate(parts, 1):
-        yield part
-        if on_progress is not None:
-            on_progress(done, total)
+        return concatenate(told(pool.map(block, blocks), len(blocks), on_progress))
 
 
 def _axes(queries: np.ndarray, references: np.ndarray, threshold: float) -> tuple[np.ndarray, int]:

@@ -1,12 +1,15 @@
 """The one shape of answer of all measures, and the rules that choose among the pairs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 
-__all__ = ["TOLERANCE", "Matches", "best_per_left", "concatenate", "greedy_keep"]
+__all__ = ["TOLERANCE", "Matches", "OnProgress", "best_per_left", "concatenate", "greedy_keep", "told"]
+
+OnProgress = Callable[[int, int], None]
+"""Called with how many parts of a join are done, and how many there are."""
 
 TOLERANCE = 1e-9
 """A pair counts as at or above a threshold when its similarity, summed in float64, is at least `threshold -
@@ -51,6 +54,14 @@ def concatenate(parts: Iterable[Matches]) -> Matches:
     similarity = np.concatenate([np.empty(0), *(part.similarity for part in parts)])
     order = np.lexsort((right, left))
     return Matches(left[order], right[order], similarity[order])
+
+
+def told(parts: Iterable[Matches], total: int, on_progress: OnProgress | None) -> Iterator[Matches]:
+    """The parts as they come, each of them reported."""
+    for done, part in enumerate(parts, 1):
+        yield part
+        if on_progress is not None:
+            on_progress(done, total)
 
 
 def best_per_left(matches: Matches, eligible: np.ndarray | None = None) -> Matches:

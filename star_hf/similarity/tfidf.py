@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .ngrams import Ragged, split_words
-from .pairs import TOLERANCE, Matches, concatenate
+from .pairs import TOLERANCE, Matches, OnProgress, concatenate, told
 
 
 __all__ = ["count_terms", "list_terms", "term_counts", "threshold_join", "threshold_self_join", "tfidf_weights"]
@@ -85,6 +85,7 @@ def threshold_join(
     num_threads: int | None = None,
     budget: int = 4_000_000,
     skip: float = 0.8,
+    on_progress: OnProgress | None = None,
 ) -> Matches:
     """All pairs of a query and a reference whose cosine is at least `threshold`.
 
@@ -101,6 +102,7 @@ def threshold_join(
         budget (`int`, defaults to 4,000,000): Most multiply-adds per block, which bounds memory (some 20 bytes each).
         skip (`float`, defaults to 0.8): Share of the threshold that the left-out terms may carry, between 0 and 1.
             Changes the time, not the result.
+        on_progress (`Callable`, *optional*): Called with how many blocks are done, and how many there are.
 
     Returns:
         `Matches`: `left` numbers queries, `right` references.
@@ -108,7 +110,7 @@ def threshold_join(
     level = _levels(references)
     sides = tuple(_Trimmed.of(matrix, level, skip * threshold) for matrix in (queries, references))
     spans = [(0, 0, references.shape[0])]
-    return _join(*sides, spans, threshold, skip, num_threads, budget)
+    return _join(*sides, spans, threshold, skip, num_threads, budget, on_progress)
 
 
 def threshold_self_join(
@@ -118,17 +120,18 @@ def threshold_self_join(
     num_threads: int | None = None,
     budget: int = 4_000_000,
     skip: float = 0.8,
+    on_progress: OnProgress | None = None,
 ) -> Matches:
     """All pairs of a row (`left`) and an earlier row (`right`) whose cosine is at least `threshold`.
 
     Args:
         weights (`scipy.sparse.csr_matrix`): Rows of length one (or zero).
-        threshold, num_threads, budget, skip: As for [`threshold_join`].
+        threshold, num_threads, budget, skip, on_progress: As for [`threshold_join`].
     """
     side = _Trimmed.of(weights, _levels(weights), skip * threshold)
     bounds = np.linspace(0, len(side.cut), _SPANS + 1).astype(int).tolist()
     spans = [(start, start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
-    matches = _join(side, side, spans, threshold, skip, num_threads, budget)
+    matches = _join(side, side, spans, threshold, skip, num_threads, budget, on_progress)
     return matches.where(matches.right < matches.left)
 
 
@@ -178,6 +181,7 @@ def _join(
     skip: float,
     num_threads: int | None,
     budget: int,
+    on_progress: OnProgress | None,
 ) -> Matches:
     """Pairs of the queries from `spans[i][0]` on and the references from `spans[i][1]` to `spans[i][2]`."""
     lowest = np.float32((1 - skip) * threshold - _SLACK)
@@ -198,8 +202,9 @@ def _join(
             cost = np.cumsum(_row_sums(queries.rare[first:], np.diff(transposed.indptr)[queries.rare[first:].indices]))
             yield from ((first + low, first + high, start, transposed) for low, high in _blocks(cost, budget))
 
+    bounds = list(blocks())
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return concatenate(pool.map(lambda bounds: block(*bounds), blocks()))
+        return concatenate(told(pool.map(lambda bound: block(*bound), bounds), len(bounds), on_progress))
 
 
 def _row_sums(matrix: sp.csr_matrix, values: np.ndarray) -> np.ndarray:

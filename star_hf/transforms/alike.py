@@ -199,9 +199,9 @@ def find_alike(
     own, items = weights[start:][asked], weights[:start]
     against, among, thresholds = {}, {}, {"tfidf": tfidf_threshold}
     with track("Comparing all rows", 1 + (embedding_threshold is not None), progress) as bar:
-        bar.note("by words")
-        against["tfidf"] = threshold_join(own, items, tfidf_threshold, num_threads=num_threads)
-        among["tfidf"] = threshold_self_join(own, tfidf_threshold, num_threads=num_threads)
+        options = {"num_threads": num_threads, "on_progress": bar.part("comparing words")}
+        against["tfidf"] = threshold_join(own, items, tfidf_threshold, **options)
+        among["tfidf"] = threshold_self_join(own, tfidf_threshold, **options)
         bar.advance()
         if embedding_threshold is not None:
             texts = [*texts[:start], *(texts[start + place] for place in asked)]

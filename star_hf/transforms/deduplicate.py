@@ -21,6 +21,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -170,24 +171,24 @@ class _Computed:
     def tfidf(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
         weights = self._weighed(np.r_[references, rows])
         known, new = weights[: len(references)], weights[len(references) :]
-        matches = threshold_join(new, known, threshold, num_threads=self._num_threads)
+        matches = threshold_join(new, known, threshold, **self._options("words"))
         return matches.renumbered(rows, references)
 
     def tfidf_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        matches = threshold_self_join(self._weighed(rows), threshold, num_threads=self._num_threads)
+        matches = threshold_self_join(self._weighed(rows), threshold, **self._options("words"))
         return matches.renumbered(rows, rows)
 
     def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
         vectors, known = self._vectors[rows], self._vectors[references]
-        told = self._bar.part("comparing vectors")
-        matches = embedding_join(vectors, known, threshold, num_threads=self._num_threads, on_progress=told)
+        matches = embedding_join(vectors, known, threshold, **self._options("vectors"))
         return matches.renumbered(rows, references)
 
     def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        told = self._bar.part("comparing vectors")
-        vectors = self._vectors[rows]
-        matches = embedding_self_join(vectors, threshold, num_threads=self._num_threads, on_progress=told)
+        matches = embedding_self_join(self._vectors[rows], threshold, **self._options("vectors"))
         return matches.renumbered(rows, rows)
+
+    def _options(self, what: str) -> dict[str, Any]:
+        return {"num_threads": self._num_threads, "on_progress": self._bar.part(f"comparing {what}")}
 
     def _weighed(self, indices: np.ndarray) -> csr_matrix:
         """TF-IDF rows of some texts, with weights fitted on them in `paper`, on everything in `recommended`."""

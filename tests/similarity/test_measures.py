@@ -166,3 +166,17 @@ def test_best_per_left_takes_the_highest_then_the_smallest_among_the_eligible():
     assert pairs(best_per_left(matches)) == [(3, 1), (5, 1)]
     eligible = np.array([True, False, True, True, True])
     assert pairs(best_per_left(matches, eligible)) == [(3, 2), (5, 4)]
+
+
+def test_joins_tell_how_far_they_are():
+    texts = [f"a sieve for flour number {number}" for number in range(40)]
+    weights = tfidf_weights(term_counts(texts))
+    vectors = np.eye(40, dtype=np.float32)
+    for join in (
+        lambda told: threshold_self_join(weights, 0.5, budget=100, on_progress=told),
+        lambda told: threshold_join(weights, weights, 0.5, budget=100, on_progress=told),
+        lambda told: embedding_self_join(vectors, 0.5, block_rows=10, on_progress=told),
+    ):
+        seen = []
+        join(lambda done, total, seen=seen: seen.append((done, total)))
+        assert len(seen) > 5 and seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
