@@ -5,6 +5,7 @@ from itertools import cycle, pairwise
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..pictures import COLOURS, INK, new_figure, save_figure
 from .benchmarks import REASONING, SAFETY
 from .ledger import PaperRow, paper_rows
 from .results import Results
@@ -16,9 +17,7 @@ __all__ = ["draw_tradeoff"]
 ARMS = {"instruct": "s", "r1-distill": "o", "star-1": "*"}
 """The paper's models by the end of their name, with their marker."""
 
-GREY, INK = "#9a9a9a", "#333333"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, which colour-blind readers can tell apart."""
+GREY = "#9a9a9a"
 
 
 def draw_tradeoff(models: Sequence[Results], path: str | Path) -> Path:
@@ -38,18 +37,13 @@ def draw_tradeoff(models: Sequence[Results], path: str | Path) -> Path:
         [`ConfigError`]: If the models share no safety or no reasoning benchmark that has a value, or matplotlib is
             missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("Pictures need matplotlib.", "pip install 'star_hf[report]'") from None
-
     safety, reasoning = (_common(models, names) for names in (SAFETY, REASONING))
     if not safety or not reasoning:
         raise ConfigError(
             "A picture of safety against reasoning needs both, for each model.",
             "Run `star-hf evaluate --tasks star1:safety,star1:reasoning` first.",
         )
-    figure = Figure(figsize=(7, 5), dpi=150, layout="constrained")
+    figure = new_figure(figsize=(7, 5), dpi=150)
     axes = figure.add_subplot()
     _draw_paper(axes, safety, reasoning)
     points = [(_mean(model, reasoning), _mean(model, safety)) for model in models]
@@ -76,13 +70,7 @@ def draw_tradeoff(models: Sequence[Results], path: str | Path) -> Path:
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(fontsize=8, loc="best")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        figure.savefig(path)
-    except ValueError as error:
-        raise ConfigError(f"{path} cannot be drawn: {error}.", "Name a .png, .svg or .pdf file.") from None
-    return path
+    return save_figure(figure, path)
 
 
 def _draw_paper(axes, safety: tuple[str, ...], reasoning: tuple[str, ...]) -> None:

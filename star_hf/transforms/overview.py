@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..pictures import COLOURS, INK, new_figure, save_figure
 from .deduplication import Deduplication
 
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_deduplication", "funnel", "overlap"]
 
-BLUE, ORANGE, INK = "#0072b2", "#d55e00", "#333333"
-"""Okabe and Ito's, which colour-blind readers can tell apart."""
+BLUE, ORANGE = COLOURS[:2]
 SHOWN = 14
 """Sources in the heat map; the others are taken together."""
 OTHERS = "others"
@@ -61,22 +60,12 @@ def draw_deduplication(result: Deduplication, path: str | Path) -> Path:
     Raises:
         [`ConfigError`]: If matplotlib is missing, or the file's kind is unknown.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("Pictures need matplotlib.", "pip install 'star_hf[report]'") from None
-    figure = Figure(figsize=(11, 8), dpi=110, layout="constrained")
+    figure = new_figure(figsize=(11, 8), dpi=110)
     panels = figure.subplot_mosaic([["funnel", "similarity"], ["overlap", "overlap"]], height_ratios=[2, 3])
     _draw_funnel(panels["funnel"], funnel(result))
     _draw_similarity(panels["similarity"], result)
     _draw_overlap(panels["overlap"], _largest(overlap(result)))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        figure.savefig(path)
-    except ValueError as error:
-        raise ConfigError(f"{path} cannot be drawn: {error}.", "Name a .png, .svg or .pdf file.") from None
-    return path
+    return save_figure(figure, path)
 
 
 def _draw_funnel(axes: "Axes", steps: "pd.DataFrame") -> None:
