@@ -62,8 +62,10 @@ class Outcome:
 def run_program(program: str, limits: Limits | None = None) -> Outcome:
     """Run a Python program under restrictions, and see whether it reaches its end.
 
-    Neither exit code nor output decide: after the program's last line a random word, which it cannot know, is copied
-    back to us. `os._exit(0)` in the middle of a test is therefore a failure.
+    Neither exit code nor output decide: after the program's last line a random word is sent back to us, which it is
+    not told and finds in no open file. `os._exit(0)` in the middle of a test is therefore a failure. Code and tests
+    share a process all the same: code written to deceive can search our frames for the word, or return objects that
+    call themselves equal to anything, as with every grader of this benchmark.
 
     Args:
         program (`str`): Python source: what is tested, then its tests.

@@ -1,8 +1,8 @@
 """Runs one program, restricted, in a process of its own: `python -I sandbox.py PROGRAM MEMORY CPU NONCE RESULT`.
 
 Not imported by anything: `star_hf.evaluation.code_execution` starts it, in an empty folder that is its working
-directory. It gives up rights one after the other, runs PROGRAM, and only after its last line copies the nonce from one
-pipe to the other. A program that ends early, however it ends, never gets there.
+directory. It reads the nonce from one pipe, gives up rights one after the other, runs PROGRAM, and only after its last
+line writes the nonce to the other pipe. A program that ends early, however it ends, never gets there.
 """
 
 import ctypes
@@ -21,10 +21,17 @@ READ = 1 << 2 | 1 << 3
 RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """File rights that each version of Landlock knows; 16 from version 5 on."""
 
+READABLE = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/urandom")
+READABLE += (sys.prefix, sys.base_prefix)
+
 FORBIDDEN = ("ctypes.", "os.exec", "os.fork", "os.kill", "os.posix_spawn", "os.spawn", "os.system", "pty.", "socket.")
 FORBIDDEN += ("subprocess.", "shutil.", "os.chmod", "os.chown", "os.setxattr", "sys.addaudithook")
+MAX_WRITTEN = 100
+"""How often a file may be opened for writing; each can grow to 1 MB."""
+
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 MOVES = ("os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate")
+MOVES += ("os.utime",)
 
 
 def limit(memory: int, cpu_s: int) -> None:
@@ -56,8 +63,7 @@ def landlock(folder: str) -> bool:
     ruleset = libc.syscall(create, attributes, len(attributes), 0)
     if ruleset < 0:
         return False
-    system = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/urandom")
-    for path in {*system, sys.prefix, sys.base_prefix, folder}:
+    for path in {*READABLE, folder}:
         if os.path.exists(path):
             handle = os.open(path, os.O_PATH)
             allowed = rights & ~1 if path == folder else READ if os.path.isdir(path) else 1 << 2
@@ -71,18 +77,28 @@ def landlock(folder: str) -> bool:
 def forbid(folder: str) -> None:
     """Refuse, inside Python, what nothing that is graded needs: a second fence, and the only one without Landlock."""
 
-    def inside(path: object) -> bool:
+    readable = [*map(os.path.realpath, READABLE), folder]
+    written = 0
+
+    def inside(path: object, *roots: str) -> bool:
         if isinstance(path, int):
             return True
         real = os.path.realpath(os.fsdecode(path))
-        return real == folder or real.startswith(folder + os.sep) or real == os.devnull
+        return any(real == root or real.startswith(root + os.sep) for root in roots)
 
     def hook(event: str, arguments: tuple) -> None:
+        nonlocal written
         if event.startswith(FORBIDDEN):
             raise PermissionError(f"{event} is not allowed here")
-        if event == "open" and arguments[2] & WRITES and not inside(arguments[0]):
-            raise PermissionError("files are only written in the working directory")
-        if event in MOVES and not all(inside(path) for path in arguments if isinstance(path, str | bytes)):
+        if event == "open" and not inside(arguments[0], *readable):
+            raise PermissionError("files are only read where Python is")
+        if event == "open" and arguments[2] & WRITES:
+            if not inside(arguments[0], folder, os.devnull):
+                raise PermissionError("files are only written in the working directory")
+            written += 1
+            if written > MAX_WRITTEN:
+                raise PermissionError(f"files are opened for writing {MAX_WRITTEN} times at most")
+        if event in MOVES and not all(inside(path, folder) for path in arguments if isinstance(path, str | bytes)):
             raise PermissionError(f"{event} is only allowed in the working directory")
 
     sys.addaudithook(hook)
@@ -90,7 +106,9 @@ def forbid(folder: str) -> None:
 
 def main() -> None:
     """Give up rights, run, and prove that the end was reached."""
-    program, memory, cpu_s, nonce, result = sys.argv[1:]
+    program, memory, cpu_s, pipe, result = sys.argv[1:]
+    nonce = os.read(int(pipe), 64)
+    os.close(int(pipe))
     folder = os.path.realpath(os.getcwd())
     with open(program, encoding="utf-8") as file:
         source = file.read()
@@ -100,7 +118,7 @@ def main() -> None:
     forbid(folder)
     sys.argv[:] = ["program.py"]
     exec(code, {"__name__": "program"})
-    os.write(int(result), os.read(int(nonce), 64))
+    os.write(int(result), nonce)
 
 
 if __name__ == "__main__":

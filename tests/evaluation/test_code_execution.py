@@ -8,9 +8,10 @@ import pytest
 from star_hf.errors import ConfigError
 from star_hf.evaluation.benchmarks import BENCHMARKS, load_items
 from star_hf.evaluation.code_execution import Limits, code_verdicts, confinement, run_program
-from star_hf.evaluation.extraction import extract_verdicts
+from star_hf.evaluation.grade import check_graders, grade
 from star_hf.evaluation.scores import answers_table
 from star_hf.evaluation.types import Answer, Item
+from star_hf.llm import Journal
 
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="model code is only run on Linux")
@@ -91,6 +92,17 @@ def test_nothing_is_written_or_removed_outside(what, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
+def test_a_disk_is_not_filled():
+    program = "for number in range(1000):\n    open(str(number), 'wb').write(bytes(1 << 20))"
+    assert run_program(program, SHORT).detail.endswith("100 times at most")
+
+
+def test_times_of_files_outside_stay(tmp_path):
+    before = tmp_path.stat().st_mtime_ns
+    assert run_program(f"import os; os.utime({str(tmp_path)!r})", SHORT).label == "failed"
+    assert tmp_path.stat().st_mtime_ns == before
+
+
 @pytest.mark.skipif(confinement()["files"] != "landlock", reason="this kernel has no Landlock")
 def test_the_kernel_keeps_files_safe_when_pythons_fence_is_down(tmp_path, monkeypatch):
     from star_hf.evaluation import code_execution
@@ -106,6 +118,19 @@ def test_the_kernel_keeps_files_safe_when_pythons_fence_is_down(tmp_path, monkey
     assert run_program("import socket; socket.create_connection(('127.0.0.1', 1), 1)", SHORT).label == "failed"
 
 
+def test_pythons_fence_keeps_secrets_where_the_kernel_cannot(tmp_path, monkeypatch):
+    from star_hf.evaluation import code_execution
+
+    open_gate = tmp_path / "sandbox.py"
+    open_gate.write_text(code_execution.SANDBOX.read_text().replace("    landlock(folder)\n", ""))
+    monkeypatch.setattr(code_execution, "SANDBOX", open_gate)
+    (tmp_path / "token").write_text("secret")
+    for path in (tmp_path / "token", f"/proc/{os.getpid()}/environ"):
+        assert "only read where Python is" in run_program(f"open({str(path)!r}).read()", SHORT).detail
+    for program in HARMLESS.values():
+        assert run_program(program, Limits(seconds=20)).label == "passed"
+
+
 def test_endless_work_and_output_are_stopped_in_time():
     for program in ("while True: pass", "import sys\nwhile True: sys.stderr.write('x' * 10000)"):
         started = time.monotonic()
@@ -118,6 +143,21 @@ def test_secrets_of_the_environment_are_not_passed_on(monkeypatch):
     program = "import os\nassert not [name for name in os.environ if 'TOKEN' in name or 'KEY' in name], os.environ"
     assert run_program(program).label == "passed"
     assert run_program("import os\nassert os.path.expanduser('~') == os.getcwd()").label == "passed"
+
+
+def test_the_proof_cannot_be_read_from_an_open_file():
+    program = """
+        import contextlib, os
+        for source in range(3, 30):
+            with contextlib.suppress(OSError):
+                os.set_blocking(source, False)
+                word = os.read(source, 64)
+                for sink in range(3, 30):
+                    with contextlib.suppress(OSError):
+                        os.write(sink, word)
+        os._exit(0)
+    """
+    assert run_program(textwrap.dedent(program)).label == "failed"
 
 
 def test_guessing_the_proof_does_not_help():
@@ -157,16 +197,18 @@ def test_verdicts_on_answers():
 
 def test_nothing_runs_without_leave(tmp_path):
     mark = tmp_path / "ran"
-    table = answers_table("humaneval", [ITEM], answers(f"```python\nopen({str(mark)!r}, 'w')\n```"))
     with pytest.raises(ConfigError, match="--allow-code-execution"):
-        extract_verdicts(BENCHMARKS["humaneval"], [ITEM], table)
+        check_graders([BENCHMARKS["humaneval"]], [], allow_code_execution=False)
+    with pytest.raises(ConfigError, match="--allow-code-execution"):
+        code_verdicts({"h/0": ITEM}, answers(f"```python\nopen({str(mark)!r}, 'w')\n```"))
     assert not mark.exists()
 
 
-def test_extractors_grade_a_table():
+def test_extractors_grade_a_table(tmp_path):
     item = Item("i", "ask", target="4")
     table = answers_table("math500", [item], [Answer("i", 0, r"\boxed{4}"), Answer("i", 1, "Answer: 5")])
-    found = extract_verdicts(BENCHMARKS["math500"], [item], table)
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        found = grade(BENCHMARKS["math500"], [item], table, [], journal)
     assert found["value"] == [1.0, 0.0] and set(found["benchmark"]) == {"math500"}
 
 
