@@ -4,7 +4,7 @@ Every colour is the light one of [`~star_hf.report.look.PALETTE`]; the report's 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..run import StageRecord
 from .counts import Grid
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-__all__ = ["curve", "flow", "grid", "histogram", "mark_bars"]
+__all__ = ["LEVEL", "curve", "flow", "grid", "histogram", "mark_bars"]
+
+LEVEL = 8
+"""Columns of a heat map whose names stand level; those of more are turned."""
 
 
 def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
@@ -70,19 +73,21 @@ def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
     return figure([trace], 460)
 
 
-def grid(counts: Grid, rows: str, columns: str, angle: int = 0) -> "go.Figure":
+def grid(counts: Grid, rows: str, columns: str) -> "go.Figure":
     """A heat map with its numbers; colours grow with the square root, so that small counts are seen beside large ones.
 
     Args:
         counts ([`~star_hf.report.counts.Grid`]): What to show.
         rows (`str`), columns (`str`): What the labels are, for the reader.
-        angle (`int`, defaults to 0): Of the columns' labels, in degrees, where there are many.
     """
     import plotly.graph_objects as go
 
+    names = [label(name) for name in counts.columns]
+    many = len(names) > LEVEL
+    room = 150 if many else 45 + 18 * max((name.count("<br>") + 1 for name in names), default=0)
     shown = [[None if not number else number**0.5 for number in line] for line in counts.cells]
     trace = go.Heatmap(
-        x=[label(name) for name in counts.columns],
+        x=names,
         y=[label(name, 40) for name in counts.rows],
         z=shown,
         text=[[f"{number:,}" if number else "" for number in line] for line in counts.cells],
@@ -98,8 +103,8 @@ def grid(counts: Grid, rows: str, columns: str, angle: int = 0) -> "go.Figure":
     )
     return figure(
         [trace],
-        70 + 27 * len(counts.rows),
-        xaxis={"side": "top", "tickangle": angle, "showgrid": False, "showline": False, "ticks": ""},
+        room + 27 * len(counts.rows),
+        xaxis={"side": "top", "tickangle": -40 if many else 0, "showgrid": False, "showline": False, "ticks": ""},
         yaxis={"autorange": "reversed", "showgrid": False, "showline": False, "ticks": "", "ticksuffix": " "},
     )
 
@@ -117,17 +122,18 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1
 
     edges = np.linspace(low, high, bins + 1)
     width = (high - low) / bins
+    heights = {name: np.histogram(np.clip(series, low, high), edges)[0] for name, series in values.items()}
     traces = [
         go.Bar(
-            name=f"{label(name, 99)} ({len(series):,})",
+            name=f"{label(name, 99)} ({found.sum():,})",
             x=[round(float(edge) + width / 2, 6) for edge in edges[:-1]],
-            y=np.histogram(np.clip(series, low, high), edges)[0].tolist(),
+            y=found.tolist(),
             width=width,
             marker={"color": colour(SERIES[position % len(SERIES)]), "line": {"width": 0}},
             customdata=[[round(float(edge), 4), round(float(edge) + width, 4)] for edge in edges[:-1]],
             hovertemplate="%{customdata[0]:.3f} to %{customdata[1]:.3f}: %{y:,} rows<extra></extra>",
         )
-        for position, (name, series) in enumerate(values.items())
+        for position, (name, found) in enumerate(heights.items())
     ]
     return figure(
         traces,
@@ -136,7 +142,7 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1
         bargap=0,
         showlegend=True,
         xaxis={"title": {"text": "similarity"}, "range": [low, high], "showgrid": False},
-        yaxis={"title": {"text": "rows"}},
+        yaxis=_of_rows(np.max(sum(heights.values()), initial=0)),
     )
 
 
@@ -167,8 +173,13 @@ def mark_bars(marks: Mapping[str, Mapping[int, int]], low: int, high: int) -> "g
         bargap=0.25,
         showlegend=True,
         xaxis={"title": {"text": "mark"}, "dtick": 1, "showgrid": False},
-        yaxis={"title": {"text": "rows"}},
+        yaxis=_of_rows(max((count for counts in marks.values() for count in counts.values()), default=0)),
     )
+
+
+def _of_rows(most: int) -> dict[str, Any]:
+    """An axis that counts rows, in whole ones."""
+    return {"title": {"text": "rows"}, **({"dtick": 1} if most < 5 else {})}
 
 
 def curve(series: Mapping[str, Sequence[tuple[float, float]]]) -> "go.Figure":

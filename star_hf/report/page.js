@@ -79,7 +79,7 @@
   const fill = (box, row) => {
     const add = (title, text, className) => {
       if (text === null) return;
-      box.append(make("h4", "", title), make("p", `said ${className}`, text));
+      box.append(make("h3", "", title), make("p", `said ${className}`, text));
     };
     add("Question", row.question, "question");
     add("Reasoning", row.thought, "thought");

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..run import Run
 from ..schema import BENIGN_CRITERIA
-from .charts import flow, grid, histogram, mark_bars
+from .charts import LEVEL, flow, grid, histogram, mark_bars
 from .counts import Grid, balance, bills, marks, overlap, similarities
 
 
@@ -122,9 +122,15 @@ def _balance(run: Run) -> Section | None:
         largest, smallest = _extremes(counts)
         text = f"{largest[0]} has {largest[1]:,} labels, {smallest[0]} {smallest[1]:,}."
         name = "In the finished data" if stage == "select" else f"After {stage}"
-        panels.append(Panel(name, text, grid(counts, "source", "category"), Table.of(counts, "source"), min_width=860))
+        panels.append(_heat_map(name, text, counts, "source", "category"))
     lead = "Which source gave which kind of question. A question with several categories counts in each of them."
     return Section("balance", "Balance", "Categories and sources", lead, panels)
+
+
+def _heat_map(title: str, text: str, counts: Grid, rows: str, columns: str) -> Panel:
+    """A grid as a picture, wide enough for its names, and as a table."""
+    width = 180 + (44 if len(counts.columns) > LEVEL else 85) * len(counts.columns)
+    return Panel(title, text, grid(counts, rows, columns), Table.of(counts, rows), min_width=width)
 
 
 def _extremes(counts: Grid) -> tuple[tuple[str, int], tuple[str, int]]:
@@ -175,9 +181,7 @@ def _duplicates(run: Run) -> Section | None:
     ):
         counts = overlap(run, contamination)
         if counts.total:
-            picture = grid(counts, "removed from", "matched in", angle=-40)
-            table = Table.of(counts, "removed from")
-            panels.append(Panel(title, text, picture, table, min_width=180 + 44 * len(counts.columns)))
+            panels.append(_heat_map(title, text, counts, "removed from", "matched in"))
     lead = "Near-duplicates, and whatever is like an item of a benchmark, leave before any model is asked."
     return Section("similarity", "Duplicates", "Duplicates and contamination", lead, panels) if panels else None
 
@@ -194,14 +198,14 @@ def _cost(run: Run) -> Section | None:
             bill.prompt_tokens,
             bill.completion_tokens,
             bill.cost_usd,
-            run.records[bill.stage].seconds,
+            round(run.records[bill.stage].seconds),
         )
         for bill in found
     ]
     costs = [bill.cost_usd for bill in found if bill.cost_usd is not None]
     calls, tokens_in = sum(bill.calls for bill in found), sum(bill.prompt_tokens for bill in found)
     tokens_out, seconds = sum(bill.completion_tokens for bill in found), sum(row[-1] for row in rows)
-    total = ("all", "", calls, tokens_in, tokens_out, sum(costs) if costs else None, round(seconds, 2))
+    total = ("all", "", calls, tokens_in, tokens_out, sum(costs) if costs else None, seconds)
     table = Table(("stage", "model", "calls", "tokens in", "tokens out", "$", "seconds"), (*rows, total))
     text = "Second attempts are counted. A dash means that the endpoint has no price; seconds are of the last run."
     lead = "What the models were asked, and what it cost."

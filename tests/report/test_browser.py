@@ -10,6 +10,12 @@ from star_hf.report.samples import KEPT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+CUT = """chart => {
+  const frame = chart.getBoundingClientRect();
+  const isCut = (box) => box.top < frame.top - 1 || box.bottom > frame.bottom + 1 || box.left < frame.left - 1;
+  const labels = [...chart.querySelectorAll(".xtick text, .ytick text")];
+  return labels.filter((label) => isCut(label.getBoundingClientRect())).map((label) => label.textContent);
+}"""
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt install chromium)")
 
 
@@ -56,6 +62,7 @@ def draw_all(tab) -> None:
         if chart.is_visible():
             chart.scroll_into_view_if_needed()
             chart.locator("svg.main-svg").first.wait_for()
+            assert chart.evaluate(CUT) == [], "labels that the edge of their picture cuts"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
