@@ -93,7 +93,9 @@ def own_benchmark(name: str, path: Path) -> Benchmark:
     rows = list(read_file(path))
     if any(column not in row for row in rows):
         raise SourceError(f"{path}: there is no column `{column}`.", "Rename the column that holds the texts to it.")
-    texts = tuple(row[column] or "" for row in rows)
+    texts = tuple("" if row[column] is None else row[column] for row in rows)
+    if not all(isinstance(text, str) for text in texts) or not any(map(str.strip, texts)):
+        raise SourceError(f"{path}: the column `{column}` has no texts.", "Name a file with one text per row.")
     return Benchmark(name, "held_out", str(path), "local copy", "unknown", "none", texts, (column,) * len(texts))
 
 

@@ -18,6 +18,7 @@ from datasets import (
     enable_progress_bars,
     load_dataset,
 )
+from datasets.features.features import decode_nested_example
 from datasets.utils import logging
 
 from star_hf.catalogue import Source
@@ -25,7 +26,7 @@ from star_hf.errors import SourceError
 from star_hf.sources import Drop, Reader, Take
 
 
-__all__ = ["MissingSourceError", "read_file", "read_rows", "read_source", "read_takes"]
+__all__ = ["BUILDERS", "MissingSourceError", "decoded", "read_file", "read_rows", "read_source", "read_takes"]
 
 BATCH_ROWS = 1000
 BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text", ".parquet": "parquet"}
@@ -187,9 +188,21 @@ def _rows(dataset: Dataset, columns: Sequence[str], place: str) -> Iterator[dict
         raise SourceError(
             f"{place}: the values of {', '.join(mixed)} are not all of one type.", "Store questions as strings."
         )
+    known = [name for name in columns if name in dataset.column_names]
+    yield from decoded(dataset.select_columns(known) if known else dataset)
+
+
+def decoded(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows of a data set; values of several types, which Arrow holds as JSON, are as they were written."""
+    mixed = {name: feature for name, feature in dataset.features.items() if _has_json(feature)}
     for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
-        known = [name for name in columns if name in table.column_names]
-        yield from (table.select(known) if known else table).to_pylist()
+        for row in table.to_pylist():
+            yield row | {name: decode_nested_example(feature, row[name]) for name, feature in mixed.items()}
+
+
+def _has_json(feature: Any) -> bool:
+    inner = feature.values() if isinstance(feature, dict) else [getattr(feature, "feature", None)]
+    return isinstance(feature, Json) or any(_has_json(part) for part in inner if part is not None)
 
 
 def _builder(path: Path) -> str:

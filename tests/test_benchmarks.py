@@ -60,6 +60,13 @@ def test_a_wrong_name_or_column_is_said(tmp_path):
     file.write_text('{"prompt": "a"}\n')
     with pytest.raises(SourceError, match="no column `question`"):
         own_benchmark("own", file)
+    file.write_text('{"question": 1}\n')
+    with pytest.raises(SourceError, match="has no texts"):
+        own_benchmark("own", file)
+    blank = tmp_path / "blank.txt"
+    blank.write_text("\n  \n")
+    with pytest.raises(SourceError, match="has no texts"):
+        load_benchmarks([], files={"blank": blank})
 
 
 def test_collect_records_what_it_protects(copies):

@@ -74,6 +74,7 @@ def audit(
 
     Raises:
         [`SourceError`]: If the data set cannot be read, or a benchmark's file cannot be understood.
+        [`ConfigError`]: If a threshold is none of a cosine.
 
     Example:
 
@@ -84,6 +85,7 @@ def audit(
     >>> found.ok, found.complete
     ```
     """
+    overlap = Overlap(n, tfidf_threshold, embedding_threshold)
     taxonomy = policies if isinstance(policies, Taxonomy) else Taxonomy.load(policies)
     with track("Auditing", 4, progress) as bar:
         rows = load_rows(dataset, name=name, split=split, revision=revision, columns=columns)
@@ -101,7 +103,6 @@ def audit(
             skipped["embedding"] = "no embedding threshold was given"
         else:
             encoder = make_encoder(encoder)
-        overlap = Overlap(n, tfidf_threshold, embedding_threshold)
         alike = check_overlap(rows, protected, overlap, encoder, Path(cache_dir) if cache_dir else None, num_threads)
         bar.advance()
     findings = sorted(
@@ -139,13 +140,11 @@ def _gaps(missing: Mapping[str, str], asked: Sequence[str] | None, found: Sequen
     return gaps
 
 
-def _texts(rows: Rows, benchmarks: Sequence[Benchmark], findings: Sequence[Finding]) -> dict[str, str]:
+def _texts(rows: Rows, benchmarks: Sequence[Benchmark], findings: Sequence[Finding]) -> dict[int | str, str]:
     """The questions that findings name, and the benchmarks' texts where their terms let them be shown."""
     hits = [hit for finding in findings for hit in finding.hits]
-    named = {hit.row for hit in hits}
-    texts = {rows.ids[row]: rows.questions[row] for row in sorted(named)}
-    wanted = {hit.matched_id for hit in hits}
-    own = {id: text for id, text in zip(rows.ids, rows.questions, strict=True) if id in wanted}
+    named = {row for hit in hits for row in (hit.row, hit.matched_row) if row is not None}
+    wanted = {hit.matched_id for hit in hits if hit.benchmark is not None}
     free = (benchmark for benchmark in benchmarks if benchmark.gated == "none")
     theirs = {row_id(text): text for benchmark in free for text in benchmark.texts}
-    return {**{id: text for id, text in theirs.items() if id in wanted}, **own, **texts}
+    return {row: rows.questions[row] for row in sorted(named)} | {id: theirs[id] for id in wanted & theirs.keys()}

@@ -11,7 +11,7 @@ from ..benchmarks import Benchmark
 from ..similarity.embeddings import embedding_join, embedding_self_join
 from ..similarity.encoders import Encoder
 from ..similarity.ngrams import Ragged, first_sharers_among, ngram_ids, word_ids
-from ..similarity.pairs import Matches, best_per_left, concatenate
+from ..similarity.pairs import Matches, best_per_left, check_thresholds, concatenate
 from ..similarity.tfidf import term_counts, tfidf_weights, threshold_join, threshold_self_join
 from ..similarity.vectors import embed
 from ..text import normalise, row_id
@@ -40,6 +40,9 @@ class Overlap:
     n: int = 8
     tfidf: float = 0.6
     embedding: float | None = None
+
+    def __post_init__(self) -> None:
+        check_thresholds(self.tfidf, self.embedding)
 
 
 def check_overlap(
@@ -76,8 +79,8 @@ def check_overlap(
             for left, right, similarity in zip(*(column.tolist() for column in matches.columns()), strict=True):
                 if left not in seen:
                     seen.add(left)
-                    row = left - start
-                    where = (row_id(items[right][1]), name) if name else (rows.ids[right - start], None)
+                    row, other = left - start, right - start
+                    where = (row_id(items[right][1]), None, name) if name else (rows.ids[other], other, None)
                     field = items[right][2] if name else None
                     hit = Hit(row, rows.ids[row], *where, min(similarity, 1.0), field)
                     found.setdefault((measure, bool(name)), []).append(hit)

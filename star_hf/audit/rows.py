@@ -1,7 +1,7 @@
 """Read any data set as rows of questions and responses, whatever its columns are called."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from ..errors import SourceError
-from ..reading import read_file
+from ..reading import BUILDERS, decoded, read_file
 from ..text import row_id
 
 
@@ -77,9 +77,9 @@ def load_rows(
         [`SourceError`]: If it cannot be read, has no question, or lacks a column or split that was named.
     """
     if isinstance(dataset, Dataset):
-        return take_roles(_records(dataset), columns)
+        return take_roles(decoded(dataset), columns)
     path = Path(dataset).expanduser()
-    if path.is_file():
+    if path.is_file() or (path.suffix in BUILDERS and path.parent.is_dir()):
         return take_roles(read_file(path, (), "data set"), columns)
     with tempfile.TemporaryDirectory(prefix="star_hf-") as cache:
         loaded = _from_folder(path, name, cache) if path.is_dir() else _from_hub(str(dataset), name, revision)
@@ -88,7 +88,7 @@ def load_rows(
             if split not in loaded:
                 raise SourceError(f"{dataset} has no split {split!r}.", f"Name one: --split {' or '.join(loaded)}.")
             loaded = loaded[split]
-        return take_roles(_records(loaded), columns)
+        return take_roles(decoded(loaded), columns)
 
 
 def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> Rows:
@@ -147,11 +147,6 @@ def _from_hub(repo: str, name: str | None, revision: str | None) -> Dataset | Da
         ) from error
 
 
-def _records(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    for table in dataset.with_format("arrow").iter(batch_size=1_000):
-        yield from table.to_pylist()
-
-
 def _said(record: Mapping[str, Any], columns: Mapping[str, str], role: str, speaker: str) -> str | None:
     """A text, or in a conversation the first turn of the user and the last of the assistant."""
     value = record.get(columns.get(role) or columns.get("messages", ""))
@@ -164,6 +159,10 @@ def _said(record: Mapping[str, Any], columns: Mapping[str, str], role: str, spea
 
 
 def _text(value: Any) -> str | None:
+    """A text, or those among the parts of a message."""
+    if isinstance(value, list):
+        texts = [part.get("text") for part in value if isinstance(part, Mapping)]
+        value = "\n".join(text for text in texts if isinstance(text, str))
     return value if isinstance(value, str) else None
 
 

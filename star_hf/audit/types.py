@@ -27,6 +27,7 @@ class Hit:
         row (`int`): Position in the data set, from 0.
         id (`str`): The row's `id`, or where there is none that of its question ([`~star_hf.text.row_id`]).
         matched_id (`str` or `None`): Id of the earlier row or of the benchmark's text that it is like.
+        matched_row (`int` or `None`): Position of that earlier row; `None` for a benchmark's text.
         benchmark (`str` or `None`): The benchmark that the match is from; `None` for a row of the data set itself.
         similarity (`float` or `None`): How alike they are; 1.0 for equal texts and for a shared n-gram.
         detail (`str` or `None`): What is wrong, or the benchmark's field.
@@ -35,6 +36,7 @@ class Hit:
     row: int
     id: str
     matched_id: str | None = None
+    matched_row: int | None = None
     benchmark: str | None = None
     similarity: float | None = None
     detail: str | None = None
@@ -81,7 +83,8 @@ class Audit:
         benchmarks (`dict[str, dict]`): Of each benchmark that was searched for: place, revision, licence, texts.
         skipped (`dict[str, str]`): Checks that could not be made, with the reason.
         statistics (`dict`): Lengths, scripts, categories by sources, licences.
-        texts (`dict[str, str]`): The texts that findings name, by id, for a page that hides them. In no JSON.
+        texts (`dict`): The texts that findings name, of rows by position and of benchmarks by id, for a page that
+            hides them. In no JSON.
     """
 
     dataset: str
@@ -93,7 +96,7 @@ class Audit:
     benchmarks: dict[str, dict[str, Any]]
     skipped: dict[str, str]
     statistics: dict[str, Any]
-    texts: dict[str, str] = field(repr=False, default_factory=dict)
+    texts: dict[int | str, str] = field(repr=False, default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -119,11 +119,11 @@ def _show(audit: "Audit") -> None:
     """Print the findings, then what was searched for."""
     table = Table(title=Text(f"Audit of {audit.dataset}, {audit.rows:,} rows"))
     for name, justify in (("severity", "left"), ("check", "left"), ("rows", "right"), ("what", "left")):
-        table.add_column(name, justify=justify)
+        table.add_column(name, justify=justify, overflow="fold")
     for finding in audit.findings:
         style = STYLES[finding.severity]
         rows = f"{finding.rows:,}" if finding.hits else ""
-        told = finding.summary.splitlines()[0]
+        told = finding.summary.replace("\n", " ")
         if any(hit.benchmark for hit in finding.hits):
             told += " " + ", ".join(f"{name} {count}" for name, count in finding.details.items())
         table.add_row(Text(finding.severity, style), Text(finding.check), rows, Text(told))
@@ -132,6 +132,7 @@ def _show(audit: "Audit") -> None:
     console.print(Text(f"Searched for: {searched or 'no benchmark'}."))
     for check, reason in audit.skipped.items():
         console.print(Text(f"Not looked at: {check}, since {reason}.", style="dim"))
-    verdict = "No errors" if audit.ok else f"{len(audit.of('error'))} kinds of errors"
-    gaps = f", {len(audit.of('gap'))} gaps" if not audit.complete else ""
-    console.print(Text(f"{verdict}{gaps}, {len(audit.of('warning'))} warnings.", "green" if audit.ok else "bold red"))
+    kinds = {severity: sum(finding.severity == severity for finding in audit.findings) for severity in STYLES}
+    style = next((STYLES[severity] for severity in ("error", "gap") if kinds[severity]), "green")
+    verdict = ", ".join(f"{count or 'no'} {severity}{'s' * (count != 1)}" for severity, count in kinds.items())
+    console.print(Text(f"{verdict.capitalize()}.", style))

@@ -5,8 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import ConfigError
 
-__all__ = ["TOLERANCE", "Matches", "OnProgress", "best_per_left", "concatenate", "greedy_keep", "told"]
+
+__all__ = [
+    "TOLERANCE",
+    "Matches",
+    "OnProgress",
+    "best_per_left",
+    "check_thresholds",
+    "concatenate",
+    "greedy_keep",
+    "told",
+]
 
 OnProgress = Callable[[int, int], None]
 """Called with how many parts of a join are done, and how many there are."""
@@ -44,6 +55,19 @@ class Matches:
     def renumbered(self, left: np.ndarray, right: np.ndarray) -> "Matches":
         """The same pairs in the numbering of a larger collection: row `i` becomes `left[i]` or `right[i]`."""
         return Matches(left[self.left], right[self.right], self.similarity)
+
+
+def check_thresholds(*thresholds: float | None) -> None:
+    """Refuse what no cosine of the measures here can be held against.
+
+    Raises:
+        ConfigError: If a threshold is not above 0, or is above 1.
+    """
+    for threshold in thresholds:
+        if threshold is not None and not 0 < threshold <= 1:
+            raise ConfigError(
+                f"{threshold} is no threshold of a cosine.", "Take one above 0 and up to 1, such as 0.6."
+            )
 
 
 def concatenate(parts: Iterable[Matches]) -> Matches:

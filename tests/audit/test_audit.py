@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from star_hf.audit import audit, to_html, to_markdown
 from star_hf.cli import app
-from star_hf.errors import SourceError
+from star_hf.errors import ConfigError, SourceError
 from star_hf.schema import BENIGN_CRITERIA, SCORE_CRITERIA
 from star_hf.text import row_id
 
@@ -151,6 +151,23 @@ def test_other_columns_and_conversations_are_understood():
         audit(Dataset.from_list([{"q": "a"}]), columns={"answer": "q"}, benchmarks=[])
 
 
+def test_what_cannot_be_is_refused_at_once(tmp_path):
+    with pytest.raises(SourceError, match=r"no file .*rows\.jsonl"):
+        audit(tmp_path / "rows.jsonl", benchmarks=[])
+    with pytest.raises(ConfigError, match="60 is no threshold"):
+        audit(Dataset.from_list([row("one")]), benchmarks=[], tfidf_threshold=60)
+
+
+def test_values_of_several_types_are_read_as_they_were_written(tmp_path, benchmark):
+    file = tmp_path / "rows.jsonl"
+    said = [ATTACK, [{"type": "text", "text": ATTACK}, {"type": "image"}], [{"type": "image"}]]
+    turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Gladly."}] for text in said]
+    file.write_text("\n".join(json.dumps({"id": [7, "a", None][n], "messages": turns[n]}) for n in range(3)))
+    found = by_check(audit(file, benchmarks=[], benchmark_files=benchmark))
+    assert [hit.id for hit in found["exact_contamination"].hits] == ["7", "a"]
+    assert [hit.row for hit in found["empty_question"].hits] == [2] and "malformed_response" not in found
+
+
 def test_labels_of_another_taxonomy_are_not_called_wrong():
     found = look([row("one", category="Gardening"), row("two", category="Cooking")])
     assert found.ok and "unknown_category" in found.skipped
@@ -205,6 +222,25 @@ def test_command_writes_json_page_and_markdown(tmp_path, benchmark):
     page, markdown = (tmp_path / "html").read_text(), (tmp_path / "markdown").read_text()
     assert "<script" not in page and "&lt;script&gt;alert(1)" in page and f"<pre>{ATTACK}</pre>" in page
     assert ATTACK not in markdown and "script>" not in markdown and "\\|x" in markdown
+
+
+def test_rows_whose_ids_repeat_are_told_apart():
+    rows = [row(question, id="1") for question in ("Where is the moon?", "What is a lock?", "where is the MOON?")]
+    found = look(rows)
+    (hit,) = by_check(found)["exact_duplicate"].hits
+    assert (hit.row, hit.matched_row) == (2, 0)
+    page = to_html(found)
+    assert page.count("<pre>What is a lock?</pre>") == 1, "of the repeated ids"
+    assert page.count("<pre>Where is the moon?</pre>") == 2, "of those, and what the last row repeats"
+
+
+def test_the_command_shows_what_to_do_about_a_gap(tmp_path):
+    Dataset.from_list([row("one")]).to_json(tmp_path / "rows.jsonl")
+    options = ["--sources-dir", str(tmp_path), "--benchmark", "GPQA-Diamond"]
+    said = CliRunner().invoke(app, ["audit", str(tmp_path / "rows.jsonl"), *options], env={"COLUMNS": "60"}).output
+    said = "".join("".join(line.split("│")[-2:]) for line in said.splitlines()).replace(" ", "")
+    assert f"{tmp_path}/GPQA-Diamond/gpqa_diamond.csv" in said and "datasets/Idavidrein/gpqa" in said
+    assert "Noerrors,1gap,nowarnings" in said
 
 
 def test_texts_of_a_gated_benchmark_are_not_shown(tmp_path):
