@@ -33,6 +33,8 @@ from ..encoders import EncoderOptions, make_encoder
 from ..errors import ConfigError, SourceError, StarError
 from ..schema import COLLECTED
 from ..similarity.encoders import Encoder
+from ..similarity.pairs import check_thresholds
+from ..transforms.deduplication import NEEDED
 from .dedup.index import index, match, weigh
 from .dedup.joins import compare_vectors, compare_words, encode, verify
 from .dedup.order import route, survey
@@ -94,11 +96,13 @@ def deduplicate_shards(
         the others as `REMOVED`.
 
     Raises:
-        ConfigError: If the folder was begun with other parameters or inputs, or a package is missing.
+        ConfigError: If the folder was begun with other parameters or inputs, a package is missing, or a threshold is
+            none of a cosine.
         SourceError: If an input lacks a column.
         IncompleteRunError: If shards are not done: they failed, or Slurm has yet to run them. The same call goes on.
         StarError: If another process is at work in the folder.
     """
+    check_thresholds(tfidf_threshold, embedding_threshold)
     work = Work(
         folder=Path(folder).absolute(),
         inputs=tuple(Path(path).absolute() for path in inputs),
@@ -177,10 +181,7 @@ def _checked(inputs: Sequence[Path]) -> int:
         file = pq.ParquetFile(path)
         missing = [name for name in COLLECTED if name not in file.schema_arrow.names]
         if missing:
-            raise SourceError(
-                f"{path} has no column {', '.join(missing)}.",
-                "Rows need `id` (such as `star_hf.text.row_id(question)`), `question` and `source`.",
-            )
+            raise SourceError(f"{path} has no column {', '.join(missing)}.", NEEDED)
         rows += file.metadata.num_rows
     return rows
 

@@ -24,11 +24,11 @@ from ..similarity.embeddings import embedding_join, embedding_self_join
 from ..similarity.encoders import Encoder
 from ..similarity.groups import first_wins, group_trees
 from ..similarity.ngrams import Ragged, first_sharers_among, ngram_ids, split_words
-from ..similarity.pairs import TOLERANCE, Matches, best_per_left, concatenate
+from ..similarity.pairs import TOLERANCE, Matches, best_per_left, check_thresholds, concatenate
 from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
 from ..similarity.vectors import embed
 from ..text import normalise
-from .deduplication import Deduplication, Removal
+from .deduplication import Deduplication, Removal, as_collected
 
 
 __all__ = ["Alike", "find_alike"]
@@ -147,6 +147,7 @@ class Alike:
         return removals
 
     def _higher(self, asked: dict[str, float | None]) -> dict[str, float]:
+        check_thresholds(*asked.values())
         for measure, threshold in asked.items():
             lowest = self.thresholds.get(measure)
             if threshold is not None and (lowest is None or threshold < lowest):
@@ -187,7 +188,12 @@ def find_alike(
 
     Returns:
         [`Alike`]: From which [`Alike.first_wins`] and [`Alike.one_per_group`] choose.
+
+    Raises:
+        ConfigError, SourceError, StarError: As for [`~star_hf.transforms.deduplicate.deduplicate`].
     """
+    check_thresholds(tfidf_threshold, embedding_threshold)
+    rows, held_out = as_collected(rows), as_collected(held_out)
     start = len(held_out)
     texts = [unicodedata.normalize("NFKC", text) for text in [*held_out["question"][:], *rows["question"][:]]]
     known: dict[str, int] = {}

@@ -34,11 +34,11 @@ from ..schema import COLLECTED
 from ..similarity.embeddings import embedding_join, embedding_self_join
 from ..similarity.encoders import Encoder
 from ..similarity.ngrams import Ragged, ngram_ids, split_words
-from ..similarity.pairs import Matches
+from ..similarity.pairs import Matches, check_thresholds
 from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
 from ..similarity.vectors import embed
 from ..text import normalise
-from .deduplication import Deduplication, Removal
+from .deduplication import Deduplication, Removal, as_collected
 from .steps import ACROSS_NGRAM, Steps
 
 
@@ -82,11 +82,14 @@ def deduplicate(
         item, or a row that preceded this one and was kept, or itself left for a match that is named in turn.
 
     Raises:
-        ConfigError: If the profile is unknown.
+        ConfigError: If the profile is unknown, or a threshold is none of a cosine.
+        SourceError: If a column of `COLLECTED` is not there, or a value in it.
         StarError: If the embedding model's packages are not installed.
     """
     if profile not in STEPS:
         raise ConfigError(f"There is no profile {profile!r}.", f"Profiles: {', '.join(STEPS)}.")
+    check_thresholds(tfidf_threshold, embedding_threshold)
+    rows, held_out = as_collected(rows), as_collected(held_out)
     paper = profile == "paper"
     columns = [rows[name][:] for name in COLLECTED]
     order = (_paper_order if paper else stable_order)(*columns)
@@ -95,7 +98,7 @@ def deduplicate(
         for name, column in zip(("question", "source"), columns[1:], strict=True)
     )
     spans = _spans(sources, len(held_out))
-    with track("Deduplicating", len(spans) + 3, progress) as bar:
+    with track("Deduplicating", len(spans) + (1 if embedding_threshold is None else 3), progress) as bar:
         computed = _Computed(texts, paper, num_threads, bar)
         steps = Steps(computed, len(held_out), spans, paper=paper)
         steps.by_words(ngram or {}, tfidf_threshold, bar.advance)

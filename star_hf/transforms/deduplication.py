@@ -9,14 +9,35 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..errors import StarError
+from ..errors import SourceError, StarError
 from ..schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset
 
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Deduplication", "Removal"]
+__all__ = ["NEEDED", "Deduplication", "Removal", "as_collected"]
+
+NEEDED = "Rows need `id` (such as `star_hf.text.row_id(question)`), `question` and `source`."
+
+
+def as_collected(rows: Dataset) -> Dataset:
+    """The same rows, with `COLLECTED` columns that are strings; numbers become some.
+
+    Raises:
+        SourceError: If a column is not there, or a value.
+    """
+    if not rows.column_names:  # `Dataset.from_list([])`
+        return as_dataset([], COLLECTED)
+    if missing := [name for name in COLLECTED if name not in rows.column_names]:
+        raise SourceError(f"There is no column {', '.join(missing)}.", NEEDED)
+    table = rows.select_columns(list(COLLECTED)).with_format("arrow")[:]
+    if holes := [name for name in COLLECTED if table[name].null_count]:
+        raise SourceError(f"There are rows without {' and without '.join(holes)}.", NEEDED)
+    for name in COLLECTED:
+        if rows.features[name] != COLLECTED[name]:
+            rows = rows.cast_column(name, COLLECTED[name])
+    return rows
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,8 @@ def test_what_is_not_known_is_refused():
     alike = find(chain(), [], embedding=None)
     with pytest.raises(ConfigError, match="looked for from 0.6 on"):
         alike.first_wins().rethreshold(0.5)
+    with pytest.raises(ConfigError, match="1.5 is no threshold"):
+        alike.first_wins().rethreshold(1.5)
     with pytest.raises(ConfigError, match="not looked for"):
         alike.one_per_group().rethreshold(embedding=0.9)
     with pytest.raises(ConfigError, match="'rares'"):

@@ -6,13 +6,15 @@ from functools import partial
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from star_hf.errors import ConfigError
+from star_hf.errors import ConfigError, SourceError
 from star_hf.schema import COLLECTED, as_dataset
 from star_hf.similarity.tfidf import threshold_join, threshold_self_join
 from star_hf.text import row_id
+from star_hf.transforms.alike import find_alike
 from star_hf.transforms.deduplicate import deduplicate
 
 
@@ -174,6 +176,27 @@ def test_a_contaminated_row_names_the_benchmark_item():
     assert (removed["reason"], removed["matched_source"]) == ("ngram_contamination", "bench")
     assert removed["matched_id"] == row_id(question) and removed["similarity"] == 1.0
     assert removed["detail"] == "step b, n = 8"
+
+
+@pytest.mark.parametrize("how", [deduplicate, find_alike])
+def test_rows_that_cannot_be_compared_are_refused_and_numbers_are_ids(how):
+    rows, nothing = collected([("A", "how a lock"), ("A", "how a LOCK")]), Dataset.from_list([])
+    options = {"embedding_threshold": None, "progress": False}
+    numbered = how(Dataset.from_list([{**row, "id": n} for n, row in enumerate(rows)]), nothing, **options)
+    result = numbered if how is deduplicate else numbered.first_wins()
+    assert result.kept["id"][:] == ["0"] and result.kept_for("1")["id"] == "0"
+    with pytest.raises(SourceError, match="no column source"):
+        how(rows.remove_columns("source"), nothing, **options)
+    with pytest.raises(SourceError, match="without question"):
+        how(as_dataset([*rows, {"id": "1", "source": "A"}], COLLECTED), nothing, **options)
+    for threshold in (0, 60):
+        with pytest.raises(ConfigError, match=f"{threshold} is no threshold"):
+            how(rows, nothing, tfidf_threshold=threshold, **options)
+
+
+def test_the_bar_ends_full(capsys):
+    deduplicate(collected([("A", "how a lock")]), collected([]), embedding_threshold=None)
+    assert "2/2" in capsys.readouterr().err
 
 
 def test_an_unknown_profile_is_named():
