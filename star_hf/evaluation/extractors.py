@@ -32,11 +32,20 @@ QUOTED = 200
 PARSE_S = 3
 """Seconds that a formula may take to be read, and to be compared."""
 
+_ADVERB = r"(?:therefore|thus|hence|clearly|indeed|(?:most )?likely|probably)"
+_IS = rf"\b(?:is|must be|should be)\b[\s:]*(?:{_ADVERB}\b[\s,:]*)?"
 # The word that announces an answer, in Markdown or not: `Answer:`, `**Final answer**:`, `answer is`.
-_ANNOUNCED = re.compile(r"\banswer\b(?P<close>[*_`\s]*)(?P<is>\bis\b[\s:]*|[:=]\s*)", re.IGNORECASE)
+_ANNOUNCED = re.compile(rf"\banswer\b[*_`\s]*(?P<is>{_IS}|[:=]\s*)", re.IGNORECASE)
+_OPTION = re.compile(
+    rf"(?:\banswer\b[*_`\s]*(?:{_IS}|[:=]\s*)|\b(?:choice|option)\b[*_`\s]*{_IS})(?:[*_`]*(?:choice|option)\b\s*)?",
+    re.I,
+)
 _DISPLAYED = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(r"[-+\u2212]?\$?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?(?:\s*\\?%)?")
-_UNITS = re.compile(r"(?P<number>\\?\$?[-+]?\d[\d.,/]*)\s+[A-Za-z]{2}[A-Za-z ]*")
+# What makes a number the beginning of something longer: `2+3`, `2x`, `3\sqrt{2}`, `10^6`, `3:4`.
+_GOES_ON = re.compile(r"[A-Za-z]\b|\\(?![%)\],; ])|[(!^√π]|:\d|\s*[-+*/=×^]\s*(?:[\d\\({√π]|[A-Za-z]\b)")
+_NO_UNITS = r"(?:pi|sqrt|or|and|to|over|times|half|hundred|thousand|million|billion|trillion)\b"
+_UNITS = re.compile(rf"(?P<number>\\?\$?[-+]?\d[\d.,/]*)\s+(?!{_NO_UNITS})[A-Za-z]{{2}}(?:[A-Za-z]| (?!{_NO_UNITS}))*")
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)(?P<kind>[^\n`]*)\n(?P<code>.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.M | re.S)
 _SYMBOLS = str.maketrans({"\u2212": "-", "\u03c0": r"\pi ", "\u00d7": r"\times ", "\u00b0": r"^\circ ", "\u00a0": " "})
 
@@ -64,8 +73,8 @@ def choice_verdict(item: Item, answer: Answer) -> Verdict:
 def extract_math(text: str) -> str | None:
     """The formula that a text gives as its answer, without its delimiters.
 
-    Of what is boxed and what is announced by `Answer:` or "answer is", the last counts; with neither, the last formula
-    between delimiters.
+    Of what is boxed and what is announced by `Answer:` or "answer is", the last counts; with neither, a last line that
+    is nothing but a number, or the last formula between delimiters.
 
     Example:
 
@@ -76,24 +85,27 @@ def extract_math(text: str) -> str | None:
     True
     ```
     """
-    statements = [(start, content) for start, content in _boxed(text)]
+    statements = _boxed(text)
     for match in _ANNOUNCED.finditer(text):
-        content = _announced_math(text[match.end() :], strict=match["is"].lower().startswith("is"))
+        content = _announced_math(text[match.end() :], strict=match["is"][0] not in ":=")
         if content is not None:
             statements.append((match.start(), content))
     if statements:
         return _formula(max(statements)[1])
-    displayed = _DISPLAYED.findall(text)
-    return _formula(next(filter(None, displayed[-1]))) if displayed else None
+    last_line = text.strip().rpartition("\n")[2].strip("*_` .")
+    found = [last_line] if _NUMBER.fullmatch(last_line) else _displayed(text)
+    return _formula(found[-1]) if found else None
 
 
 def same_math(target: str, found: str) -> bool:
     """Whether two formulas in LaTeX are equal, by math-verify ([page](https://github.com/huggingface/Math-Verify)).
 
-    Its time limit is a signal, which only a main thread can have: in any other thread it would fail without a word
-    and call everything unequal. From there a process of its own is asked.
+    A percent sign that the target leaves to the question, as MATH-500's do, may be written or not. math-verify's time
+    limit is a signal, which only a main thread can have: in any other it would fail without a word and call everything
+    unequal. From there a process of its own is asked.
     """
-    if target.replace(" ", "") == found.replace(" ", ""):
+    bare = re.sub(r"\s*\\?%$", "", found)
+    if target.replace(" ", "") in (found.replace(" ", ""), bare.replace(" ", "")):
         return True
     if threading.current_thread() is threading.main_thread():
         return _same_math(target, found)
@@ -104,8 +116,9 @@ def extract_choice(text: str, letters: str) -> str | None:
     """The letter that a text gives as its answer.
 
     Of what is boxed and what is announced by `Answer:`, "answer is" or "correct option is", the last counts; with
-    neither, a text that is nothing but a letter, or begins with one as in `C) iron`. A letter stands alone: the `C` of
-    "Correct" and the article `A` of "A good one" are none. Two letters, or one that is no option, are no answer.
+    neither, a last or first line that is nothing but a letter, or a text that begins with one as in `C) iron`. A
+    letter stands alone: the `C` of "Correct" and the article `A` of "A good one" are none. Two letters, or one that is
+    no option, are no answer.
 
     Args:
         text (`str`): The answer, without its thought.
@@ -118,18 +131,16 @@ def extract_choice(text: str, letters: str) -> str | None:
     'C'
     ```
     """
-    statements = [(start, _letter(content, whole=True)) for start, content in _boxed(text)]
-    for match in re.finditer(
-        r"\banswer\b[*_`\s]*(?:\bis\b[\s:]*|[:=]\s*)|\b(?:choice|option)\b[*_`\s]*\bis\b[\s:]*", text, re.I
-    ):
-        statements.append((match.start(), _letter(text[match.end() :])))
+    statements = [(start, _letter(content, whole=not _LABEL.match(content))) for start, content in _boxed(text)]
+    statements += [(match.start(), _letter(text[match.end() :])) for match in _OPTION.finditer(text)]
     if statements := [(start, letter) for start, letter in statements if letter]:
         found = max(statements)[1]
     else:
-        stripped = text.strip()
-        first_line = stripped.partition("\n")[0]
-        alone = _letter(stripped, whole=True)
-        found = alone or (_letter(first_line) if re.match(r"[\s*_(]*[A-Z][*_]*\)", first_line) else None)
+        first, *others = text.strip().split("\n")
+        found = _letter(others[-1] if others else first, whole=True) or _letter(first, whole=True)
+        label = _LABEL.match(first)
+        if not found and label and (label["mark"] == ")" or not others):
+            found = _letter(first)
     return found if found and len(found) == 1 and found in letters else None
 
 
@@ -142,11 +153,8 @@ def extract_code(text: str, entry_point: str) -> str | None:
         text (`str`): The answer, without its thought.
         entry_point (`str`): The function's name.
     """
-    blocks = [
-        match["code"]
-        for match in _FENCE.finditer(text)
-        if match["kind"].strip().lower() in ("", "python", "py", "python3")
-    ]
+    python = ("", "python", "py", "python3")
+    blocks = [match["code"] for match in _FENCE.finditer(text) if match["kind"].strip().lower() in python]
     if blocks:
         defining = [block for block in blocks if _defines(block, entry_point)]
         return (defining or blocks)[-1]
@@ -185,19 +193,26 @@ def _announced_math(rest: str, strict: bool) -> str | None:
 
     After "answer is" only a number or a formula between delimiters is one; other words go on as a sentence.
     """
-    rest = rest.lstrip(" \t*_`:")
-    line = rest.lstrip().partition("\n")[0].strip()
-    display = _DISPLAYED.match(rest.lstrip())
-    if display:
+    emphasised = re.match(r"\s*\*\*(?=\S)(.+?)\*\*", rest)
+    rest = emphasised[1] if emphasised else rest.lstrip(" \t*_`:").lstrip()
+    line = rest.partition("\n")[0].strip()
+    inside = _displayed(line)
+    if len(inside) > 1 and not re.sub(r"\b(?:or|and)\b|[\s,.]", "", _DISPLAYED.sub("", line)):
+        return ", ".join(inside)
+    if display := _DISPLAYED.match(rest):
         return next(filter(None, display.groups()))
-    if boxes := _boxed(line):
-        return boxes[-1][1]
+    if "\\boxed" in line:
+        boxes = _boxed(line)
+        return boxes[-1][1] if boxes else None
     if strict:
         number = _NUMBER.match(line)
-        return number[0] if number else None
-    if inside := _DISPLAYED.findall(line):
-        return next(filter(None, inside[-1]))
-    return line or None
+        return number[0] if number and not _GOES_ON.match(line, number.end()) else None
+    return inside[-1] if inside else line or None
+
+
+def _displayed(text: str) -> list[str]:
+    """What stands between the delimiters of formulas."""
+    return [next(filter(None, groups)) for groups in _DISPLAYED.findall(text)]
 
 
 def _formula(content: str) -> str | None:
@@ -224,10 +239,14 @@ def _process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
-_OPENING = r"[\s*_`$\"'(\[{]*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?[\s*_`(\[]*"
-_CLOSING = r"[*_`$\"')\]}]*"
-_LETTER = re.compile(rf"{_OPENING}(?P<letter>[A-Za-z])(?![A-Za-z0-9'])(?P<closing>{_CLOSING})(?P<rest>[^\n]*)")
-_SECOND = re.compile(r"\s*(?:or|and|/|,|&)\s*[*_`(]*[A-Z](?![A-Za-z0-9'])")
+_OPENING = r"(?:[\s*_`$\"'(\[{]|\\[(\[])*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?[\s*_`(\[]*"
+_CLOSING = r"(?:[*_`$\"')\]}]|\\[)\]])*"
+_ALONE = r"(?![A-Za-z0-9']|-\w)"
+_LETTER = re.compile(rf"{_OPENING}(?P<letter>[A-Za-z]){_ALONE}(?P<closing>{_CLOSING})(?P<rest>[^\n]*)")
+_LABEL = re.compile(rf"{_OPENING}[A-Z][*_`]*(?P<mark>[).:])[*_`]*(?:\s|$)")
+_SECOND = re.compile(
+    rf"\s*,?\s*(?:or|and|/|,|&)\s*(?:(?:possibly|perhaps|maybe|even|also) )?[*_`(]*(?![AI] [a-z])[A-Z]{_ALONE}"
+)
 _REASON = re.compile(r"\s+(?:because|since|as|for|is|with)\b")
 
 
