@@ -203,9 +203,10 @@ class Hub:
 
     def validate(self, request: Request) -> Any:
         found = re.match(r"\s*---\n(.*?)\n---", request.json["content"], re.S)
-        license_name = (yaml.safe_load(found[1]) or {}).get("license") if found else None
-        wrong = isinstance(license_name, str) and not re.fullmatch(r"[a-z0-9.+-]+", license_name)
-        return {"errors": [{"message": f'"license" {license_name!r} is not an id'}] if wrong else [], "warnings": []}
+        data = (yaml.safe_load(found[1]) or {}) if found else {}
+        forms = {"license": r"[a-z0-9.+-]+", "license_link": r"LICENSE(\.md)?|https?://\S+"}
+        wrong = [name for name, form in forms.items() if name in data and not re.fullmatch(form, str(data[name]))]
+        return {"errors": [{"message": f'"{name}" {data[name]!r} is not valid'} for name in wrong], "warnings": []}
 
     def create(self, request: Request) -> Any:
         kind, name = self._named(request)

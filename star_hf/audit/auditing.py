@@ -1,6 +1,5 @@
 """The audit itself: read, look, and say what was found and what was not looked at."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,8 +19,6 @@ from .types import SEVERITIES, Audit, Finding
 
 
 __all__ = ["audit"]
-
-logger = logging.getLogger(__name__)
 
 
 def audit(
@@ -130,8 +127,6 @@ def audit(
 
 def _gaps(missing: Mapping[str, str], asked: Sequence[str] | None, found: Sequence[Benchmark]) -> list[Finding]:
     """One gap for each benchmark that could not be had, and one where none was asked for."""
-    if missing:
-        logger.warning("Not searched for, since they could not be had: %s", ", ".join(missing))
     gaps = [
         Finding("benchmark_missing", "gap", f"{name} was not searched for: {why}") for name, why in missing.items()
     ]

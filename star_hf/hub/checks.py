@@ -1,7 +1,7 @@
 """What can be looked at in a published data set: each check says what is wrong and what was seen."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ class Check:
 
 def check_schema(features: Mapping[str, Features], rows: Mapping[str, Dataset]) -> Check:
     """Each table's columns and types against those that were published."""
-    problems = [f"The table {table} cannot be read." for table in features if table not in rows]
+    lost = [table for table in features if table not in rows]
+    problems = [f"The table {table} cannot be looked at: its file is missing or damaged." for table in lost]
     for table, content in rows.items():
         expected, found = features[table], content.features
         if list(found) != list(expected):
@@ -91,8 +92,8 @@ def _differences(what: str, found: Mapping[str, int], expected: Mapping[str, int
             yield f"{found.get(name, 0):,} {what} {name!r}, not {expected.get(name, 0):,}."
 
 
-def check_ids(rows: Mapping[str, Dataset]) -> Check:
-    """Ids are unique, made of their questions, and what other tables point to is there."""
+def check_ids(rows: Mapping[str, Dataset], tables: Iterable[str]) -> Check:
+    """Ids are unique, made of their questions, and what other tables point to is there, as far as all `tables` are."""
     problems, known = [], set()
     for table in ("default", "benign"):
         if table in rows:
@@ -102,7 +103,7 @@ def check_ids(rows: Mapping[str, Dataset]) -> Check:
             problems += [f"{wrong:,} ids of {table} are not those of their questions."] if wrong else []
             twice = len(ids) - len(set(ids))
             problems += [f"{twice:,} ids of {table} stand there twice."] if twice else []
-    if known and "provenance" in rows:
+    if set(rows) == set(tables) and "provenance" in rows:
         lost = set(rows["provenance"]["id"]) - known
         problems += [f"provenance names {len(lost):,} ids that are in no table."] if lost else []
     return Check("ids", tuple(problems), (f"{len(known):,} questions",))

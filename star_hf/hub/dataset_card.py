@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
@@ -54,7 +55,8 @@ def dataset_card(
         name (`str`): The data set's name.
         license (`str`, *optional*): The publisher's decision; what the sources' licences make of it by default.
         picture (`str`, *optional*), recipe (`str`, *optional*): Paths in the repository, where they are published.
-        audit (`Mapping`, *optional*): What an audit of these rows said: `benchmarks`, `names`, `verdict`.
+        audit (`Mapping`, *optional*): What an audit of these rows said: lists of `benchmarks` that it searched for,
+            of `errors`, and of benchmarks that were `missing`.
     """
     rows = tables["default"]
     terms = terms_of(Counter(rows["source"]))
@@ -76,9 +78,11 @@ def dataset_card(
         grid=_transposed(balance(run, "select")),
         terms=terms,
         audit=audit,
+        needs=_needs(config),
         **_contamination(run, config),
     )
-    return Card(_metadata(tables, terms, taxonomy.language, name, license), sections)
+    page = f"https://huggingface.co/datasets/{place}" if recipe else None
+    return Card(_metadata(tables, terms, taxonomy.language, name, license, page), sections)
 
 
 def size_category(rows: int) -> str:
@@ -87,10 +91,11 @@ def size_category(rows: int) -> str:
 
 
 def _metadata(
-    tables: Mapping[str, Dataset], terms: Terms, language: str, name: str, license: str | None
+    tables: Mapping[str, Dataset], terms: Terms, language: str, name: str, license: str | None, page: str | None
 ) -> dict[str, Any]:
     license = license or terms.license
-    named = {"license_name": "licences-of-the-sources", "license_link": "README.md#sources-and-licences"}
+    link = f"{page}#sources-and-licences" if page else None  # the Hub takes an address here, or a file named LICENSE
+    named = {"license_name": "licences-of-the-sources", "license_link": link}
     data = DatasetCardData(
         pretty_name=name,
         language=[language.split("-")[0]],
@@ -145,6 +150,13 @@ def _asked(run: Run) -> list[dict[str, Any]]:
         }
         for bill in bills(run)
     ]
+
+
+def _needs(config: BuildConfig) -> list[str]:
+    """What a recipe needs and is not published with it: files of the builder's own, and addresses of servers."""
+    own = (config.collect.questions, config.collect.held_out_questions, config.prompts)
+    files = [Path(path).name for path in own if path is not None]
+    return files + [f"endpoints.{role}.base_url" for role, endpoint in config.endpoints if endpoint.base_url]
 
 
 def _thresholds(config: BuildConfig) -> str:

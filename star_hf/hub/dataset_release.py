@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..errors import StarError
 from ..report.counts import balance
 from ..run import Run
 from .dataset_card import FROM_FILES, dataset_card
-from .export import finished_tables
+from .export import finished_tables, read_table
 from .licences import terms_of
 from .pictures import heat_map
 from .release import Release
@@ -79,7 +79,7 @@ def dataset_release(
         license=license,
         picture=PICTURE if picture else None,
         recipe=RECIPE,
-        audit=_audit_statement(found["default"]),
+        audit=_audit_statement(found["default"], config),
     )
     files: dict[str, Path | bytes] = {f"{table}/train.parquet": _parquet(run, table) for table in tables}
     files[RECIPE] = _recipe(config)
@@ -94,7 +94,7 @@ def dataset_release(
         card=card,
         facts=_facts(run, tables, found),
         from_files=FROM_FILES,
-        warnings=_warnings(tables, found),
+        warnings=_warnings(tables, _missing(found["default"], config)),
     )
 
 
@@ -126,15 +126,13 @@ def check_run(run_dir: str | Path) -> Run:
             raise StarError(f"{folder} was edited: the tables of {stage!r} are not those of its manifest.", again)
         before = record.rows_out
     for table, rows in finished_tables(run).items():
-        if not _same(folder / "dataset" / table / "train.parquet", rows):
+        if not _same(read_table(_parquet(run, table)), rows):
             raise StarError(f"{folder}/dataset/{table} is missing, or is not what the run made.", again)
     return run
 
 
-def _same(path: Path, rows: Dataset) -> bool:
-    try:
-        there = Dataset.from_parquet(str(path), keep_in_memory=True)
-    except (OSError, ValueError):
+def _same(there: Dataset | None, rows: Dataset) -> bool:
+    if there is None:
         return False
     found, expected = (table.with_format("arrow")[:].combine_chunks() for table in (there, rows))
     return there.features == rows.features and found.equals(expected)
@@ -170,13 +168,20 @@ def _told(finding: Finding) -> str:
     return f"{finding.summary} {finding.rows:,} rows{f': {details}' if details else ''}."
 
 
-def _audit_statement(found: Audit) -> dict[str, Any]:
-    errors = [_told(finding) for finding in found.of("error")]
-    gaps = len(found.of("gap"))
-    verdict = " ".join(errors) if errors else "none was found."
-    verdict += f" {gaps} more could not be had, so nothing is known about them." if gaps else ""
-    names = [f"{name} at {facts['revision']}" for name, facts in found.benchmarks.items()]
-    return {"benchmarks": len(names), "names": ", ".join(names) or "none", "verdict": verdict}
+def _audit_statement(found: Audit, config: BuildConfig) -> dict[str, Any]:
+    """What the card tells of an audit."""
+    return {
+        "benchmarks": [f"{name} at {facts['revision']}" for name, facts in found.benchmarks.items()],
+        "errors": [_told(finding) for finding in found.of("error")],
+        "missing": _missing(found, config),
+    }
+
+
+def _missing(found: Audit, config: BuildConfig) -> list[str]:
+    """The benchmarks that could not be had, the builder's own included."""
+    own = config.collect.held_out_questions
+    gaps = [finding.summary.split(" was ")[0] for finding in found.of("gap")]
+    return [*gaps, *([own.stem] if own is not None and not own.exists() else [])]
 
 
 def _facts(run: Run, tables: Mapping[str, Dataset], found: Mapping[str, Audit]) -> dict[str, Any]:
@@ -226,10 +231,9 @@ def _recipe(config: BuildConfig) -> bytes:
     return (note + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)).encode()
 
 
-def _warnings(tables: Mapping[str, Dataset], found: Mapping[str, Audit]) -> tuple[str, ...]:
+def _warnings(tables: Mapping[str, Dataset], missing: Sequence[str]) -> tuple[str, ...]:
     """What the publisher should know."""
     terms = terms_of(_counted(tables["default"]["source"]))
     said = [f"{sentence}: {', '.join(origin.name for origin in origins)}." for sentence, origins in terms.restrictions]
-    gaps = sorted({finding.summary.split(" was ")[0] for audit in found.values() for finding in audit.of("gap")})
-    said += [f"Not audited against {', '.join(gaps)}, which could not be had."] if gaps else []
+    said += [f"Not audited against {', '.join(missing)}, which could not be had."] if missing else []
     return tuple(said)

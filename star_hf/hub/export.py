@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from datasets import Dataset, concatenate_datasets
+from pyarrow import ArrowInvalid
 
 from ..config import BuildConfig
 from ..run import Run
 from .dataset_card import dataset_card
 
 
-__all__ = ["export", "finished_tables"]
+__all__ = ["export", "finished_tables", "read_table"]
 
 LLM_STAGES = ("classify", "reason", "score", "rewrite")
 
@@ -47,6 +49,14 @@ def finished_tables(run: Run) -> dict[str, Dataset]:
     if receipts:
         tables["provenance"] = _receipts_of(concatenate_datasets(receipts), tables)
     return tables
+
+
+def read_table(path: Path) -> Dataset | None:
+    """A Parquet file in memory, without a copy in the cache; `None` where it is missing or damaged."""
+    try:
+        return Dataset(pq.read_table(path))
+    except (ArrowInvalid, OSError):
+        return None
 
 
 def _has_receipts(run: Run, stage: str) -> bool:

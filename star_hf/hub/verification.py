@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-from datasets import Dataset, Features, load_dataset
+from datasets import Features, load_dataset
 from huggingface_hub import DatasetCard, HfApi
-from pyarrow import ArrowInvalid
 
 from ..errors import StarError
 from ..loading import card_folders
@@ -17,6 +15,7 @@ from ..progress import track
 from .api import KINDS, ask, hub_api
 from .checks import Check, check_card, check_contamination, check_counts, check_ids, check_rows, check_schema, some
 from .dataset_release import POLICIES
+from .export import read_table
 from .release import CARD, MANIFEST
 from .repository import Kind, download, find, listing, read_text, sha256_of
 
@@ -93,12 +92,13 @@ def verify(
         tables = manifest.get("tables", {})
         files, paths = _files(place, expected, progress)
         checks = [files]
-        rows = {table: _read(paths[f"{table}/train.parquet"]) for table in tables if f"{table}/train.parquet" in paths}
-        rows = {table: content for table, content in rows.items() if content is not None}
+        good = {table: paths[f"{table}/train.parquet"] for table in tables if f"{table}/train.parquet" in paths}
+        read = {table: read_table(path) for table, path in good.items()}
+        rows = {table: content for table, content in read.items() if content is not None}
         features = {table: Features.from_dict(facts["columns"]) for table, facts in tables.items()}
         whole = {table: content for table, content in rows.items() if content.features == features[table]}
         if tables:
-            checks += [check_schema(features, rows), check_counts(manifest, whole), check_ids(whole)]
+            checks += [check_schema(features, rows), check_counts(manifest, whole), check_ids(whole, tables)]
         checks.append(check_card(read_text(*place, CARD), manifest, whole))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise StarError(
@@ -149,10 +149,3 @@ def _files(place: tuple[HfApi, str, Kind, str], expected: Mapping[str, str], pro
     notes = [f"{len(expected):,} files"]
     notes += [f"not of this release: {some(more)}"] if more else []
     return Check("files", tuple(problems), tuple(notes)), good
-
-
-def _read(path: Path) -> Dataset | None:
-    try:
-        return Dataset(pq.read_table(path))
-    except (ArrowInvalid, OSError):
-        return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,6 +111,14 @@ def test_a_published_model_loads_and_holds_no_checkpoint_pickle_or_folder(hub, t
     data[-1] ^= 1
     repo.edit("model.safetensors", bytes(data))
     assert [check.name for check in verify(NAME).checks if not check.ok] == ["files"]
+
+
+def test_a_record_of_an_earlier_version_has_a_card(trained, tmp_path):
+    older = {name: value for name, value in PREFLIGHT.items() if name != "primed"}
+    shutil.copytree(trained, tmp_path / "older")
+    replace(load_record(trained), preflight=older).save(tmp_path / "older")
+    told = model_release(tmp_path / "older", NAME, license="mit").card.sections["preflight"]
+    assert "290,000 were learnt from" in told and "SafePath" not in told
 
 
 def test_the_card_names_base_data_recipe_check_results_and_limits(hub, trained, results):

@@ -75,6 +75,8 @@ def test_the_card_answers_what_a_reviewer_asks(hub, finished, release):
     assert records["score"].notes["prompts"]["score"] in text and records["score"].notes["policies"] in text
     assert "star-hf build --config recipe.yaml" in text and "@article{wang2025star1" in text
     assert data["license"] == "other" and data["license_name"] and data["size_categories"] == ["n<1K"]
+    assert data["license_link"] == f"https://huggingface.co/datasets/{NAME}#sources-and-licences"
+    assert "## Sources and licences" in text, "where the link leads"
     assert {"star_hf", "safety", "not-for-all-audiences"} <= set(data["tags"]) and data["language"] == ["en"]
     assert "PKU-Alignment/BeaverTails" in data["source_datasets"]
     assert set(MetadataConfigs.from_dataset_card_data(card.data)) == {"default", "benign", "provenance"}
@@ -89,6 +91,8 @@ def test_the_published_recipe_builds_again_and_names_no_folder_of_this_machine(h
     assert not [path for path, data in files.items() if str(finished.parent).encode() in data or b"127.0.0.1" in data]
     (tmp_path / "recipe.yaml").write_bytes(files["recipe.yaml"])
     assert load_config(tmp_path / "recipe.yaml").select.size == 12
+    needs = release.card.sections["regenerate"]
+    assert "`questions.jsonl`, `bench.jsonl`, `endpoints.classifier.base_url`" in needs, "what else it takes is said"
 
 
 def test_publishing_the_same_again_changes_nothing(hub, release):
@@ -307,12 +311,22 @@ def _damage(path):
         ),
     ],
 )
-def test_a_run_that_is_incomplete_or_edited_is_named(run, edit, words):
+def test_a_run_that_is_incomplete_or_edited_is_named(run, edit, words, capfd):
     check_run(run)
+    assert capfd.readouterr().err == "", "a look is quiet, and leaves no copy of the rows in the cache"
     edit(run)
     with pytest.raises(StarError, match=words) as refused:
         check_run(run)
     assert "star-hf build" in refused.value.remedy or "Name a run's directory" in refused.value.remedy
+
+
+def test_rows_that_were_searched_for_nothing_are_not_called_clean(run, nothing):
+    own = {"held_out_questions": str(run / "gone.jsonl")}
+    _edit_json(run / "manifest.json", lambda data: data["config"]["collect"].update(own))
+    release = dataset_release(run, NAME, sources_dir=nothing)
+    told = release.card.sections["contamination"]
+    assert "not searched for text of StrongREJECT" in told and "none was found" not in told
+    assert "HumanEval, gone, which could not be had" in told and "HumanEval, gone" in release.warnings[-1]
 
 
 def test_contamination_refuses_unless_told_otherwise(hub, finished, tmp_path, caplog):
@@ -326,5 +340,6 @@ def test_contamination_refuses_unless_told_otherwise(hub, finished, tmp_path, ca
     assert "--allow-findings" in refused.value.remedy and not hub.repos
     release = dataset_release(finished, NAME, sources_dir=folder.parent, allow_findings=True)
     told = release.card.sections["contamination"]
-    assert "XSTest" in told and "none was found" not in told
+    assert "searched for text of XSTest at local copy" in told and "An audit of the published rows found" in told
+    assert "none was found" not in told and "not searched for text of StrongREJECT" in told
     assert json.loads(release.manifest())["audit"]["default"]["ok"] is False

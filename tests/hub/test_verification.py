@@ -74,7 +74,7 @@ def test_one_corrupted_byte_is_found(repo, look, place):
     data[place] ^= 1
     repo.edit(DEFAULT, bytes(data))
     bad, said = look()
-    assert "files" in bad and f"{DEFAULT} is not what was published" in said
+    assert bad == ["files", "schema"] and f"{DEFAULT} is not what was published" in said
 
 
 def test_a_missing_file_and_one_that_was_put_beside(repo, look):
