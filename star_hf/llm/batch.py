@@ -23,7 +23,7 @@ from .journal import Journal
 from .ledger import Ledger, Submitted
 from .limits import wait_s
 from .types import Completion, Request
-from .wire import completion_of, failure_of, parameters, words
+from .wire import completion_of, error_of, failure_of, parameters, words
 
 
 __all__ = ["Provider", "drain"]
@@ -165,17 +165,16 @@ class Provider:
         url = self._endpoint.url
         try:
             return call(*arguments, **options)
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise refused(self._endpoint, error) from None
         except (openai.NotFoundError, openai.BadRequestError) as error:
             raise ConfigError(
-                f"{url} does not take part in a batch: {error.status_code} {provider_words(error)}",
+                f"{url} does not take part in a batch: {error.status_code} {provider_words(self._endpoint, error)}",
                 "Where the provider has no Batch API, remove `batch` from the endpoint. Where it has one, use the "
                 "account that made the batches of this journal.",
             ) from None
+        except openai.APIStatusError as error:
+            said = f"{url} answered {error.status_code}: {provider_words(self._endpoint, error)}"
+            raise refused(self._endpoint, error) or _Unavailable(said) from None
         except openai.APIError as error:
-            if getattr(error, "code", None) == "insufficient_quota":
-                raise ConfigError(f"{url} says that the account has no credit left.", "Add credit.") from None
             cause = error.__cause__ or error
             raise _Unavailable(f"{url}: {type(cause).__name__}: {words(cause)}") from None
 
@@ -298,7 +297,6 @@ def _answer(line: bytes) -> tuple[str, Completion | None]:
         status, body = response.get("status_code"), response.get("body") or {}
         if status == 200:
             return key, completion_of(body)
-        error = body.get("error") or {}
-        return key, failure_of(status or 0, error.get("code"), words(error.get("message") or ""))
+        return key, failure_of(status or 0, (body.get("error") or {}).get("code"), error_of(body))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "", None

@@ -15,10 +15,11 @@ import aiohttp
 import openai
 
 from ..errors import ConfigError
+from .budget import prompt_tokens
 from .endpoint import Endpoint
 from .limits import Limits, retry_after_s, wait_s
 from .types import Completion, Request
-from .wire import completion_of, failure_of, parameters, words
+from .wire import completion_of, error_of, failure_of, parameters, words
 
 
 __all__ = ["Client", "Unavailable", "provider_words", "refused", "sync_client"]
@@ -143,19 +144,20 @@ class Client:
                 reply = await self._send(request)
         except TimeoutError:
             raise Unavailable(f"{url}: no whole answer within {self.endpoint.timeout_s:g} s") from None
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise refused(self.endpoint, error) from None
         except openai.APIStatusError as error:
             return self._failure(error), error.response.headers
         except (openai.APIError, aiohttp.ClientError, OSError) as error:
             # The openai client names neither the URL nor the cause in its message, and lets some of aiohttp's through.
             cause = error.__cause__ or error
             raise Unavailable(f"{url}: {type(cause).__name__}: {cause}") from None
+        body = None
         try:
-            return self._read(json.loads(reply.content), request), reply.headers
+            body = json.loads(reply.content)
+            return self._read(body, request), reply.headers
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             what = f"{len(reply.content)} bytes of {reply.headers.get('content-type')}"
-            raise Unavailable(f"{url} answered 200, but its {what} are no whole answer") from None
+            said = f": {error_of(body)}" if error_of(body) else ""
+            raise Unavailable(f"{url} answered 200, but its {what} are no whole answer{said}") from None
 
     def _send(self, request: Request) -> Any:
         # The openai client merges `extra_body` as it is; `messages` it would walk through against all their types,
@@ -163,19 +165,15 @@ class Client:
         return self._create(model=self.endpoint.model, messages=[], extra_body=parameters(self.endpoint, request))
 
     def _read(self, reply: Mapping[str, Any], request: Request) -> Completion:
-        return completion_of(reply)
+        return completion_of(reply, prompt_tokens(request))
 
     def _failure(self, error: openai.APIStatusError) -> Completion:
-        said = provider_words(error)
-        if error.code == "insufficient_quota":
-            raise ConfigError(
-                f"{self.endpoint.url} says that the account has no credit left: {said}",
-                "Add credit and run the same command again: nothing answered so far is asked again.",
-            )
+        said = provider_words(self.endpoint, error)
         failure = failure_of(error.status_code, error.code, said)
         if failure is None:
             message = f"{self.endpoint.url} answered {error.status_code}: {said}"
-            raise Unavailable(message, error.status_code, error.response.headers)
+            passing = Unavailable(message, error.status_code, error.response.headers)
+            raise refused(self.endpoint, error) or passing from None
         return failure
 
 
@@ -188,19 +186,27 @@ def sync_client(endpoint: Endpoint, **options: Any) -> openai.OpenAI:
     return openai.OpenAI(base_url=endpoint.url, **options)
 
 
-def provider_words(error: openai.APIStatusError) -> str:
-    """What the provider said, in one short line."""
+def provider_words(endpoint: Endpoint, error: openai.APIStatusError) -> str:
+    """What the provider said, in one short line, and without the key, which some repeat."""
     body = error.body if isinstance(error.body, dict) else {}
-    return words(body.get("message") or error.message)
+    said, key = str(body.get("message") or error.message), endpoint.api_key()
+    return words(said.replace(key, "[the key]") if key else said)
 
 
-def refused(endpoint: Endpoint, error: openai.APIStatusError) -> ConfigError:
-    """What to check where an endpoint answers 401, 403 or 404: no later request would do better."""
+def refused(endpoint: Endpoint, error: openai.APIStatusError) -> ConfigError | None:
+    """What to check where no later request would do better; `None` where one may."""
     key = endpoint.key_variable or "the key"
-    remedy = {
+    address = "Check `model` and `base_url`; a base URL usually ends in /v1."
+    remedies = {
         401: f"Check that {key} holds a valid key for this provider.",
+        402: f"Add credit to the account behind {key} and run the same command again: nothing answered is asked again.",
         403: f"Check that the account behind {key} may use this model.",
-        404: "Check `model` and `base_url`; a base URL usually ends in /v1.",
-    }[error.status_code]
-    said = provider_words(error)
+        404: address,
+        405: address,
+        410: "The provider no longer has this model: choose another one.",
+    }
+    remedy = remedies.get(402 if error.code == "insufficient_quota" else error.status_code)
+    if remedy is None:
+        return None
+    said = provider_words(endpoint, error)
     return ConfigError(f"{endpoint.url} answered {error.status_code} for model {endpoint.model!r}: {said}", remedy)

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ConfigError, IncompleteRunError
 from ..text import encodable
 from . import pool
-from .budget import Budget
+from .budget import Budget, prompt_tokens
 from .client import Client
 from .endpoint import Endpoint
 from .journal import Entry, Journal
@@ -57,7 +57,7 @@ class EmbeddingClient(Client):
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if vectors.ndim != 2 or not np.isfinite(lengths).all() or not lengths.all():
             raise ValueError("vectors without a direction")
-        tokens = int((reply.get("usage") or {}).get("prompt_tokens") or 0)
+        tokens = int((reply.get("usage") or {}).get("prompt_tokens") or prompt_tokens(request))
         return Embedded("", prompt_tokens=tokens, model=reply.get("model") or "", vectors=vectors / lengths)
 
 

@@ -105,7 +105,7 @@ def probe(endpoint: Endpoint) -> Finding:
     except ConfigError as error:
         finding.problem = str(error).replace("\n", " ")
     except openai.APIStatusError as error:
-        finding.problem = f"{endpoint.url} answered {error.status_code}: {provider_words(error)}"
+        finding.problem = f"{endpoint.url} answered {error.status_code}: {provider_words(endpoint, error)}"
     except (openai.APIError, OSError) as error:
         cause = error.__cause__ or error
         finding.problem = f"{endpoint.url} cannot be reached ({type(cause).__name__}: {words(cause)})"
@@ -158,8 +158,8 @@ def _create(
 ) -> tuple[dict[str, Any], Mapping[str, str]]:
     try:
         reply = client.chat.completions.with_raw_response.create(model=endpoint.model, messages=[], extra_body=body)
-    except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-        raise refused(endpoint, error) from None
+    except openai.APIStatusError as error:
+        raise refused(endpoint, error) or error from None
     return json.loads(reply.content), reply.headers
 
 

@@ -58,7 +58,7 @@ class Completion:
         reasoning (`str` or `None`): The thought, where the provider returns it in a field of its own.
         outcome (`str`): One of [`OUTCOMES`].
         detail (`str`): The provider's words on an outcome that is not `"ok"`.
-        prompt_tokens, completion_tokens (`int`): As billed.
+        prompt_tokens, completion_tokens (`int`): As billed; an estimate where the provider does not say.
         model, provider_id (`str`): What the provider says answered, and its id of the call.
         latency_s (`float`): Seconds from sending to the whole answer.
     """

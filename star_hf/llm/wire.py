@@ -5,10 +5,11 @@ from typing import Any
 
 from ..text import encodable
 from .endpoint import Endpoint
+from .tokens import ESTIMATE
 from .types import Completion, Request
 
 
-__all__ = ["completion_of", "failure_of", "parameters", "words"]
+__all__ = ["completion_of", "error_of", "failure_of", "parameters", "words"]
 
 
 def parameters(endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -38,8 +39,13 @@ def structured(mode: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def completion_of(reply: Mapping[str, Any]) -> Completion:
+def completion_of(reply: Mapping[str, Any], prompt_tokens: int = 0) -> Completion:
     """What a chat completion says.
+
+    Args:
+        reply (`Mapping`): The body of an answer.
+        prompt_tokens (`int`, defaults to 0): What the prompt is taken to have where the reply does not say. So an
+            answer without `usage` is not taken for free; its own tokens are estimated, too.
 
     Raises:
         LookupError, TypeError, ValueError, AttributeError: If it is none.
@@ -48,14 +54,15 @@ def completion_of(reply: Mapping[str, Any]) -> Completion:
     message = choice["message"]
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     outcome = {"length": "truncated", "content_filter": "content_filter"}.get(choice.get("finish_reason"), "ok")
-    refusal = message.get("refusal") or ""
+    refusal, text = message.get("refusal") or "", encodable(message.get("content") or "")
+    thought = encodable(reasoning) if isinstance(reasoning, str) else None
     return Completion(
-        text=encodable(message.get("content") or ""),
-        reasoning=encodable(reasoning) if isinstance(reasoning, str) else None,
+        text=text,
+        reasoning=thought,
         outcome="refused" if refusal else outcome,
         detail=encodable(refusal),
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
+        prompt_tokens=int(usage.get("prompt_tokens") or prompt_tokens),
+        completion_tokens=int(usage.get("completion_tokens") or ESTIMATE.count(f"{text}{thought or ''}")),
         model=reply.get("model") or "",
         provider_id=reply.get("id") or "",
     )
@@ -67,6 +74,12 @@ def failure_of(status: int, code: str | None, said: str) -> Completion | None:
         return None
     filtered = code == "content_filter" or "content_filter" in said
     return Completion("", outcome="content_filter" if filtered else "invalid_request", detail=said)
+
+
+def error_of(reply: Any) -> str:
+    """What a provider says in the `error` of a body; empty where there is none."""
+    error = reply.get("error") if isinstance(reply, Mapping) else None
+    return words(error.get("message") if isinstance(error, Mapping) else error or "")
 
 
 def words(message: Any) -> str:

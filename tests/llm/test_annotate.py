@@ -5,7 +5,7 @@ import pytest
 
 from model_server import ModelServer, Reply
 from shouter import Shouter, shouted, some_rows
-from star_hf.errors import ConfigError, IncompleteRunError
+from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.llm import Endpoint, Journal, annotate
 from star_hf.schema import COLLECTED, as_dataset
 
@@ -190,13 +190,26 @@ def test_dropped_connections_and_half_bodies_are_retried(endpoint, journal):
         assert len(run(some_rows(3), endpoint(server), journal).rows) == 3
 
 
-@pytest.mark.parametrize(("status", "word"), [(401, "OPENAI_API_KEY"), (403, "account"), (404, "base_url")])
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [(401, "OPENAI_API_KEY"), (402, "credit"), (403, "account"), (404, "base_url"), (405, "base_url"), (410, "model")],
+)
 def test_a_refused_key_or_model_stops_at_once_and_says_what_to_check(endpoint, journal, status, word):
     with ModelServer(lambda body, before: Reply(status=status)) as server:
         with pytest.raises(ConfigError) as caught:
             run(some_rows(200), endpoint(server, concurrency=2), journal)
         assert len(server.requests) <= 4
-    assert word in caught.value.remedy and KEY not in str(caught.value)
+    assert word in caught.value.remedy
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_a_provider_that_repeats_the_key_does_not_make_us_repeat_it(endpoint, journal, status):
+    said = "no good: " + "x" * 270 + KEY
+    with ModelServer(lambda body, before: Reply(status=status, error={"message": said})) as server:
+        with pytest.raises(StarError, match=r"\[the key\]") as caught:
+            run(some_rows(1), endpoint(server, concurrency=1), journal)
+    kept = str(list(journal.execute("SELECT * FROM responses")))
+    assert KEY[:8] not in str(caught.value) + kept
 
 
 def test_a_missing_key_is_named_before_anything_is_sent(journal, monkeypatch):

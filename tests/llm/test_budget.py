@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from model_server import ModelServer
+from model_server import ModelServer, Reply
 from shouter import Shouter, shouted, some_rows
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.llm import Budget, Endpoint, Journal, Request, annotate
@@ -40,6 +42,18 @@ def test_a_budget_is_never_exceeded_and_the_run_goes_on_with_a_higher_one(priced
         outcome = run(some_rows(40), endpoint, journal, Budget(100.0, journal.cost()))
         assert max(server.paid.values()) == 1
     assert len(outcome.rows) == 40
+
+
+def test_an_answer_without_usage_is_not_taken_for_free(priced, tmp_path):
+    def silent(body, before):
+        choice = {"message": {"content": shouted(body, before)}, "finish_reason": "stop"}
+        return Reply(raw=json.dumps({"choices": [choice]}).encode())
+
+    with ModelServer(silent) as server, Journal(tmp_path / "j.sqlite") as journal:
+        with pytest.raises(IncompleteRunError, match="budget"):
+            run(some_rows(40), priced(server), journal, Budget(2.0))
+        # A prompt is "Shout: question 7", an answer {"loud": "QUESTION 7"}: five tokens of four bytes each.
+        assert 0.5 < journal.cost() <= 2.0 and len(server.requests) < 40
 
 
 def test_what_is_in_flight_counts():

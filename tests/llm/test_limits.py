@@ -1,6 +1,7 @@
 """The limits alone, on a clock that only sleeping moves, and what the client makes of them against a server."""
 
 import asyncio
+import json
 import time
 from email.utils import formatdate
 
@@ -266,6 +267,13 @@ def test_what_is_no_whole_answer_is_asked_for_again(fault):
         kept, failures, seconds = ask(server, timeout_s=1)
         assert kept["0"].text == "hi" and not failures and len(server.requests) == 2
     assert seconds < 4, "a body that trickles must end with the timeout"
+
+
+@pytest.mark.parametrize("error", [{"message": "the model is overloaded", "code": 503}, "the model is overloaded"])
+def test_an_error_in_a_body_of_status_200_is_told(error):
+    with ModelServer(lambda body, before: Reply(raw=json.dumps({"error": error}).encode())) as server:
+        _, failures, _ = ask(server, max_retries=0)
+    assert "the model is overloaded" in failures[0]
 
 
 def test_an_answer_without_text_is_asked_for_once_more_and_then_handed_on():

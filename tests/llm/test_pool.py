@@ -98,7 +98,7 @@ def test_when_all_are_down_the_run_is_incomplete_and_goes_on_later(journal):
 
 def test_when_all_refuse_the_first_refusal_is_told(journal):
     with ModelServer(lambda body, before: QUOTA) as one, ModelServer(lambda body, before: QUOTA) as other:
-        with pytest.raises(ConfigError, match="no credit left: You have no credit"):
+        with pytest.raises(ConfigError, match="You have no credit"):
             run(pool_of({"base_url": one.url}, {"base_url": other.url}), journal)
 
 
