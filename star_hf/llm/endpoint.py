@@ -1,6 +1,7 @@
 """Where a model answers: provider, model, parameters. Configuration; `client.py` and `local.py` do the work."""
 
 import os
+import re
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -67,10 +68,24 @@ class Batch(BaseModel):
 
 
 def without_secret(url: str | None) -> str | None:
-    """The URL, which must hold no key."""
-    if url is not None and "@" in urlsplit(url).netloc:
-        raise ValueError("a URL must not carry a user name or password; put the key in an environment variable")
+    """The URL, which must be whole and hold no key."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query:
+        raise ValueError(
+            "a URL must not carry a user name or password, nor a query; put the key in an environment variable"
+        )
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("a URL must begin with http:// or https://")
     return url
+
+
+def variable_name(name: str | None) -> str | None:
+    """The name of an environment variable. A key in its place would be shown and kept wherever the name is."""
+    if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ValueError("this is the name of an environment variable, such as MY_API_KEY, and not the key itself")
+    return name
 
 
 class Member(BaseModel):
@@ -92,10 +107,8 @@ class Member(BaseModel):
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
 
-    @field_validator("base_url")
-    @classmethod
-    def _no_secret_in_url(cls, url: str | None) -> str | None:
-        return without_secret(url)
+    _whole_url = field_validator("base_url")(without_secret)
+    _no_key = field_validator("api_key_env")(variable_name)
 
 
 class Endpoint(BaseModel):
@@ -154,10 +167,8 @@ class Endpoint(BaseModel):
     batch: Batch | None = None
     pool: tuple[Member, ...] = ()
 
-    @field_validator("base_url")
-    @classmethod
-    def _no_secret_in_url(cls, url: str | None) -> str | None:
-        return without_secret(url)
+    _whole_url = field_validator("base_url")(without_secret)
+    _no_key = field_validator("api_key_env")(variable_name)
 
     @field_validator("batch", mode="before")
     @classmethod

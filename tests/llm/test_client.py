@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from model_server import ModelServer
+from star_hf.config import load_config
 from star_hf.errors import ConfigError
 from star_hf.llm import PRESETS, Endpoint, Request
 from star_hf.llm.pool import drain
@@ -107,9 +108,23 @@ def test_a_server_that_moved_is_the_same_endpoint_when_it_has_a_name():
     assert here.identity() != here.model_copy(update={"name": None}).identity()
 
 
+@pytest.mark.parametrize("key", ["sk-proj-not-a-real-key", "hf_notarealkey"])
+def test_a_key_in_place_of_its_variables_name_is_refused_and_not_shown(key):
+    with pytest.raises(ConfigError, match="name of an environment variable") as caught:
+        load_config(endpoints__teacher={"model": "m", "api_key_env": key})
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "host/v1", "ftp://host/v1"])
+def test_a_url_without_http_is_refused_before_it_is_asked(url):
+    with pytest.raises(ValidationError, match="must begin with http"):
+        Endpoint(model="m", provider="vllm", pool=({"base_url": url},), name="ours")
+
+
 def test_a_url_with_a_password_is_refused():
-    with pytest.raises(ValidationError, match="user name or password"):
-        Endpoint(model="m", base_url="https://me:secret@host/v1")
+    for url in ("https://me:secret@host/v1", "https://host/v1?key=secret"):
+        with pytest.raises(ValidationError, match="user name or password"):
+            Endpoint(model="m", base_url=url)
 
 
 def test_another_embedded_model_is_refused():
