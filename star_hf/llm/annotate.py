@@ -1,7 +1,6 @@
 """The one function that runs an annotator over a `Dataset`: first every answer into the journal, then the columns."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from .budget import Budget
 from .endpoint import Endpoint
 from .journal import Entry, Journal
 from .types import Annotator, Unusable
-from .walk import Walk
+from .walk import Walk, described
 
 
 __all__ = ["annotate"]
@@ -63,7 +62,7 @@ def annotate(
         IncompleteRunError: If requests stayed unanswered, the budget ended, or more than `max_unusable` of the
             answers are unusable. All answers are kept, and the same call goes on.
     """
-    walk = Walk(annotator, endpoint, journal, max_reasks, budget)
+    walk = Walk(annotator, endpoint, journal, max_reasks, budget, max_unusable)
     with track(f"{annotator.stage}: {endpoint.model}", len(rows), progress) as bar:
         outcome = _assemble(rows, walk, bar)
         for _ in range(max_reasks + 1):
@@ -138,10 +137,9 @@ def _receipt(row: Mapping[str, Any], stage: str, endpoint: Endpoint, entries: li
 def _check_share(removed: Dataset, total: int, max_unusable: float, stage: str) -> None:
     if not total or len(removed) <= max_unusable * total:
         return
-    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(removed["reason"]).most_common())
-    example = next((f" One of them: {detail}" for detail in removed["detail"] if detail), "")
+    problems = [Unusable(row["reason"], row["detail"]) for row in removed.select_columns(["reason", "detail"])]
     raise IncompleteRunError(
-        f"{stage}: {len(removed)} of {total} answers are unusable ({reasons}), "
-        f"more than the accepted share of {max_unusable:.1%}.{example}",
+        f"{stage}: {len(removed)} of {total} answers are unusable, more than the accepted share of "
+        f"{max_unusable:.1%}: {described(problems)}",
         "All answers are kept in the journal. Mend the endpoint, prompt or model, or raise `max_unusable`.",
     )

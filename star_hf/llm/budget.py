@@ -65,6 +65,13 @@ class Budget:
         self._set_aside += most
         return True
 
+    @property
+    def end(self) -> str:
+        """Why a request was not let through, for people."""
+        held = f", ${self._set_aside:,.4g} set aside for what is in flight" if self._in_flight else ""
+        spent = f"${self.spent_usd:,.4g} spent{held}"
+        return f"the budget of ${self.limit_usd:,.4g} allows no further request ({spent})"
+
     def settle(self, key: str, cost_usd: float | None) -> None:
         """A request was answered at this cost."""
         self._set_aside -= self._in_flight.pop(key, 0.0)

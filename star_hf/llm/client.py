@@ -199,7 +199,7 @@ def refused(endpoint: Endpoint, error: openai.APIStatusError) -> ConfigError | N
     address = "Check `model` and `base_url`; a base URL usually ends in /v1."
     remedies = {
         401: f"Check that {key} holds a valid key for this provider.",
-        402: f"Add credit to the account behind {key} and run the same command again: nothing answered is asked again.",
+        402: f"Add credit to the account behind {key}, and run the same command again to go on.",
         403: f"Check that the account behind {key} may use this model.",
         404: address,
         405: address,

@@ -158,7 +158,7 @@ class _Asking:
             request = Request([{"role": "user", "content": text} for text in texts])
             key = request.key(self.where)
             if self.budget is not None and not self.budget.reserve(key, request, self.endpoint):
-                self.stopped = f"the budget of ${self.budget.limit_usd:.2f} allows no further request"
+                self.stopped = self.budget.end
                 return
             self.starts[key] = start
             yield key, request

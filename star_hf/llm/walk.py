@@ -1,6 +1,7 @@
 """Follows each row's conversation through the journal, and asks for what is open."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +15,16 @@ from .ledger import Ledger
 from .types import Annotator, Completion, Request, Unusable
 
 
-__all__ = ["End", "Walk"]
+__all__ = ["End", "Walk", "described"]
 
 ASK_AGAIN = "Your reply could not be used: {problem} Reply again, in exactly the form asked for and with nothing else."
+GO_ON = "Run the same command again to go on."
+NAMED = 3
+"""Rows that are named if no more than these are open."""
 QUOTED = 4_000
 """Characters of a malformed reply that are shown back to the model."""
+TRIED = 100
+"""First answers of a pass that are read at once; if most of them are of no use, the others are not asked for."""
 
 
 @dataclass
@@ -47,6 +53,7 @@ class Walk:
         journal (`Journal`): Where the answers are.
         max_reasks (`int`): How often a malformed answer is asked again.
         budget (`Budget`, *optional*): What may be spent.
+        max_unusable (`float`, defaults to 1): Share of rows without a usable answer that is accepted.
     """
 
     annotator: Annotator
@@ -54,6 +61,7 @@ class Walk:
     journal: Journal
     max_reasks: int
     budget: Budget | None
+    max_unusable: float = 1.0
 
     def __post_init__(self) -> None:
         self.identity = self.endpoint.identity()
@@ -69,7 +77,7 @@ class Walk:
             if entry is None:
                 return End(None, entries, key, request)
             entries.append(entry)
-            result = self._read(entry.completion, row)
+            result = self.read(entry.completion, row)
             malformed = isinstance(result, Unusable) and result.reason == "malformed"
             if not malformed or len(entries) > self.max_reasks:
                 return End(result, entries)
@@ -79,7 +87,8 @@ class Walk:
                 {"role": "user", "content": ASK_AGAIN.format(problem=result.detail)},
             ]
 
-    def _read(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
+    def read(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
+        """What an answer says, or the name of what is wrong with it."""
         if completion.outcome != "ok":
             return Unusable(completion.outcome, completion.detail)
         return self.annotator.parse(completion, row)
@@ -110,12 +119,13 @@ class Walk:
                 failures = pool.drain(endpoint, asking.requests(), asking.keep)
             asking.settle()
         if failures or asking.stopped:
-            missing = sum(self.follow(row).request is not None for row in rows)
+            missing = [row["id"] for row in rows if self.follow(row).request is not None]
+            named = f" ({', '.join(missing)})" if len(missing) <= NAMED else ""
             raise IncompleteRunError(
-                f"{self.annotator.stage}: {missing} of {len(rows)} rows stayed unanswered by {endpoint.model!r}; "
+                f"{self.annotator.stage}: {len(missing)} of {len(rows)} rows stayed unanswered by "
+                f"{endpoint.model!r}{named}; "
                 + (f"the last failure: {failures[-1]}" if failures else str(asking.stopped)),
-                f"All answers so far are in {self.journal.path}. Run the same command again to go on"
-                + (", with a higher budget." if not failures else "."),
+                f"All answers so far are in {self.journal.path}. " + (GO_ON if failures else asking.remedy),
             )
 
 
@@ -128,10 +138,14 @@ class _Asking:
     bar: Any
     price_factor: float = 1.0
     stopped: str | None = None
+    remedy: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    tried: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    answered: int = 0
+    problems: list[Unusable] = field(default_factory=list)
 
     def requests(self) -> Iterator[tuple[str, Request]]:
-        """Each open request once, for as long as the budget allows it."""
+        """Each open request once, for as long as the budget allows it and answers can be used."""
         walk = self.walk
         self.bar.restart()
         for row in self.rows:
@@ -139,10 +153,14 @@ class _Asking:
             if end.request is None or end.key in self.versions:
                 self.bar.advance()
                 continue
+            if self._hopeless():
+                return
             budget = walk.budget
             if budget is not None and not budget.reserve(end.key, end.request, walk.endpoint, self.price_factor):
-                self.stopped = f"the budget of ${budget.limit_usd:.2f} allows no further request"
+                self.stopped, self.remedy = budget.end, "Run the same command again to go on, with a higher budget."
                 return
+            if not end.entries and len(self.tried) + self.answered < TRIED:
+                self.tried[end.key] = row
             self.versions[end.key] = end.request.version
             yield end.key, end.request
 
@@ -156,8 +174,29 @@ class _Asking:
         if walk.budget is not None:
             walk.budget.settle(key, cost)
         self.bar.advance(cost or 0.0)
+        if (row := self.tried.pop(key, None)) is not None:
+            result = walk.read(completion, row)
+            self.answered += 1
+            self.problems += [result] if isinstance(result, Unusable) else []
+
+    def _hopeless(self) -> bool:
+        """Whether the first answers are of no use, so that the stage would be paid for and fail in the end."""
+        count = len(self.problems)
+        if self.answered < TRIED or count <= max(self.walk.max_unusable, 0.5) * TRIED:
+            return False
+        self.stopped = f"of the first {TRIED} answers {count} are unusable: {described(self.problems)}"
+        self.remedy = "Mend the endpoint, prompt or model, or raise `max_unusable` to go on in spite of it."
+        return True
 
     def settle(self) -> None:
         """Nothing of this pass is in flight any more."""
         if self.walk.budget is not None:
             self.walk.budget.release()
+
+
+def described(problems: Sequence[Unusable]) -> str:
+    """How many failures have which name, with an example in our words or the provider's: a model's may be harmful."""
+    reasons = ", ".join(f"{count} {name}" for name, count in Counter(p.reason for p in problems).most_common())
+    details = (p.detail for p in problems if p.reason in ("malformed", "invalid_request") and p.detail)
+    example = next(details, None)
+    return f"{reasons}." + (f" One of them: {example}" if example else "")

@@ -129,12 +129,39 @@ def test_a_failure_has_a_name_and_is_no_answer(endpoint, journal, reply, reason)
 
 def test_too_many_unusable_answers_fail_the_run_but_keep_the_answers(endpoint, journal):
     with ModelServer(lambda body, before: "prose") as server:
-        with pytest.raises(IncompleteRunError, match="10 of 10 answers are unusable .10 malformed"):
+        with pytest.raises(IncompleteRunError, match="10 of 10 answers are unusable.* 10 malformed"):
             run(some_rows(10), endpoint(server), journal)
         sent = len(server.requests)
         with pytest.raises(IncompleteRunError):
             run(some_rows(10), endpoint(server), journal)
         assert len(server.requests) == sent == len(journal)
+
+
+def test_a_model_whose_first_answers_are_of_no_use_is_not_paid_for_the_rest(endpoint, journal):
+    with ModelServer(lambda body, before: "prose") as server:
+        with pytest.raises(IncompleteRunError, match="first 100 answers 100 are unusable: .*JSON") as caught:
+            run(some_rows(400), endpoint(server, concurrency=4), journal)
+        assert 100 <= len(server.requests) == len(journal) <= 104
+        assert "max_unusable" in caught.value.remedy
+        assert len(run(some_rows(150), endpoint(server), journal, max_unusable=1.0).removed) == 150
+
+
+def test_what_a_model_said_when_it_refused_is_not_shown(endpoint, journal):
+    refusal = Reply(message={"refusal": "I will not explain question 0."})
+    with ModelServer(lambda body, before: refusal) as server:
+        with pytest.raises(IncompleteRunError, match="2 refused") as caught:
+            run(some_rows(2), endpoint(server), journal)
+    assert "explain" not in str(caught.value)
+
+
+def test_a_few_rows_that_stay_unanswered_are_named(endpoint, journal):
+    def one_fails(body, before):
+        bad = body["messages"][0]["content"].endswith(" 7")
+        return Reply(status=500, headers={"Retry-After-Ms": "1"}) if bad else shouted(body, before)
+
+    with ModelServer(one_fails) as server:
+        with pytest.raises(IncompleteRunError, match=f"1 of 9 rows stayed unanswered by .* .{7:016x}."):
+            run(some_rows(9), endpoint(server), journal)
 
 
 def test_transient_failures_are_retried(endpoint, journal):
