@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 from filelock import FileLock, Timeout
@@ -34,7 +35,7 @@ from ..errors import ConfigError, SourceError, StarError
 from ..schema import COLLECTED
 from ..similarity.encoders import Encoder
 from ..similarity.pairs import check_thresholds
-from ..transforms.deduplication import NEEDED
+from ..transforms.deduplication import NEEDED, as_collected
 from .dedup.index import index, match, weigh
 from .dedup.joins import compare_vectors, compare_words, encode, verify
 from .dedup.order import route, survey
@@ -98,7 +99,7 @@ def deduplicate_shards(
     Raises:
         ConfigError: If the folder was begun with other parameters or inputs, a package is missing, or a threshold is
             none of a cosine.
-        SourceError: If an input lacks a column.
+        SourceError: If an input cannot be read, or lacks a column or a value in it.
         IncompleteRunError: If shards are not done: they failed, or Slurm has yet to run them. The same call goes on.
         StarError: If another process is at work in the folder.
     """
@@ -172,18 +173,31 @@ def _checked(inputs: Sequence[Path]) -> int:
     """The number of rows in all inputs.
 
     Raises:
-        SourceError: If there is no input, or one lacks a column.
+        SourceError: If there is no input, or one cannot be read, or lacks a column or a value in it.
     """
     if not inputs:
         raise SourceError("There is no Parquet file to deduplicate.", "Name files, or a folder that has some.")
     rows = 0
     for path in inputs:
-        file = pq.ParquetFile(path)
+        try:
+            file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise SourceError(f"{path} cannot be read as Parquet: {error}", "Check the path and the file.") from error
         missing = [name for name in COLLECTED if name not in file.schema_arrow.names]
         if missing:
             raise SourceError(f"{path} has no column {', '.join(missing)}.", NEEDED)
+        if holes := _holes(file.metadata):
+            raise SourceError(f"{path} has rows without {' and without '.join(holes)}.", NEEDED)
         rows += file.metadata.num_rows
     return rows
+
+
+def _holes(metadata: pq.FileMetaData) -> list[str]:
+    """The columns of `COLLECTED` that lack a value, as far as a file's statistics tell."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [group.column(number) for group in groups for number in range(metadata.num_columns)]
+    lacking = {chunk.path_in_schema for chunk in chunks if chunk.statistics and chunk.statistics.null_count}
+    return [name for name in COLLECTED if name in lacking]
 
 
 def _begin(work: Work, held_out: Dataset) -> None:
@@ -193,7 +207,7 @@ def _begin(work: Work, held_out: Dataset) -> None:
         ConfigError: If it is another.
     """
     stats = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in work.inputs]
-    held_out = held_out.select_columns(list(COLLECTED))
+    held_out = as_collected(held_out).select_columns(list(COLLECTED))
     plan = {
         "profile": "recommended",
         "inputs": stats,

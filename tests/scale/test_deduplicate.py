@@ -115,13 +115,13 @@ def test_each_two_shards_meet_once():
 
 
 def test_shards_are_of_like_size_and_keep_other_columns(tmp_path, in_process):
-    rows = [{"id": row_id(f"q {n}"), "question": f"q {n}", "source": "AB"[n % 3 == 0], "n": n} for n in range(900)]
+    rows = [{"id": n, "question": f"q {n}", "source": "AB"[n % 3 == 0], "n": n} for n in range(900)]
     Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
     options = {"embedding_threshold": None, "tfidf_threshold": 1.0, "scale": Scale(shards=4)}
     tally = deduplicate_shards([tmp_path / "rows.parquet"], collected([]), tmp_path / "out", **options)
     kept, removed = tables(tmp_path / "out")
     assert tally.kept == len(kept) and len(kept) + len(removed) == 900
-    assert all(row_id(f"q {row['n']}") == row["id"] for row in kept)
+    assert all(row["id"] == str(row["n"]) for row in kept)
     sizes = [pq.read_metadata(path).num_rows for path in (tmp_path / "out" / "work" / "shards").glob("*/rows.parquet")]
     assert sorted(sizes)[0] == 0 and all(150 < size < 300 for size in sorted(sizes)[1:])
 
@@ -156,6 +156,13 @@ def test_what_does_not_fit_is_named(tmp_path, in_process):
     pq.write_table(pa.table({"question": ["q"]}), tmp_path / "bare.parquet")
     with pytest.raises(SourceError, match="no column id, source"):
         deduplicate_shards([tmp_path / "bare.parquet"], held_out, tmp_path / "other", **options)
+    pq.write_table(
+        pa.table({"id": ["1", "2"], "question": ["q", None], "source": ["A"] * 2}), tmp_path / "bare.parquet"
+    )
+    with pytest.raises(SourceError, match="without question"):
+        deduplicate_shards([tmp_path / "bare.parquet"], held_out, tmp_path / "other", **options)
+    with pytest.raises(SourceError, match="cannot be read as Parquet"):
+        deduplicate_shards([tmp_path / "nowhere.parquet"], held_out, tmp_path / "other", **options)
 
 
 def test_slurm_is_handed_all_stages_each_after_the_one_before(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ def survey(work: Work, number: int) -> None:
     """Count the rows of an input file by source, and note some of their ids."""
     ids: dict[str, list[str]] = {}
     table = pq.read_table(work.inputs[number], columns=["id", "source"])
-    for row_id, source in zip(table["id"].to_pylist(), table["source"].to_pylist(), strict=True):
+    for row_id, source in zip(*(table[name].cast(pa.string()).to_pylist() for name in ("id", "source")), strict=True):
         ids.setdefault(source, []).append(row_id)
     found = {}
     for source, own in ids.items():
