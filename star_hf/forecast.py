@@ -1,5 +1,6 @@
 """What a build will ask, cost and take, before anything is sent."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,8 @@ class StageForecast:
         prompt_tokens (`int`): Counted by `counted_by`.
         completion_tokens (`int`): By typical lengths of answers.
         cost_usd (`float` or `None`): Dollars, `None` where no price is known; those of a batch where one is made.
-        hours (`float`): At the endpoint's concurrency and 30 tokens per second for each answer; a batch takes a day.
+        hours (`float`): At 30 tokens per second for each answer and the endpoint's concurrency, or by its requests or
+            tokens per minute where these are narrower; a batch takes a day.
         counted_by (`str`): The model's tokenizer, tried on the first requests, or the estimate that stands for it.
     """
 
@@ -74,15 +76,17 @@ def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
 
     Args:
         config (`BuildConfig`): What is to be built.
-        run (`Run`): A run whose `deduplicate` stage is done, which costs nothing.
+        run (`Run`): A run whose `collect` stage is done and, unless an endpoint makes the vectors, `deduplicate`;
+            these cost nothing.
 
     Returns:
         `list[StageForecast]`: In the order of the stages.
 
     Raises:
-        StarError: If the run has not been deduplicated.
+        StarError: If these stages have not run.
     """
-    run.table("deduplicate")
+    vectors = _vectors(config, run)
+    run.table("collect" if vectors else "deduplicate")
     taxonomy, prompts = Taxonomy.load(config.policies), Prompts.load(config.prompts)
     endpoints, size = config.endpoints, config.select.size
     steps: list[tuple[Annotator, Endpoint, str, int | None]] = [
@@ -97,10 +101,33 @@ def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
             (BenignScorer(taxonomy, prompts), endpoints.scorer, "select", size),
         ]
     with Journal(run.journal_path) as journal:
-        return [
+        return vectors + [
             _stage(annotator, endpoint, _rows(run, before, taxonomy, limit), journal)
             for annotator, endpoint, before, limit in steps
         ]
+
+
+def _vectors(config: BuildConfig, run: Run) -> list[StageForecast]:
+    """What `deduplicate` asks an embeddings endpoint before it is done: the vector of every text once, at most."""
+    encoder = config.deduplicate.encoder
+    if encoder is None or encoder.endpoint is None or "deduplicate" in run.records:
+        return []
+    from .llm.embeddings import BATCH_SIZE
+
+    endpoint = encoder.endpoint
+    texts = [text for name in ("rows", "held_out") for text in run.columns("collect", name, "question")[0]]
+    tokens, requests = sum(map(ESTIMATE.count, texts)), math.ceil(len(texts) / (encoder.batch_size or BATCH_SIZE))
+    return [
+        StageForecast(
+            stage="deduplicate",
+            model=endpoint.model,
+            requests=requests,
+            prompt_tokens=tokens,
+            completion_tokens=0,
+            cost_usd=endpoint.cost(tokens, 0),
+            hours=_hours(endpoint, requests, tokens, 0),
+        )
+    ]
 
 
 def _rows(run: Run, before: str, taxonomy: Taxonomy, limit: int | None) -> Callable[[], Iterable[Row]]:
@@ -114,6 +141,20 @@ def _rows(run: Run, before: str, taxonomy: Taxonomy, limit: int | None) -> Calla
             yield {"category": [names[index % len(names)]], "response": STAND_IN, **row}
 
     return rows
+
+
+def _hours(endpoint: Endpoint, requests: int, tokens_in: int, tokens_out: int) -> float:
+    """By the narrowest of answers at a time, requests a minute and tokens a minute, those of a pool added up."""
+    members = endpoint.members
+    places = sum(member.concurrency for member in members)
+    per_minute = sum(member.requests_per_minute or math.inf for member in members)
+    tokens_per_minute = sum(member.tokens_per_minute or math.inf for member in members)
+    minutes = max(
+        tokens_out / TOKENS_PER_SECOND / places / 60,
+        requests / per_minute,
+        (tokens_in + tokens_out) / tokens_per_minute,
+    )
+    return minutes / 60
 
 
 def _stage(
@@ -136,7 +177,6 @@ def _stage(
     tokens_out = requests * ANSWER_TOKENS[annotator.stage]
     batched = endpoint.batch is not None and requests >= endpoint.batch.at_least
     cost = endpoint.cost(tokens_in, tokens_out)
-    places = sum(member.concurrency for member in endpoint.members)
     return StageForecast(
         stage=annotator.stage,
         model=endpoint.model,
@@ -144,6 +184,6 @@ def _stage(
         prompt_tokens=tokens_in,
         completion_tokens=tokens_out,
         cost_usd=cost * endpoint.batch.price_factor if batched and cost is not None else cost,
-        hours=BATCH_HOURS if batched else tokens_out / TOKENS_PER_SECOND / places / 3600,
+        hours=BATCH_HOURS if batched else _hours(endpoint, requests, tokens_in, tokens_out),
         counted_by=counter.name,
     )

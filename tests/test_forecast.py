@@ -7,7 +7,7 @@ from star_hf.build import build
 from star_hf.config import BuildConfig, load_config
 from star_hf.errors import StarError
 from star_hf.forecast import forecast
-from star_hf.llm import Batch, Journal
+from star_hf.llm import Batch, Endpoint, Journal
 from star_hf.llm.tokens import TokenCounter
 from star_hf.run import Run
 
@@ -71,6 +71,28 @@ def test_a_batch_is_forecast_at_its_price_and_time(config, tmp_path):
         half = forecast(batched, run)[0]
     assert half.cost_usd == pytest.approx(live.cost_usd / 2) and half.hours == 24
     assert half.requests == live.requests and half.counted_by == "UTF-8 bytes / 4"
+
+
+@pytest.mark.parametrize(
+    ("limits", "minutes"),
+    [
+        ({"concurrency": 10}, lambda stage: stage.completion_tokens / 30 / 10 / 60),
+        ({"requests_per_minute": 1}, lambda stage: stage.requests),
+        ({"tokens_per_minute": 100}, lambda stage: (stage.prompt_tokens + stage.completion_tokens) / 100),
+        (
+            {"name": "both", "pool": [{"requests_per_minute": 1}, {"requests_per_minute": 2}]},
+            lambda stage: stage.requests / 3,
+        ),
+    ],
+)
+def test_hours_follow_the_narrowest_limit(config, tmp_path, limits, minutes):
+    with ModelServer(star_answers) as server:
+        given = config(server)
+        run = build(given, tmp_path / "run", until="deduplicate", progress=False)
+        endpoint = Endpoint(**{**given.endpoints.classifier.model_dump(exclude_none=True), **limits})
+        endpoints = given.endpoints.model_copy(update={"classifier": endpoint})
+        stage = forecast(given.model_copy(update={"endpoints": endpoints}), run)[0]
+    assert stage.hours == pytest.approx(minutes(stage) / 60)
 
 
 def test_a_tokenizer_at_hand_is_used(config, tmp_path, monkeypatch):

@@ -97,7 +97,8 @@ def build(
         typer.Option("--batch", help="Ask OpenAI and Azure by their Batch API: half the price, within a day."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Collect and deduplicate, which cost nothing, and forecast the rest.")
+        bool,
+        typer.Option("--dry-run", help="Do what costs nothing (collect, and deduplicate), and forecast the rest."),
     ] = False,
 ) -> None:
     """Build a data set, or go on with one that was interrupted.
@@ -124,7 +125,9 @@ def build(
     if dry_run:
         from ..forecast import forecast
 
-        run = run_build(settings, run_dir, until="deduplicate")
+        encoder = settings.deduplicate.encoder
+        free = "deduplicate" if encoder is None or encoder.endpoint is None else "collect"
+        run = run_build(settings, run_dir, until=free)
         show_run(run, console)
         show_forecast(forecast(settings, run), console)
         return

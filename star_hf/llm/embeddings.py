@@ -26,6 +26,7 @@ Keep = Callable[[int, np.ndarray], None]
 
 STAGE = "embed"
 """The stage under which the journal has what vectors cost."""
+BATCH_SIZE = 32
 REQUEST_BYTES = 200_000
 """Bytes of text per request at most, about 50,000 tokens: providers bound a request's tokens, OpenAI at 300,000."""
 
@@ -67,8 +68,8 @@ class EndpointEncoder:
     Args:
         endpoint (`Endpoint`): Whom to ask. What it says of chat alone, such as `temperature`, is not sent;
             `extra_body` is, such as `{"dimensions": 256}`.
-        batch_size (`int`, defaults to 32): Texts per request at most; Text Embeddings Inference takes no more unless
-            told to.
+        batch_size (`int`, defaults to `BATCH_SIZE`): Texts per request at most; Text Embeddings Inference takes no
+            more than 32 unless told to.
         journal (`Journal`, *optional*): Where to write what each request cost. The vectors themselves are kept by
             [`~star_hf.similarity.vectors.embed`].
         budget (`Budget`, *optional*): What may be spent.
@@ -78,7 +79,11 @@ class EndpointEncoder:
     """
 
     def __init__(
-        self, endpoint: Endpoint, batch_size: int = 32, journal: Journal | None = None, budget: Budget | None = None
+        self,
+        endpoint: Endpoint,
+        batch_size: int = BATCH_SIZE,
+        journal: Journal | None = None,
+        budget: Budget | None = None,
     ):
         if endpoint.provider == "local":
             raise ConfigError(

@@ -73,6 +73,16 @@ def test_a_dry_run_forecasts_and_sends_nothing(recipe, tmp_path):
     assert re.search(r"classify .* test-model +│ +0 ", again), "what the journal holds is not asked again"
 
 
+def test_a_dry_run_does_not_pay_for_vectors_either(recipe, tmp_path):
+    with ModelServer(star_answers) as server:
+        data = json.loads(recipe(server).read_text())
+        encoder = {"endpoint": {"model": "vectors", "base_url": server.url, "price": {"input": 1, "output": 0}}}
+        (tmp_path / "vectors.yaml").write_text(json.dumps({**data, "deduplicate": {"encoder": encoder}}))
+        output = star_hf("build", "--config", tmp_path / "vectors.yaml", "--run-dir", tmp_path / "run", "--dry-run")
+        assert not server.requests
+    assert re.search(r"deduplicate +│ vectors +│ +1 ", output) and re.search(r"classify .* test-model +│ +4 ", output)
+
+
 def test_a_budget_needs_prices_before_anything_is_sent(recipe, monkeypatch, capsys, tmp_path):
     with ModelServer(star_answers) as server:
         arguments = ("build", "--config", recipe(server), "--run-dir", tmp_path / "run", "--budget", "5")
