@@ -217,17 +217,15 @@ def _check_keys(config: BuildConfig, stages: Sequence[str]) -> None:
     """Look whether every key and address is there, before the first stage begins."""
     for role in dict.fromkeys(role for stage in stages for role in ROLES.get(stage, ())):
         getattr(config.endpoints, role).check()
-    encoder = config.deduplicate.encoder
-    if "deduplicate" in stages and encoder is not None and encoder.endpoint is not None:
-        encoder.endpoint.check()
+    if "deduplicate" in stages and config.deduplicate.endpoint is not None:
+        config.deduplicate.endpoint.check()
 
 
 def _check_prices(config: BuildConfig) -> None:
     """A budget needs every price, before the first stage is paid for."""
     endpoints = {f"endpoints.{role}": endpoint for role, endpoint in config.endpoints}
-    encoder = config.deduplicate.encoder
-    if encoder is not None and encoder.endpoint is not None:
-        endpoints["deduplicate.encoder.endpoint"] = encoder.endpoint
+    if config.deduplicate.endpoint is not None:
+        endpoints["deduplicate.encoder.endpoint"] = config.deduplicate.endpoint
     for where, endpoint in endpoints.items():
         if endpoint.rate is None and endpoint.provider != "local":
             raise ConfigError(

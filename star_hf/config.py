@@ -52,6 +52,11 @@ class Deduplicate(_Strict):
     embedding_threshold: float | None = Field(default=0.7, gt=0, le=1)
     encoder: EncoderOptions | None = None
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The endpoint that is asked for vectors, where one is."""
+        return None if self.embedding_threshold is None or self.encoder is None else self.encoder.endpoint
+
 
 class Endpoints(_Strict):
     """Which model does what. The rewriter and the benign teacher and scorer default to the models named here."""

@@ -109,12 +109,11 @@ def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
 
 def _vectors(config: BuildConfig, run: Run) -> list[StageForecast]:
     """What `deduplicate` asks an embeddings endpoint before it is done: the vector of every text once, at most."""
-    encoder = config.deduplicate.encoder
-    if encoder is None or encoder.endpoint is None or "deduplicate" in run.records:
+    endpoint, encoder = config.deduplicate.endpoint, config.deduplicate.encoder
+    if endpoint is None or encoder is None or "deduplicate" in run.records:
         return []
     from .llm.embeddings import BATCH_SIZE
 
-    endpoint = encoder.endpoint
     texts = [text for name in ("rows", "held_out") for text in run.columns("collect", name, "question")[0]]
     tokens, requests = sum(map(ESTIMATE.count, texts)), math.ceil(len(texts) / (encoder.batch_size or BATCH_SIZE))
     return [

@@ -170,7 +170,7 @@ class Run:
             make (`Callable`): Makes the tables `rows`, `removed` and others, and the notes.
 
         Raises:
-            StarError: If rows in are not rows out plus removed.
+            StarError: If rows in are not rows out plus removed, or the tables cannot be written.
         """
         fingerprint = digest({"stage": name, "parameters": parameters, "inputs": inputs})
         done = self.records.get(name)
@@ -189,7 +189,14 @@ class Run:
                 f"Stage {name!r} lost count: {rows_in} rows in, but {rows} out and {removed} removed.",
                 "This is a bug of star_hf; please report it with the run's manifest.",
             )
-        hashes = self._write_tables(name, tables)
+        try:
+            hashes = self._write_tables(name, tables)
+        except OSError as error:
+            raise StarError(
+                f"{self.stage_folder(name)} cannot be written ({error.strerror or error}).",
+                "Check the folder and the space on the disk, then run the same command again: every answer of a model "
+                "is in the journal.",
+            ) from error
         record = StageRecord(
             fingerprint=fingerprint,
             rows_in=rows + removed,

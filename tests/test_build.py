@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -227,6 +228,20 @@ def test_a_damaged_table_is_made_again(config, tmp_path):
         path.write_bytes(path.read_bytes()[:100])
         build(config(server), tmp_path / "run", progress=False)
     assert files_of(run) == before
+
+
+def test_a_full_disk_is_told_and_what_was_there_stays(config, tmp_path):
+    with ModelServer(star_answers) as server:
+        run = build(config(server), tmp_path / "run", until="collect", progress=False)
+    before, (soft, hard) = files_of(run), resource.getrlimit(resource.RLIMIT_FSIZE)
+    tables = {name: run.table("collect", name) for name in ("rows", "removed")}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(StarError, match="1-collect cannot be written .*large") as caught:
+            run.stage("collect", {}, {}, None, lambda: (tables, {}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "space" in caught.value.remedy and files_of(run) | before == files_of(run)
 
 
 def test_an_edited_questions_file_is_read_again(config, questions, tmp_path):

@@ -125,8 +125,7 @@ def build(
     if dry_run:
         from ..forecast import forecast
 
-        encoder = settings.deduplicate.encoder
-        free = "deduplicate" if encoder is None or encoder.endpoint is None else "collect"
+        free = "deduplicate" if settings.deduplicate.endpoint is None else "collect"
         run = run_build(settings, run_dir, until=free)
         show_run(run, console)
         show_forecast(forecast(settings, run), console)
