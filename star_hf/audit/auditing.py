@@ -100,7 +100,8 @@ def audit(
             skipped["embedding"] = "no embedding threshold was given"
         else:
             encoder = make_encoder(encoder)
-        alike = check_overlap(rows, protected, overlap, encoder, Path(cache_dir) if cache_dir else None, num_threads)
+        cache = Path(cache_dir) if cache_dir else None
+        alike = check_overlap(rows, protected, overlap, encoder, cache, num_threads, bar.part("encoding"))
         bar.advance()
     findings = sorted(
         [*_gaps(missing, benchmarks, protected), *alike, *broken, *described],

@@ -115,6 +115,7 @@ def _bad_mark(score: Any) -> str | None:
         mark = score.get(name)
         if mark is None:
             return f"{name} missing"
-        if isinstance(mark, bool) or not isinstance(mark, int | float) or mark != int(mark) or not low <= mark <= high:
-            return f"{name} not within {low}-{high}"
+        whole = isinstance(mark, int | float) and not isinstance(mark, bool) and float(mark).is_integer()
+        if not whole or not low <= mark <= high:
+            return f"{name} is no whole number from {low} to {high}"
     return None

@@ -52,6 +52,7 @@ def check_overlap(
     encoder: Encoder | None = None,
     cache_dir: Path | None = None,
     num_threads: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
     """Search for contamination and for duplicates, by the strongest measure that finds each.
 
@@ -66,11 +67,12 @@ def check_overlap(
         encoder ([`Encoder`], *optional*): Needed where `overlap.embedding` is set.
         cache_dir (`Path`, *optional*): Where to keep embeddings.
         num_threads (`int`, *optional*): Threads of the joins.
+        on_progress (`Callable`, *optional*): Called with how many texts are encoded, and how many have to be.
     """
     items = [(benchmark.name, text, field) for benchmark in benchmarks for text, field in _texts(benchmark)]
     texts = [unicodedata.normalize("NFKC", text) for text in (*(text for _, text, _ in items), *rows.questions)]
     names, start = np.array([name for name, _, _ in items] + [""] * len(rows)), len(items)
-    searches = _searches(texts, start, overlap, encoder, cache_dir, num_threads)
+    searches = _searches(texts, start, overlap, encoder, cache_dir, num_threads, on_progress)
     found: dict[tuple[str, bool], list[Hit]] = {}
     for name in dict.fromkeys(names.tolist()):
         seen: set[int] = set()
@@ -98,6 +100,7 @@ def _searches(
     encoder: Encoder | None,
     cache_dir: Path | None,
     num_threads: int | None,
+    on_progress: Callable[[int, int], None] | None,
 ) -> dict[str, Search]:
     """For each measure, the strongest first, what finds the best match of each row (from `start` on) among some texts.
 
@@ -124,7 +127,7 @@ def _searches(
         ),
     }
     if overlap.embedding is not None and encoder is not None:
-        vectors = embed(texts, encoder, cache_dir)
+        vectors = embed(texts, encoder, cache_dir, on_progress)
         vectors[~filled] = 0
         searches["embedding"] = together(
             embedding_join(vectors[start:], vectors[:start], overlap.embedding, num_threads=num_threads),

@@ -98,6 +98,8 @@ def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] 
         [`SourceError`]: If there is no row or no question, or a column that was named is not there.
     """
     records = list(records)
+    if not records:
+        raise SourceError("The data set has no rows.", "Name a file, a configuration or a split that has some.")
     there = dict.fromkeys(name for record in records[:1000] for name in record)
     columns = dict(columns or {})
     if wrong := [f"{role}={column}" for role, column in columns.items() if role not in NAMES or column not in there]:
@@ -109,7 +111,7 @@ def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] 
         known = next((name for name in names if name in there and name not in columns.values()), None)
         if role not in columns and known and not ("messages" in columns and role in ("question", "response")):
             columns[role] = known
-    if not records or not {"question", "messages"} & set(columns):
+    if not {"question", "messages"} & set(columns):
         raise SourceError(
             f"No question was found: the data set has {len(records)} rows and the columns {', '.join(there)}.",
             "Say which column holds it: --column question=NAME.",
@@ -148,14 +150,15 @@ def _from_hub(repo: str, name: str | None, revision: str | None) -> Dataset | Da
 
 
 def _said(record: Mapping[str, Any], columns: Mapping[str, str], role: str, speaker: str) -> str | None:
-    """A text, or in a conversation the first turn of the user and the last of the assistant."""
+    """A text, or in a conversation all turns of the user and the last of the assistant."""
     value = record.get(columns.get(role) or columns.get("messages", ""))
     if not isinstance(value, list):
         return _text(value)
     turns = [turn for turn in value if isinstance(turn, Mapping)]
     spoken = {"user": ("user", "human"), "assistant": ("assistant", "gpt")}[speaker]
     texts = [turn.get("content", turn.get("value")) for turn in turns if turn.get("role", turn.get("from")) in spoken]
-    return _text(texts[0 if speaker == "user" else -1]) if texts else None
+    said = [_text(text) or "" for text in texts]
+    return "\n".join(said if speaker == "user" else said[-1:]) if said else None
 
 
 def _text(value: Any) -> str | None:

@@ -1,6 +1,7 @@
 """An audit finds what was planted, and says what it did not look at."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from datasets import Dataset, DatasetDict
 from typer.testing import CliRunner
 
 from star_hf.audit import audit, to_html, to_markdown
+from star_hf.audit.overlap import Overlap, check_overlap
+from star_hf.audit.rows import take_roles
 from star_hf.cli import app
 from star_hf.errors import ConfigError, SourceError
 from star_hf.schema import BENIGN_CRITERIA, SCORE_CRITERIA
@@ -98,6 +101,10 @@ def test_embeddings_find_what_words_do_not(benchmark):
     hits = by_check(found)["embedding_contamination"].hits
     assert [(hit.row, hit.matched_id) for hit in hits] == [(0, row_id("What feeds a cat?")), (1, row_id(ATTACK))]
     assert "embedding" in audit(rows, **options).skipped
+    seen = []
+    told = {"on_progress": lambda *part: seen.append(part)}
+    check_overlap(take_roles(rows), [], Overlap(embedding=0.7), Kittens(), **told)
+    assert seen == [(2, 2)], "it tells how far it is with encoding"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,16 @@ def test_embeddings_find_what_words_do_not(benchmark):
         ({"category": ["Gardening"]}, "unknown_category", "Gardening"),
         ({"category": []}, "unknown_category", "no category"),
         ({"score": None}, "score_out_of_range", "no score"),
-        ({"score": FULL | {SCORE_CRITERIA[0]: 11}}, "score_out_of_range", f"{SCORE_CRITERIA[0]} not within 0-10"),
+        (
+            {"score": FULL | {SCORE_CRITERIA[0]: 11}},
+            "score_out_of_range",
+            f"{SCORE_CRITERIA[0]} is no whole number from 0 to 10",
+        ),
+        (
+            {"score": FULL | {SCORE_CRITERIA[2]: math.nan}},
+            "score_out_of_range",
+            f"{SCORE_CRITERIA[2]} is no whole number from 0 to 10",
+        ),
         ({"score": FULL | {SCORE_CRITERIA[1]: None}}, "score_out_of_range", f"{SCORE_CRITERIA[1]} missing"),
         ({"id": row_id("one")}, "repeated_id", None),
     ],
@@ -152,6 +168,8 @@ def test_other_columns_and_conversations_are_understood():
 
 
 def test_what_cannot_be_is_refused_at_once(tmp_path):
+    with pytest.raises(SourceError, match="no rows"):
+        audit(Dataset.from_list([]), benchmarks=[])
     with pytest.raises(SourceError, match=r"no file .*rows\.jsonl"):
         audit(tmp_path / "rows.jsonl", benchmarks=[])
     with pytest.raises(ConfigError, match="60 is no threshold"):
@@ -166,6 +184,13 @@ def test_values_of_several_types_are_read_as_they_were_written(tmp_path, benchma
     found = by_check(audit(file, benchmarks=[], benchmark_files=benchmark))
     assert [hit.id for hit in found["exact_contamination"].hits] == ["7", "a"]
     assert [hit.row for hit in found["empty_question"].hits] == [2] and "malformed_response" not in found
+
+
+def test_each_turn_of_the_user_is_searched_for(benchmark):
+    turns = [("user", "Hello."), ("assistant", "Hello."), ("user", ATTACK), ("assistant", "Gladly.")]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in turns]}]
+    (finding,) = look(rows, benchmark).of("error")
+    assert finding.check == "ngram_contamination"
 
 
 def test_labels_of_another_taxonomy_are_not_called_wrong():
