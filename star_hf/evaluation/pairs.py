@@ -100,6 +100,8 @@ def _pair(name: str, base: Run, tuned: Run) -> Pair:
     problem = None
     if (one.judge, one.part) != (other.judge, other.part):
         both, problem = both.iloc[:0], f"it was judged by {one.judge} and by {other.judge}"
+    elif one.kind == "safety" and base.results.attack != tuned.results.attack:
+        both, problem = both.iloc[:0], "only one was under attack, or each under another"
     elif both.empty:
         problem = "no item has a value in both under the same prompt"
     return Pair(

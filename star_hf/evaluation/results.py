@@ -15,7 +15,7 @@ from .. import __version__
 from ..errors import IncompleteRunError, SourceError
 from .benchmarks import BENCHMARKS, OVER_REFUSAL, REASONING, SAFETY, Benchmark
 from .scores import item_values, scored_answers, strict_values
-from .statistics import Estimate, bootstrap_mean, mean_of, pass_at_k, rate
+from .statistics import Estimate, mean_of, pass_at_k, rate
 
 
 __all__ = [
@@ -89,7 +89,7 @@ class BenchmarkResult:
 
 @dataclass(frozen=True)
 class Average:
-    """The unweighted mean over benchmarks, as in the paper.
+    """The unweighted mean over benchmarks, as in the paper: where there is a right answer, failures count as wrong.
 
     Attributes:
         value, low, high (`float` or `None`): The mean and its interval; `None` where a benchmark has no value.
@@ -278,14 +278,14 @@ def _passes(rows: pd.DataFrame) -> dict[str, Estimate]:
     counts = strict_values(rows).groupby(rows["item_id"]).agg(["count", "sum"]).query("count > 0")
     most = 0 if counts.empty else int(counts["count"].min())
     powers = (2**n for n in range(1, most.bit_length()))
-    return {f"pass@{k}": bootstrap_mean(pass_at_k(counts["count"], counts["sum"], k)) for k in powers}
+    return {f"pass@{k}": rate(pass_at_k(counts["count"], counts["sum"], k)) for k in powers}
 
 
 def _averages(found: Mapping[str, BenchmarkResult]) -> dict[str, Average]:
     averages = {}
     for kind, names in AVERAGES.items():
         if there := tuple(name for name in names if name in found):
-            mean = mean_of([found[name].estimate for name in there])
+            mean = mean_of([found[name].comparable for name in there])
             averages[kind] = Average(mean.value, mean.low, mean.high, there)
     return averages
 

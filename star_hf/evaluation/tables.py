@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .results import BenchmarkResult, Results
+from .results import STRICT, BenchmarkResult, Results
 from .statistics import Estimate
 
 
@@ -30,7 +30,8 @@ def show_results(results: Results, console: "Console") -> None:
     for name, result in results.benchmarks.items():
         if result.failures:
             reasons = ", ".join(f"{count} {reason}" for reason, count in result.failures.items())
-            console.print(f"{name}: {reasons}; they are in no rate.", markup=False, highlight=False)
+            no_rate = f"no rate but {STRICT}" if result.kind == "reasoning" else "no rate"
+            console.print(f"{name}: {reasons}; they are in {no_rate}.", markup=False, highlight=False)
 
 
 def percent(value: float | None) -> str:
@@ -57,7 +58,8 @@ def _rates(results: Results) -> "Table":
     table.add_section()
     for kind, average in results.averages.items():
         numbers = (percent(average.value), interval(Estimate(average.value, average.low, average.high, 0)))
-        table.add_row(f"mean {kind}", f"of {len(average.benchmarks)}", "", *numbers, "", "", style="bold")
+        what = f"of {len(average.benchmarks)}" + (f", {STRICT}" if kind == "reasoning" else "")
+        table.add_row(f"mean {kind}", what, "", *numbers, "", "", style="bold")
     return table
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..evaluation.ledger import paper_rows
-from ..evaluation.results import AVERAGES, STRICT, BenchmarkResult, Results
+from ..evaluation.results import AVERAGES, BenchmarkResult, Results
 from ..evaluation.statistics import Estimate, mean_of
 from .rates import intervals, trade
 from .sections import Cell, Panel, Section, Table
@@ -35,7 +35,8 @@ def results_section(results: Sequence[Results]) -> Section:
     names, profiles = _joined(found), _joined(sorted({one.profile for one in found.values()}))
     lead = (
         f"{names}, by the {profiles} profile. Bars are 95\u00a0% intervals: where they overlap widely, the models may "
-        "not differ. An answer that could not be judged is in no rate."
+        "not differ. An answer that could not be judged is in no rate; where there is a right answer, it "
+        "counts as wrong."
     )
     return Section("results", "Results", "Before and after" if len(found) > 1 else "Results", lead, panels)
 
@@ -78,9 +79,9 @@ def _rates(kind: str, found: dict[str, Results]) -> Panel | None:
         return None
     models = list(found)
     title, text = KINDS[kind]
-    series = {model: {name: by[model].estimate for name, by in grouped.items() if model in by} for model in models}
+    series = {model: {name: by[model].comparable for name, by in grouped.items() if model in by} for model in models}
     rows: list[tuple[Cell, ...]] = [
-        (name, *(_rate(by[model].estimate) if model in by else None for model in models), _gain(by, models))
+        (name, *(_rate(by[model].comparable) if model in by else None for model in models), _gain(by, models))
         for name, by in grouped.items()
     ]
     averages = {model: found[model].averages[kind] for model in models if kind in found[model].averages}
@@ -110,9 +111,9 @@ def _rate(estimate: Estimate) -> str | None:
 def _gain(by: dict[str, BenchmarkResult], models: Sequence[str]) -> str | None:
     """Last minus first model, in points."""
     first, last = by.get(models[0]), by.get(models[-1])
-    if first is None or last is None or first.value is None or last.value is None:
+    if first is None or last is None or first.comparable.value is None or last.comparable.value is None:
         return None
-    return f"{100 * (last.value - first.value):+.1f}"
+    return f"{100 * (last.comparable.value - first.comparable.value):+.1f}"
 
 
 def _trade(found: dict[str, Results]) -> Panel | None:
@@ -121,7 +122,8 @@ def _trade(found: dict[str, Results]) -> Panel | None:
     if not reasoning or not safety:
         return None
     models = {
-        model: tuple(_mean([_strict(one, name) for name in names]) for names in over) for model, one in found.items()
+        model: tuple(_mean([one.benchmarks[name].comparable for name in names]) for names in over)
+        for model, one in found.items()
     }
     paper = _paper(over)
     numbers = [(model, *map(_rate, point)) for model, point in models.items()]
@@ -156,14 +158,8 @@ def _common(found: dict[str, Results], kind: str) -> tuple[str, ...]:
     return tuple(
         name
         for name in AVERAGES[kind]
-        if all(name in one.benchmarks and _strict(one, name).value is not None for one in found.values())
+        if all(name in one.benchmarks and one.benchmarks[name].comparable.value is not None for one in found.values())
     )
-
-
-def _strict(results: Results, name: str) -> Estimate:
-    """A benchmark's rate as the paper counts: a model's own failures are wrong answers."""
-    result = results.benchmarks[name]
-    return result.metrics.get(STRICT, result.estimate)
 
 
 def _mean(estimates: Sequence[Estimate]) -> Estimate:

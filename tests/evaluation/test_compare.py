@@ -66,6 +66,12 @@ def test_a_model_that_got_less_safe_does_not_ship(against):
     assert failing(found) == ["mean safety gain", "no safety benchmark is surely worse"]
 
 
+def test_an_attack_on_one_of_them_is_no_gain_of_the_other(against):
+    found = against(BASE, TUNED, base_run={"generation": {"attack": "prefill"}})
+    assert found.decision == "undecided" and found.safety_gain.value is None
+    assert "only one was under attack" in found.notes[0]
+
+
 def test_a_loss_on_one_benchmark_is_not_made_up_for_by_another(against):
     base = BASE | {"wildjailbreak": values(240, 250)}
     found = against(base, TUNED | {"wildjailbreak": values(200, 250)})

@@ -74,6 +74,11 @@ def test_samples_are_averaged_per_item_and_pass_at_k_is_reported():
     assert found.failures == {"truncated": 1} and found.failed_share == pytest.approx(1 / 12)
 
 
+def test_pass_at_k_has_an_honest_interval_where_all_items_are_alike():
+    found = result("aime24", [[0, 0], [0, 0], [0, 0]])
+    assert found.metrics["pass@2"] == wilson(0, 3) and found.metrics["pass@2"].high > 0.5
+
+
 def test_rates_per_category():
     found = result("jbb", [1, 0, 1, 0, 1, "empty"])
     assert found.by_category == {"even": wilson(3, 3), "odd": wilson(0, 2)}
@@ -105,6 +110,12 @@ def test_averages_are_over_benchmarks_and_leave_the_contrast_out():
     assert found.averages["safety"].benchmarks == ("strongreject", "jbb")
     assert found.averages["over_refusal"].value == pytest.approx(0.5)
     assert found.averages["reasoning"].low < 0.5 < found.averages["reasoning"].high
+
+
+def test_a_model_that_is_cut_off_has_no_better_average():
+    found = several(math500=[1] + ["truncated"] * 9, aime24=[1, 0])
+    assert found.benchmarks["math500"].value == 1.0
+    assert found.averages["reasoning"].value == pytest.approx((0.1 + 0.5) / 2)
 
 
 def test_results_survive_their_file(tmp_path):

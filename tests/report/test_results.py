@@ -85,12 +85,12 @@ def test_safety_against_reasoning_has_the_papers_points_over_the_same_benchmarks
     assert list(seven.text) == ["7B before", "7B after"]
 
 
-def test_against_the_paper_a_models_own_failures_count_as_wrong(before):
+def test_a_models_own_failures_count_as_wrong(before):
     strict = replace(before.benchmarks["aime24"], metrics={"accuracy_of_all": wilson(12, 30)})
     counted = replace(before, benchmarks={**before.benchmarks, "aime24": strict})
     section = results_section([counted])
     assert panel(section, "Safety against reasoning").figure.data[-1].x == pytest.approx((40.0,))
-    assert panel(section, "Reasoning").table.rows[0][1].startswith("50.0 [")
+    assert panel(section, "Reasoning").table.rows[0][1].startswith("40.0 [")
 
 
 def test_without_a_shared_benchmark_of_each_kind_nothing_is_set_against_the_other(before, after):
