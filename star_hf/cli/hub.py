@@ -105,7 +105,7 @@ def model(
 ) -> None:
     """Publish a trained model, with base, data, recipe, check and results on its card.
 
-    **Example:** `star-hf publish model data/DeepSeek-R1-Distill-Qwen-7B-STAR-1 --repo-id me/safer-7b`
+    **Example:** `star-hf publish model runs/DeepSeek-R1-Distill-Qwen-7B-star1 --repo-id me/safer-7b`
     """
     from ..hub.model_release import model_release
 

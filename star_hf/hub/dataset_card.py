@@ -173,7 +173,7 @@ def _contamination(run: Run, config: BuildConfig) -> dict[str, Any]:
     removed = {name: sum(line[place] for line in grid.cells) for place, name in enumerate(grid.columns)}
     held_out = Counter(*run.columns("collect", "held_out", "source"))
     embedding = config.deduplicate.embedding_threshold
-    measures = [f"a TF-IDF cosine from {config.deduplicate.tfidf_threshold}"]
+    measures = ["the same question", "8 words in a row", f"a TF-IDF cosine from {config.deduplicate.tfidf_threshold}"]
     measures += [] if embedding is None else [f"an embedding cosine from {embedding}"]
     known = set(protected) | set(held_out)
     return {
@@ -186,8 +186,7 @@ def _contamination(run: Run, config: BuildConfig) -> dict[str, Any]:
             }
             for name in sorted(known)
         ],
-        "words": 8,
-        "measures": " or ".join(measures),
+        "measures": f"{', '.join(measures[:-1])} or {measures[-1]}",
         "unprotected": sorted(name for name in missing if name in _benchmark_names()),
         "missing": sorted(name for name in missing if name not in _benchmark_names()),
     }

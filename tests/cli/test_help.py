@@ -1,7 +1,13 @@
 """The command line as a whole: its headings, its examples, its version."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import typer
@@ -19,6 +25,23 @@ def commands(group=None, path=()):
             yield from commands(command, (*path, name))
         else:
             yield (*path, name), command
+
+
+def test_hf_runs_it_as_an_extension(tmp_path):
+    """As `hf extensions install OWNER/hf-star` leaves it: a manifest that names the console script."""
+    from huggingface_hub.cli.extensions import EXTENSIONS_ROOT, ExtensionManifest
+
+    script = shutil.which("hf-star", path=Path(sys.executable).parent)
+    if script is None:
+        pytest.skip("star_hf is not installed here, only on the path")
+    folder = Path(str(EXTENSIONS_ROOT).replace("~", str(tmp_path))) / "hf-star"
+    folder.mkdir(parents=True)
+    names = {"owner": "me", "repo": "hf-star", "repo_id": "me/hf-star", "short_name": "star"}
+    now = datetime.now(UTC)
+    ExtensionManifest(**names, executable_path=script, type="python", installed_at=now).save(folder)
+    command = [str(Path(sys.executable).with_name("hf")), "star", "--version"]
+    done = subprocess.run(command, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert done.stdout.strip() == f"star_hf {star_hf.__version__}", done.stderr
 
 
 def test_every_command_stands_under_a_heading_in_their_order():

@@ -70,6 +70,7 @@ def test_the_card_answers_what_a_reviewer_asks(hub, finished, release):
         assert f"| {stage} | {record.rows_in} | {record.rows_out} |" in text
     assert f'load_dataset("{NAME}", split="train")' in text and f'load_dataset("{NAME}", "benign"' in text
     assert "Content warning" in text and "temperature 0.5" in text and "assets/categories_by_sources.png" in text
+    assert "removed: the same question, 8 words in a row or a TF-IDF cosine from 0.95." in text
     assert "bench" in text and "exact_contamination" in text.replace("\\", "")
     assert "**Not for commercial use**: ALERT" in text and "cc-by-nc-sa-4.0" in text
     assert records["score"].notes["prompts"]["score"] in text and records["score"].notes["policies"] in text
