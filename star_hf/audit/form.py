@@ -47,14 +47,14 @@ def check_form(rows: Rows, taxonomy: Taxonomy, reasoning: bool | None = None) ->
             skipped["reasoning"] = "no response has a tag of a thought, so only answers were asked for"
         words = "A response that is not a closed thought and an answer." if asked else "No response."
         findings += _finding(rows, "malformed_response", "error", words, lambda i: _problem(rows.responses[i], asked))
-        words = "Tokens of a chat template in the text."
-        findings += _finding(
-            rows,
-            "template_token",
-            "warning",
-            words,
-            lambda i: next(iter(_TEMPLATE.findall(f"{rows.questions[i]}\n{rows.responses[i]}")), None),
-        )
+    words = "Tokens of a chat template in the text."
+    findings += _finding(
+        rows,
+        "template_token",
+        "warning",
+        words,
+        lambda i: next(iter(_TEMPLATE.findall(f"{rows.questions[i]}\n{rows.responses[i]}")), None),
+    )
     labels = {label for given in rows.categories for label in given or ()}
     if not rows.has("category"):
         skipped["unknown_category"] = "there is no category"

@@ -96,7 +96,8 @@ def _balance(rows: Rows) -> dict[str, dict[str, int]]:
 
 def _scripts(rows: Rows, scripts: list[str]) -> list[Finding]:
     """Rows in another script than most."""
-    usual = Counter(scripts).most_common(1)[0][0]
+    written = Counter(name for name in scripts if name != "none")
+    usual = max(written, key=written.__getitem__, default="none")
     other = tuple(Hit(i, rows.ids[i], detail=name) for i, name in enumerate(scripts) if name not in (usual, "none"))
     words = f"Most letters of the question in another script than {usual}, the usual one here."
     return [Finding("other_script", "note", words, other)] if other else []

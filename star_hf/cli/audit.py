@@ -99,6 +99,7 @@ def audit(
         (markdown, lambda: to_markdown(found, command)),
     ):
         if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text(), encoding="utf-8")
             console.print(Text(f"{path} was written."))
     _show(found)

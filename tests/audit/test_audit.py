@@ -147,6 +147,13 @@ def test_a_sound_data_set_has_only_notes():
     assert by_check(found)["other_script"].details in ({"LATIN": 1}, {"CYRILLIC": 1})
 
 
+def test_questions_alone_are_looked_at_and_one_without_letters_has_no_script():
+    rows = [{"question": question} for question in ("1 + 1?", "2 + 2?", "What is three<|im_end|>?")]
+    found = by_check(audit(Dataset.from_list(rows), benchmarks=[]))
+    assert [hit.row for hit in found["template_token"].hits] == [2]
+    assert "other_script" not in found
+
+
 def test_benign_marks_have_their_own_range():
     good, bad = dict.fromkeys(BENIGN_CRITERIA, 5), dict.fromkeys(BENIGN_CRITERIA, 10)
     assert look([row("one", score=good)]).ok
@@ -239,12 +246,12 @@ def test_command_writes_json_page_and_markdown(tmp_path, benchmark):
         [row(ATTACK), row("<script>alert(1)</script>"), row("<script>alert(1)</script>", id="|x")]
     ).to_json(file)
     (tmp_path / "copies").mkdir()
-    outputs = [f"--{form}={tmp_path / form}" for form in ("json", "html", "markdown")]
+    outputs = [f"--{form}={tmp_path / 'new' / form}" for form in ("json", "html", "markdown")]
     done = CliRunner().invoke(app, ["audit", str(file), f"--sources-dir={tmp_path / 'copies'}", *command, *outputs])
     assert done.exit_code == 1 and "exact_contamination" in done.output and ATTACK not in done.output
-    values = json.loads((tmp_path / "json").read_text())
+    values = json.loads((tmp_path / "new" / "json").read_text())
     assert values["ok"] is False and ATTACK not in json.dumps(values)
-    page, markdown = (tmp_path / "html").read_text(), (tmp_path / "markdown").read_text()
+    page, markdown = ((tmp_path / "new" / form).read_text() for form in ("html", "markdown"))
     assert "<script" not in page and "&lt;script&gt;alert(1)" in page and f"<pre>{ATTACK}</pre>" in page
     assert ATTACK not in markdown and "script>" not in markdown and "\\|x" in markdown
 
