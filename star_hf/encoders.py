@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from .errors import ConfigError
 from .llm.endpoint import PRESETS, Endpoint
 
 
@@ -75,10 +76,16 @@ def make_encoder(
         options (`EncoderOptions`, `str` or [`Encoder`], *optional*): What is wanted; the packaged all-MiniLM-L6-v2 by
             default. An encoder is handed back as it is.
         journal, budget (*optional*): Where an endpoint's costs are written, and what it may cost.
+
+    Raises:
+        ConfigError: If the options do not go together.
     """
     if options is not None and not isinstance(options, str | EncoderOptions):
         return options
-    options = EncoderOptions.model_validate(options or {})
+    try:
+        options = EncoderOptions.model_validate(options or {})
+    except ValidationError as error:
+        raise ConfigError(f"encoder: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
     size = {} if options.batch_size is None else {"batch_size": options.batch_size}
     if options.endpoint is not None:
         from .llm.embeddings import EndpointEncoder

@@ -1,16 +1,17 @@
 """What turns texts into vectors: the form of it, and sentence-transformers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..errors import StarError
+from ..errors import ConfigError, StarError
 
 
-__all__ = ["Encoder", "InParts", "Keep", "SentenceEncoder", "packaged_model"]
+__all__ = ["Encoder", "InParts", "Keep", "SentenceEncoder", "from_hub", "packaged_model"]
 
 Keep = Callable[[int, np.ndarray], None]
 """Takes the number of the first text of a part, and the vectors from it on."""
@@ -50,6 +51,9 @@ class SentenceEncoder:
         revision (`str`, *optional*): Revision on the Hub.
         batch_size (`int`, defaults to 32): Texts per batch.
         device (`str`, *optional*): As sentence-transformers takes it; chosen by it by default.
+
+    Raises:
+        ConfigError: When the first text is encoded, if the model cannot be loaded.
     """
 
     def __init__(
@@ -81,7 +85,24 @@ class SentenceEncoder:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        return SentenceTransformer(self._model or str(folder), revision=self._revision, device=self._device)
+        with from_hub(self._model or str(folder)):
+            return SentenceTransformer(self._model or str(folder), revision=self._revision, device=self._device)
+
+
+@contextmanager
+def from_hub(model: str) -> Iterator[None]:
+    """Name the embedding model that could not be loaded in this block.
+
+    Raises:
+        ConfigError: If there is no such model, or it cannot be reached.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The embedding model {model} cannot be loaded: {str(error).splitlines()[0][:200]}",
+            "Check the name, the network, and for a gated or private model HF_TOKEN.",
+        ) from error
 
 
 def packaged_model() -> Path | None:

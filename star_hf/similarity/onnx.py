@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, StarError
-from .encoders import packaged_model
+from .encoders import from_hub, packaged_model
 
 
 __all__ = ["OnnxEncoder", "export_onnx"]
@@ -117,7 +117,8 @@ class OnnxEncoder:
             from huggingface_hub import snapshot_download
 
             wanted = [*READ, self._file, f"{self._file}_data"]
-            folder = Path(snapshot_download(self._model, revision=self._revision, allow_patterns=wanted))
+            with from_hub(self._model):
+                folder = Path(snapshot_download(self._model, revision=self._revision, allow_patterns=wanted))
         if not (folder / self._file).is_file():
             raise ConfigError(
                 f"{self._model} has no file {self._file}.",

@@ -100,6 +100,8 @@ def test_a_wrong_key_is_said_at_once(monkeypatch):
 def test_an_encoder_is_named_as_in_a_recipe():
     assert make_encoder("openai:text-embedding-3-small").identity == "text-embedding-3-small@https://api.openai.com/v1"
     assert make_encoder("BAAI/bge-small-en-v1.5").identity == "BAAI/bge-small-en-v1.5@default"
+    with pytest.raises(ConfigError, match="makes no vectors"):
+        make_encoder("local:x")
     assert make_encoder("onnx:BAAI/bge-small-en-v1.5").identity == "BAAI/bge-small-en-v1.5@default:onnx/model.onnx"
     with pytest.raises(ConfigError, match="makes no vectors"):
         EndpointEncoder(Endpoint(provider="local", model="SmolLM2-135M-Instruct"))

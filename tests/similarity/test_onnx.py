@@ -30,3 +30,10 @@ def test_vectors_are_those_of_sentence_transformers(tmp_path):
 def test_a_folder_without_a_graph_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"no file onnx/model\.onnx"):
         OnnxEncoder(str(tmp_path))(["a"])
+
+
+@pytest.mark.parametrize("encoder", [OnnxEncoder, SentenceEncoder])
+def test_a_model_that_is_not_there_is_named(hub, encoder):
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(ConfigError, match="me/nothing cannot be loaded"):
+        encoder("me/nothing")(["a"])
