@@ -41,8 +41,8 @@ def load_columns(mixture: Any, split: str, wanted: Sequence[str]) -> Dataset:
         wanted (`Sequence[str]`): Columns that all rows must have.
 
     Raises:
-        ConfigError: If it names no data set, or one cannot be mixed as it says.
-        TrainingError: If a column or the split is missing.
+        ConfigError: If it names no data set, or one cannot be loaded or mixed as it says.
+        TrainingError: If a column or the split is missing, or a column holds something else than text.
     """
     from trl import get_dataset
 
@@ -50,8 +50,8 @@ def load_columns(mixture: Any, split: str, wanted: Sequence[str]) -> Dataset:
         raise ConfigError("The recipe names no data set.", "Set `datasets: [{path: UCSC-VLAA/STAR-1}]`.")
     try:
         loaded: DatasetDict = get_dataset(mixture)
-    except ValueError as error:
-        raise ConfigError(f"The data sets of the recipe cannot be mixed: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The data sets of the recipe cannot be loaded: {error}") from None
     if split not in loaded:
         raise TrainingError(f"The data have no split {split!r}; they have {', '.join(loaded)}.", "Set `train_split`.")
     rows = loaded[split]
@@ -62,6 +62,9 @@ def load_columns(mixture: Any, split: str, wanted: Sequence[str]) -> Dataset:
             f"The data have no column {', '.join(sorted(missing))}; they have {', '.join(rows.column_names)}.",
             "Rename the columns to STAR-1's, or build the data with `star-hf build`.",
         )
+    for name in wanted:
+        if getattr(kind := rows.features[name], "dtype", None) not in ("string", "large_string", "null"):
+            raise TrainingError(f"The column {name} is no text: {kind}.", "Give one text per row.")
     return rows
 
 

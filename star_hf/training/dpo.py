@@ -5,7 +5,8 @@ After supervised fine-tuning it teaches what an answer must not be, which a data
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, concatenate_datasets
@@ -17,7 +18,7 @@ from .pairs import PAIRS, preference_pairs
 from .preflight import preflight
 from .recipe import Arguments, RecipeArguments, parse_recipe
 from .record import TrainingRecord
-from .running import plan, run, set_up, start
+from .running import Unpublished, plan, run, set_up, start
 from .sft import Prepared, load_parts
 from .tokenise import Encoder, Masking, Mode, tokenise
 
@@ -36,21 +37,26 @@ class PreferenceArguments(RecipeArguments):
             see [`~star_hf.training.pairs.make_pairs`].
     """
 
-    mode: Mode = "recommended"
+    mode: Mode = field(default="recommended", metadata={"choices": ["paper", "recommended"]})
     think: bool = True
     chosen_score: int = 10
     rejected_score: int = 7
 
 
-class PairTrainer(DPOTrainer):
-    """[`~trl.DPOTrainer`] that takes token ids as they are, and leaves the model's card to us."""
+class PairTrainer(Unpublished, DPOTrainer):
+    """[`~trl.DPOTrainer`] that takes token ids as they are and pushes nothing."""
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         """The data set itself: TRL would render it with the shipped template, which drops the reasoning."""
         return dataset
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: see [`~star_hf.training.running.run`]."""
+    def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+        """TRL's, beside a file of the rows that all processes can read; each has made its own in memory."""
+        folder = Path(self.args.output_dir) / "pairs"
+        if self.accelerator.is_main_process:
+            dataset.save_to_disk(folder)
+        self.accelerator.wait_for_everyone()
+        return super()._precompute_ref_logps(Dataset.load_from_disk(folder), *args, **kwargs)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Arguments:
@@ -116,9 +122,10 @@ def prepare(arguments: Arguments, processes: int | None = None) -> Prepared:
     pairs = few(preference_pairs(rows, star.chosen_score, star.rejected_score), star)
     encoder = Encoder(tokenizer, Masking.of(star.mode, star.think, config.model_type))
     encoded, checked = tokenise_pairs(pairs, encoder)
+    question = pairs[0]["question"] if len(pairs) else ""
     copy = not (arguments.model.use_peft or options.precompute_ref_log_probs)
     how = plan(arguments, processes, max_length=options.max_length, sequences=2, reference=copy)
-    return Prepared(tokenizer, pairs, encoded, preflight(checked, pairs[0]["question"], encoder, how, config))
+    return Prepared(tokenizer, pairs, encoded, preflight(checked, question, encoder, how, config))
 
 
 def train(arguments: Arguments) -> TrainingRecord:

@@ -18,11 +18,12 @@ from ..evaluation.judge import probe
 from ..evaluation.judges import Judge, load_judge
 from ..llm.journal import Journal
 from .data import digest, few, load_columns, origins
-from .preflight import Findings, Plan, batch_problems, count_parameters, memory_gib, prompt_problems
+from .plan import Plan, count_parameters, memory_gib
+from .preflight import Findings, batch_problems, prompt_problems
 from .recipe import Arguments, RecipeArguments, parse_recipe
 from .record import TrainingRecord
 from .reward import GuardReward, check_judges
-from .running import plan, run, set_up, start
+from .running import Unpublished, plan, run, set_up, start
 from .sft import load_parts
 from .tokenise import Encoder
 
@@ -54,11 +55,8 @@ class GuardArguments(RecipeArguments):
     judge_reasoning: bool = True
 
 
-class PolicyTrainer(GRPOTrainer):
-    """[`~trl.GRPOTrainer`] whose model card is ours to write."""
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: see [`~star_hf.training.running.run`]."""
+class PolicyTrainer(Unpublished, GRPOTrainer):
+    """[`~trl.GRPOTrainer`] that pushes nothing."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> Arguments:
@@ -245,7 +243,7 @@ def _check(
         bos_in_serving=bos[1],
         batch=how.batch,
         generations=generations,
-        updates=int(len(rows) * generations // how.batch * how.epochs),
+        updates=how.max_updates or int(len(rows) * generations // how.batch * how.epochs),
         judges=[judge.name for judge in judges],
         parameters=parameters,
         memory_gib=memory,

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
+from .running import Unpublished
+
 
 __all__ = ["ExampleMeanTrainer", "StarTrainer", "example_lengths"]
 
@@ -31,14 +33,11 @@ def example_lengths(inputs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tens
     return index, counts.index_add(0, index.flatten(), labels.ne(-100).flatten().float())
 
 
-class StarTrainer(SFTTrainer):
-    """[`~trl.SFTTrainer`] whose model card is ours to write: its own would name neither data nor base model here.
+class StarTrainer(Unpublished, SFTTrainer):
+    """[`~trl.SFTTrainer`] that pushes nothing.
 
     The loss is TRL's: the mean over all label tokens of the global batch.
     """
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: see [`~star_hf.training.sft.train`]."""
 
 
 class ExampleMeanTrainer(StarTrainer):

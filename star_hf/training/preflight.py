@@ -1,12 +1,12 @@
 """The check before a training: what will be learnt is what will be asked for, and the batch is the recipe's."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
 from ..errors import TrainingError
+from .plan import Plan, count_parameters, gpu_minutes, memory_gib
 from .tokenise import IGNORED, Encoder
 
 
@@ -14,55 +14,11 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-__all__ = [
-    "Findings",
-    "Plan",
-    "Preflight",
-    "batch_problems",
-    "count_parameters",
-    "memory_gib",
-    "preflight",
-    "prompt_problems",
-]
+__all__ = ["Findings", "Preflight", "batch_problems", "preflight", "prompt_problems"]
 
 PROBE = "hello world\n\n  Straße 3.14 "
 """Words, spaces and letters that a mangled tokenizer does not give back (huggingface/transformers#45488)."""
 SHOWN = 12
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a training is to run.
-
-    Attributes:
-        processes (`int`): Processes, one per GPU.
-        per_device_batch, accumulation (`int`): Examples per process and step, and steps per update.
-        epochs (`float`): Passes over the rows.
-        global_batch (`int` or `None`): Examples per update that the recipe stands for; 128 in the paper.
-        max_length (`int` or `None`): Tokens beyond which the trainer would cut.
-        sharded (`bool`): Whether weights, gradients and optimiser are spread over the processes (ZeRO-3, FSDP).
-        lora (`bool`): Whether only adapters are trained.
-        sequences (`int`): Rows of tokens that an example is made of: 2 for a pair of answers.
-        reference (`bool`): Whether a frozen copy of the model stands beside it.
-        device_gib (`float` or `None`): Memory of one GPU, where there is one.
-    """
-
-    processes: int = 1
-    per_device_batch: int = 1
-    accumulation: int = 1
-    epochs: float = 1.0
-    global_batch: int | None = None
-    max_length: int | None = None
-    sharded: bool = False
-    lora: bool = False
-    sequences: int = 1
-    reference: bool = False
-    device_gib: float | None = None
-
-    @property
-    def batch(self) -> int:
-        """Examples per update."""
-        return self.processes * self.per_device_batch * self.accumulation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +67,7 @@ class Preflight(Findings):
         prefill (`str`): What the server must add to the generation prompt.
         batch, updates (`int`): Examples per update, and updates in all.
         parameters (`int` or `None`), memory_gib (`float` or `None`): Of the model, and per GPU, estimated.
+        gpu_minutes (`float` or `None`): Of one H100, estimated, without loading and saving.
     """
 
     template: str
@@ -132,6 +89,7 @@ class Preflight(Findings):
     updates: int
     parameters: int | None
     memory_gib: float | None
+    gpu_minutes: float | None
 
 
 def preflight(
@@ -160,6 +118,7 @@ def preflight(
     lengths = [len(row) for row in ids]
     learnt = [[label for label in row if label != IGNORED] for row in labels]
     examples = len(encoded) // plan.sequences
+    passes = plan.max_updates * plan.batch / examples if plan.max_updates else plan.epochs
     misaligned = len(encoded) - sum(encoded["aligned"])
     parameters = None if config is None else count_parameters(config)
     memory = None if config is None else memory_gib(config, parameters, plan, max(lengths))
@@ -199,36 +158,13 @@ def preflight(
         last_labels=tokenizer.decode(learnt[0][-SHOWN:]),
         prefill=encoder.prefill,
         batch=plan.batch,
-        updates=math.ceil(math.ceil(examples / plan.batch) * plan.epochs),
+        updates=plan.updates(examples),
         parameters=parameters,
         memory_gib=memory,
+        gpu_minutes=None if parameters is None else gpu_minutes(parameters, sum(lengths) * passes),
         warnings=tuple(differences),
         problems=tuple(problems),
     )
-
-
-def count_parameters(config: "PretrainedConfig") -> int:
-    """Parameters of the model that a configuration describes, without any memory for them."""
-    import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    # Not by `from_config`, which under ZeRO-3 would spread the parameters over the processes at once.
-    with torch.device("meta"):
-        return sum(weights.numel() for weights in MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).parameters())
-
-
-def memory_gib(config: "PretrainedConfig", parameters: int, plan: Plan, longest: int) -> float:
-    """GiB per GPU, roughly: 16 bytes per trained parameter, and checkpointed activations of one micro-batch.
-
-    16 bytes are weight, gradient and Adam's two moments with a master copy (arXiv:1910.02054, Section 3.1); adapters
-    leave 2 bytes per frozen weight, as a reference model has (with adapters it is the model itself). Activations are
-    one hidden state per layer and token, and one layer's work.
-    """
-    each = 2 if plan.lora else 18 if plan.reference else 16
-    states = parameters * each / (plan.processes if plan.sharded else 1)
-    tokens = plan.per_device_batch * plan.sequences * longest
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    return (states + tokens * hidden * (2 * layers + 34)) / 2**30
 
 
 def _leading(prompt: list[int], token: int | None) -> int:
@@ -241,7 +177,11 @@ def _leading(prompt: list[int], token: int | None) -> int:
 
 def batch_problems(plan: Plan) -> list[str]:
     """Why the batch is not the recipe's, with the number to set."""
-    if plan.global_batch is None or plan.batch == plan.global_batch:
+    if plan.global_batch is None:
+        return []
+    if plan.packing:
+        return ["packing puts many examples into one, so that global_batch cannot be: set padding_free: true instead"]
+    if plan.batch == plan.global_batch:
         return []
     per_step = plan.processes * plan.per_device_batch
     words = (

@@ -1,12 +1,13 @@
 """Recipes: YAML files of TRL's own options and the few of ours, with `base` for one that differs in a few lines."""
 
+import difflib
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -87,21 +88,56 @@ def parse_recipe(arguments: Sequence[str] | None, own: type[RecipeArguments], tr
     import torch
     import trl
 
+    kinds = (own, getattr(trl, trainer), trl.ModelConfig, trl.DatasetMixtureConfig)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if "--use_cpu" not in arguments and not torch.accelerator.is_available():
         arguments += ["--use_cpu", "true"]  # else a recipe for a GPU is refused before anything can be checked
-    parser = trl.TrlParser((own, getattr(trl, trainer), trl.ModelConfig, trl.DatasetMixtureConfig))
+    if old := _renamed(argument[2:] for argument in arguments if argument.startswith("--")):
+        raise ConfigError(f"TRL no longer knows these options: {'; '.join(old)}.")
+    parser = trl.TrlParser(kinds)
+    parser.error = _refuse  # else it prints all of its hundreds of options first
     with tempfile.TemporaryDirectory(prefix="star_hf-") as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`gradient_checkpointing`", FutureWarning)  # TRL's own default
         if "--config" in arguments[:-1]:
             place = arguments.index("--config") + 1
             whole = Path(folder) / "recipe.yaml"
-            whole.write_text(yaml.safe_dump(read_options(arguments[place])), encoding="utf-8")
+            options = read_options(arguments[place])
+            _check_names(options, {entry.name for kind in kinds for entry in fields(kind)} | {"env"})
+            whole.write_text(yaml.safe_dump(options), encoding="utf-8")
             arguments[place] = str(whole)
         try:
-            return Arguments(*parser.parse_args_and_config(arguments))
+            parts = parser.parse_args_and_config(arguments)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"The recipe cannot be used: {error}") from None
+            _refuse(str(error))
+    if wrong := [line for part in parts for line in _wrong_choices(part)]:
+        _refuse("; ".join(wrong))
+    return Arguments(*parts)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"The recipe cannot be used: {message}") from None
+
+
+def _check_names(options: dict[str, Any], known: set[str]) -> None:
+    """Refuse options that are none, and data sets that are not written as TRL wants them."""
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), 1)
+            _refuse(
+                f"`{name}` is not an option of this kind of training."
+                + (f" Did you mean `{close[0]}`?" if close else "")
+            )
+    given = options.get("datasets", [])
+    if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
+        _refuse("`datasets` is a list of mappings, such as `[{path: UCSC-VLAA/STAR-1}]`.")
+
+
+def _wrong_choices(part: Any) -> Iterator[str]:
+    """What the parser checks on the command line only: values that are not among the choices of an option."""
+    for entry in fields(part):
+        choices, value = entry.metadata.get("choices"), getattr(part, entry.name)
+        if choices and value is not None and value not in choices:
+            yield f"`{entry.name}` is {value!r}, expected {' or '.join(map(str, choices))}"
 
 
 def read_options(recipe: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -133,9 +169,10 @@ def read_options(recipe: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, A
     return {**read_options(place, seen), **options}
 
 
-def _renamed(options: Mapping[str, Any]) -> list[str]:
+def _renamed(options: Iterable[str]) -> list[str]:
     """One line for each option that TRL no longer knows, with its new name."""
-    return [f"`{name}` is now {new}" for name, new in RENAMED.items() if name in options]
+    given = set(options)
+    return [f"`{name}` is now {new}" for name, new in RENAMED.items() if name in given]
 
 
 RENAMED = {

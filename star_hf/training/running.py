@@ -10,9 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub import get_token
+
 from .. import __version__
-from ..errors import StarError, TrainingError
-from .preflight import Plan
+from ..errors import ConfigError, StarError, TrainingError
+from .plan import Plan
 from .recipe import Arguments
 from .record import TrainingRecord
 
@@ -21,9 +23,26 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
 
 
-__all__ = ["draw_curve", "model_place", "plan", "run", "set_up", "start"]
+__all__ = ["Unpublished", "draw_curve", "model_place", "plan", "run", "set_up", "start"]
 
 logger = logging.getLogger(__name__)
+
+
+class Unpublished:
+    """A trainer that leaves the Hub to [`~star_hf.hub.model_release.publish_as_asked`].
+
+    Its own pushes take the whole folder, with whatever lies there: the judges' journal of answers to harmful
+    questions, pickled arguments, places of this machine. Its card names neither data nor base model.
+    """
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the card is written from the record."""
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the finished model is published with its card."""
+
+    def _push_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing, as `push_to_hub`."""
 
 
 def start(parse: Callable[[], Arguments], train: Callable[[Arguments], TrainingRecord]) -> Arguments:
@@ -45,16 +64,23 @@ def model_place(arguments: Arguments) -> dict[str, Any]:
 
 
 def plan(arguments: Arguments, processes: int | None = None, **more: Any) -> Plan:
-    """How the training of a recipe is to run, in this launch or on so many processes."""
-    star, options = arguments.star, arguments.training
+    """How the training of a recipe is to run, in this launch or on so many processes.
+
+    Outside a launch half precision means that it is to be sharded: nothing else would be trained ([`set_up`]).
+    """
+    star, options, model = arguments.star, arguments.training, arguments.model
+    planned = 3 if processes and model.dtype != "float32" and not model.use_peft else 0
     return Plan(
         processes=processes or int(os.environ.get("WORLD_SIZE", 1)),
         per_device_batch=options.per_device_train_batch_size,
         accumulation=options.gradient_accumulation_steps,
         epochs=options.num_train_epochs,
+        max_updates=options.max_steps if options.max_steps > 0 else None,
         global_batch=star.global_batch,
-        sharded=_is_sharded(),
-        lora=arguments.model.use_peft,
+        packing=getattr(options, "packing", False),
+        shards=_shards() or planned,
+        offload=os.environ.get("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", "none") in ("cpu", "nvme"),
+        lora=model.use_peft,
         device_gib=_device_gib(),
         **more,
     )
@@ -64,19 +90,37 @@ def set_up(arguments: Arguments) -> None:
     """Make the options ready for a trainer: private pushes, and how the weights are loaded.
 
     Raises:
-        TrainingError: If the weights would be kept in half precision, where small updates round away.
+        TrainingError: If the weights would be kept in half precision, where small updates round away; if one process
+            would split batches over several GPUs; or if there is no checkpoint to go on from.
+        ConfigError: If weights are to be quantised, or pushed without a token.
     """
     from transformers import set_seed
 
     options, model = arguments.training, arguments.model
-    if options.push_to_hub and options.hub_private_repo is None:
-        options.hub_private_repo = True
-    if model.dtype in ("bfloat16", "float16") and not (_is_sharded() or model.use_peft):
+    if model.load_in_4bit or model.load_in_8bit:
+        raise ConfigError(
+            "Quantised weights (`load_in_4bit`, `load_in_8bit`) are not supported.",
+            "Leave them out: adapters train on `dtype: bfloat16` weights.",
+        )
+    if model.dtype != "float32" and not (_shards() or model.use_peft):
         raise TrainingError(
             f"dtype: {model.dtype} without DeepSpeed or FSDP keeps the weights in half precision, where updates of a "
             "learning rate like 1e-5 round away.",
             "Set `dtype: float32` and keep `bf16: true`, or launch with an accelerate config that shards.",
         )
+    if options.n_gpu > 1:
+        raise TrainingError(
+            f"One process sees {options.n_gpu} GPUs and would multiply every batch by them.",
+            "Start it with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one of them.",
+        )
+    if options.push_to_hub:
+        if not (options.hub_token or get_token()):
+            raise ConfigError(
+                "`push_to_hub` is set, and there is no token.", "Set HF_TOKEN or run `hf auth login`, or leave it out."
+            )
+        if options.hub_private_repo is None:
+            options.hub_private_repo = True
+    options.resume_from_checkpoint = _checkpoint(options)
     options.model_init_kwargs = {
         **model_place(arguments),
         "attn_implementation": model.attn_implementation,
@@ -121,7 +165,7 @@ def run(
         method=method,
         mode=mode,
         datasets=datasets,
-        recipe={**asdict(arguments.star), **_given(options), "dtype": model.dtype, "lora": model.use_peft},
+        recipe={**asdict(arguments.star), **_given(options), "dtype": model.dtype, **_adapters(model)},
         preflight=dict(preflight),
         log_history=trainer.state.log_history,
         hardware={"device": _device(), "processes": options.world_size},
@@ -178,13 +222,38 @@ GIVEN = (
 """The options that make a recipe, of whichever trainer has them."""
 
 
+def _adapters(model: Any) -> dict[str, Any]:
+    names = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules") if model.use_peft else ()
+    return {"lora": model.use_peft, **{name: getattr(model, name) for name in names}}
+
+
 def _given(options: Any) -> dict[str, Any]:
     return {name: getattr(options, name) for name in GIVEN if hasattr(options, name)}
 
 
-def _is_sharded() -> bool:
-    flags = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")
-    return any(os.environ.get(flag, "").lower() in ("true", "1") for flag in flags)
+def _checkpoint(options: Any) -> str | None:
+    """The checkpoint to go on from: a folder, or the last one of `output_dir` where the option says `true`."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    asked, output = options.resume_from_checkpoint, options.output_dir
+    word = str(asked).lower()  # the command line gives "true" as a string
+    if word in ("none", "false"):
+        return None
+    folder = asked if word != "true" else get_last_checkpoint(output) if Path(output).is_dir() else None
+    if folder is None or not (Path(folder) / "trainer_state.json").is_file():
+        raise TrainingError(
+            f"There is no checkpoint in {folder or output} to go on from.",
+            "Leave out `resume_from_checkpoint`, or name a folder `checkpoint-N` that a training has left.",
+        )
+    return folder
+
+
+def _shards() -> int:
+    """What this launch spreads over its processes, as DeepSpeed's stages count it: 0 for nothing, 3 for all (FSDP)."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("true", "1"):
+        stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "")
+        return int(stage) if stage.isdecimal() else 3
+    return 3 if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1") else 0
 
 
 def _device() -> str:

@@ -45,14 +45,20 @@ def load_parts(arguments: Arguments) -> tuple["PreTrainedTokenizerBase", "Pretra
     """The tokenizer and the configuration of a recipe's model.
 
     Raises:
-        ConfigError: If the recipe names no model.
+        ConfigError: If the recipe names no model, or one that is not there or not whole.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     name, place = arguments.model.model_name_or_path, model_place(arguments)
     if not name:
         raise ConfigError("The recipe names no model.", "Set `model_name_or_path`.")
-    return AutoTokenizer.from_pretrained(name, **place), AutoConfig.from_pretrained(name, **place)
+    try:
+        return AutoTokenizer.from_pretrained(name, **place), AutoConfig.from_pretrained(name, **place)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The model {name} cannot be loaded: {error}",
+            "Name a model of the Hub, or a folder with a whole one: adapters are merged into their base model first.",
+        ) from None
 
 
 def prepare(arguments: Arguments, processes: int | None = None) -> Prepared:
@@ -101,6 +107,8 @@ def train(arguments: Arguments, progress: "TrainerCallback | None" = None) -> Tr
     prepared = prepare(arguments)
     findings = prepared.findings
     findings.check()
+    if arguments.training.padding_free and not arguments.training.packing:
+        arguments.training.max_length = None  # no row is longer, as was checked, and TRL refuses a limit here
     set_up(arguments)
     trainer = (ExampleMeanTrainer if star.average == "example" else StarTrainer)(
         model=model.model_name_or_path,

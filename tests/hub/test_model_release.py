@@ -298,3 +298,5 @@ def test_a_real_training_that_pushes_ends_with_our_card(hub, tmp_path):
     assert repo.private and "## Check before the training" in card.text and "star_hf" in card.data.tags
     assert load_record(HfApi().snapshot_download(f"{USER}/pushed")).datasets[0]["path"] == "data"
     assert verify(f"{USER}/pushed").ok
+    pushed = {file for files, _ in repo.commits.values() for file in files}
+    assert "model.safetensors" in pushed and "training_args.bin" not in pushed  # the trainer itself pushes nothing

@@ -2,12 +2,16 @@
 
 import functools
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 
+ROOT = Path(__file__).resolve().parents[2]
 CORPUS = [
     f"The {adjective} {noun} {verb} in the {place}; that is policy number {number}, and it is allowed.\n\nYes\n\n"
     for number, (adjective, noun, verb, place) in enumerate(
@@ -139,3 +143,11 @@ def rows(count: int = 32) -> list[dict[str, str]]:
         }
         for number in range(count)
     ]
+
+
+def launch(program: str, *arguments: Any) -> str:
+    """What a launcher of the environment says, run from the project's root."""
+    command = [str(Path(sys.executable).parent / program), *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, env={**os.environ})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr

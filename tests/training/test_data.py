@@ -31,7 +31,8 @@ TALKS = [
 @pytest.fixture
 def rows_of(tmp_path):
     """The rows that these lines of a recipe ask for, of data sets `star` and `talks`."""
-    for name, rows in (("star", ROWS), ("talks", TALKS)):
+    asked = [{"question": TALKS[0]["messages"][:1], "response": "<think>\nAdd.\n</think>\n\n2"}]
+    for name, rows in (("star", ROWS), ("talks", TALKS), ("asked", asked)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
 
@@ -88,12 +89,18 @@ def test_a_slice_takes_the_first_rows_of_one_data_set(rows_of):
     [
         ({"min_score": 11}, "None of 12 rows is one that the recipe asks for"),
         ({"datasets": [{"path": "talks"}], "sources": ["garden"]}, "asks for `sources`, and the data have no column"),
+        ({"datasets": [{"path": "asked"}]}, "The column question is no text"),
         ({"train_split": "validation"}, "no split 'validation'; they have train"),
     ],
 )
 def test_what_is_not_there_is_said(rows_of, options, words):
     with pytest.raises(TrainingError, match=words):
         rows_of(**options)
+
+
+def test_a_data_set_that_is_not_there_is_named(rows_of):
+    with pytest.raises(ConfigError, match="The data sets of the recipe cannot be loaded: .*nowhere"):
+        rows_of([{"path": "nowhere"}])
 
 
 def test_a_share_for_one_data_set_only_is_refused(rows_of):

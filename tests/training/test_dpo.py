@@ -103,6 +103,26 @@ def test_training_prefers_the_better_answer_and_is_recorded(recipe, model_folder
     assert not (output / "README.md").exists()
 
 
+@pytest.mark.slow
+def test_two_processes_prefer_what_one_prefers(recipe, monkeypatch):
+    path, output = recipe(scored(8))
+    one = train(parse(["--config", str(path)]))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    launcher = ("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/dpo.py", "--config", path)
+    standins.launch(*launcher, "--per_device_train_batch_size", "2", "--precompute_ref_log_probs", "true")
+    two = load_record(output)
+    assert two.hardware["processes"] == 2
+    assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
+
+
+def test_adapters_prefer_the_better_answer_with_the_model_as_reference(recipe):
+    path, output = recipe(scored(8))
+    options = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--learning_rate", "1e-2"]
+    record = train(parse(["--config", str(path), *options]))
+    assert record.losses[0][1] == pytest.approx(math.log(2), abs=1e-5) and record.losses[-1][1] < 0.3
+    assert (output / "adapter_model.safetensors").exists() and not (output / "model.safetensors").exists()
+
+
 def test_the_check_counts_pairs_and_refuses_what_fine_tuning_refuses(recipe):
     path, output = recipe(scored(8))
     findings = prepare(parse(["--config", str(path), "--max_rows", "6"])).findings
@@ -111,6 +131,8 @@ def test_the_check_counts_pairs_and_refuses_what_fine_tuning_refuses(recipe):
         train(parse(["--config", str(path), "--per_device_train_batch_size", "3"]))
     with pytest.raises(TrainingError, match="rows are longer than max_length = 16"):
         train(parse(["--config", str(path), "--max_length", "16"]))
+    with pytest.raises(TrainingError, match="There are no rows to train on"):
+        train(parse(["--config", str(path), "--max_rows", "0"]))
     assert not (output / RECORD).exists()
 
 

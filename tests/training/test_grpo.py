@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+import standins
 from model_server import ModelServer, Reply
 from star_hf.errors import ConfigError, IncompleteRunError, TrainingError
 from star_hf.training import sft
@@ -100,6 +101,21 @@ def test_the_model_follows_the_judge_and_is_recorded(recipe, tmp_path):
     assert [data["rows"] for data in record.datasets] == [4, 4]
     assert 0 < asked < 20 * 16, "the same answer is asked about once"
     assert (tmp_path / "out" / "loss.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+def test_two_processes_share_judges_and_their_replies(recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    launcher = ("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/grpo.py", "--config")
+    with ModelServer(only_school) as server:
+        options = ("--per_device_train_batch_size", "8", "--max_steps", "4", "--beta", "0.01")
+        standins.launch(*launcher, recipe(server.url), *options)
+        asked = len(server.requests)
+    record = load_record(tmp_path / "out")
+    logged = [entry for entry in record.log_history if "reward" in entry]
+    assert record.hardware["processes"] == 2 and len(logged) == record.preflight["updates"] == 4
+    assert all(entry["guard/no_verdict"] == 0 and entry["guard/in_form"] > 0.5 for entry in logged)
+    assert 0 < asked < 4 * 16
 
 
 def test_judges_without_a_verdict_move_nothing_and_then_end_it_and_no_question_is_logged(recipe, tmp_path, caplog):

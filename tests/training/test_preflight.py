@@ -3,7 +3,8 @@ from datasets import Dataset
 
 import standins
 from star_hf.errors import TrainingError
-from star_hf.training.preflight import Plan, count_parameters, memory_gib, preflight
+from star_hf.training.plan import Plan, count_parameters, gpu_minutes, memory_gib
+from star_hf.training.preflight import preflight
 from star_hf.training.tokenise import Encoder, Masking, tokenise
 
 
@@ -29,6 +30,21 @@ def test_a_sound_recipe_passes_and_shows_its_labels():
 
 def test_updates_count_the_last_incomplete_batch_of_each_epoch():
     assert check(Plan(per_device_batch=3, epochs=5), rows=8).updates == 15
+
+
+def test_updates_and_time_are_those_of_max_updates_where_it_is_set():
+    config = standins.small_model(standins.small_tokenizer("r1")).config
+    three, one = (check(Plan(per_device_batch=8, epochs=5, max_updates=n), config=config) for n in (3, 1))
+    whole = check(Plan(per_device_batch=8, epochs=3), config=config)
+    assert (three.updates, one.updates) == (3, 1)
+    assert three.gpu_minutes == whole.gpu_minutes == pytest.approx(3 * one.gpu_minutes)
+    assert gpu_minutes(7_615_616_512, 5 * 382_734) == pytest.approx(4.9, abs=0.05)  # STAR-1, five epochs, 7B
+
+
+def test_packed_rows_are_refused_where_the_recipe_stands_for_a_batch():
+    with pytest.raises(TrainingError, match="packing puts many examples into one"):
+        check(Plan(per_device_batch=8, global_batch=8, packing=True)).check()
+    check(Plan(per_device_batch=8, packing=True)).check()
 
 
 def test_the_paper_mode_passes_and_says_what_differs_from_serving():
@@ -113,6 +129,13 @@ def test_memory_of_seven_billion_parameters_is_what_is_known_of_it():
     parameters = count_parameters(config)
     assert parameters == 7_615_616_512  # the published size of Qwen2.5-7B and its distill
     alone = memory_gib(config, parameters, Plan(), 1200)
-    spread = memory_gib(config, parameters, Plan(processes=8, per_device_batch=16, sharded=True), 1200)
+    spread = memory_gib(config, parameters, Plan(processes=8, per_device_batch=16, shards=3), 1200)
     assert 113 < alone < 115 and 14 < spread < 30
+    gradients = memory_gib(config, parameters, Plan(processes=8, shards=2), 1200)  # the weights stay whole
+    optimiser = memory_gib(config, parameters, Plan(processes=8, shards=1), 1200)
+    assert gradients - memory_gib(config, parameters, Plan(processes=8, shards=3), 1200) == pytest.approx(
+        parameters * 2 * 7 / 8 / 2**30
+    )
+    assert optimiser - gradients == pytest.approx(parameters * 2 * 7 / 8 / 2**30)
+    assert memory_gib(config, parameters, Plan(processes=8, shards=3, offload=True), 1200) < 1
     assert memory_gib(config, parameters, Plan(lora=True), 1200) < 16

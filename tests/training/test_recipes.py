@@ -1,9 +1,13 @@
 """Every recipe parses, stands for the paper's numbers, and passes pre-flight with a stand-in tokenizer."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env
 from datasets import Dataset
 from trl.scripts.utils import DatasetConfig
 
@@ -11,7 +15,8 @@ import standins
 from star_hf.errors import ConfigError
 from star_hf.training import dpo, grpo
 from star_hf.training.pairs import preference_pairs
-from star_hf.training.preflight import Plan, preflight
+from star_hf.training.plan import Plan
+from star_hf.training.preflight import preflight
 from star_hf.training.recipe import read_options
 from star_hf.training.sft import parse, prepare
 from star_hf.training.tokenise import Encoder, Masking, tokenise
@@ -59,20 +64,56 @@ def test_accelerate_configs_are_read_by_accelerate(path):
     assert config.num_processes == (1 if path.stem == "cpu" else 8)
 
 
+@pytest.mark.parametrize("name", ["zero2", "zero3", "zero3_offload", "fsdp2", "ddp"])
+def test_slurm_starts_each_node_with_torchs_own_launcher(tmp_path, name):
+    """DeepSpeed's own would want a file of hosts, and start every node from every node."""
+    programs = {
+        "scontrol": "printf 'node-a\\nnode-b\\n'",
+        "srun": 'SLURM_PROCID=1 exec "$@"',
+        "accelerate": 'printf "%s\\n" "$@"',
+    }
+    for program, text in programs.items():
+        (tmp_path / program).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / program).chmod(0o755)
+    done = subprocess.run(
+        ["bash", RECIPES / "slurm" / "train.slurm", "some.yaml", name, "--per_device_train_batch_size", "8"],
+        **{"cwd": RECIPES.parent, "capture_output": True, "text": True, "check": True},
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n"},
+    )
+    given = done.stdout.split()
+    arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(given[1:]))
+    assert (arguments.num_machines, arguments.num_processes, arguments.machine_rank) == (2, 16, 1)
+    assert (arguments.main_process_ip, arguments.training_script) == ("node-a", "recipes/sft.py")
+    assert given[-2:] == ["--per_device_train_batch_size", "8"]
+    if arguments.use_deepspeed:
+        arguments.deepspeed_fields_from_accelerate_config = ""
+        assert prepare_deepspeed_cmd_env(arguments)[0] is None
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("torch_dtype: bfloat16", "`torch_dtype` is now `dtype`"),
         ("max_seq_length: 8192", "`max_seq_length` is now `max_length`"),
         ("warmup_ratio: 0.05", "`warmup_ratio` is now `warmup_steps`"),
-        ("learning_rat: 1", "learning_rat"),
+        ("learning_rat: 1", "`learning_rat` is not an option .* Did you mean `learning_rate`"),
+        ("learning_rate: abc", "--learning_rate.*: invalid float value: 'abc'"),
+        ("mode: papr", "`mode` is 'papr', expected paper or recommended"),
+        ("loss_average: row", "`loss_average` is 'row', expected token or example"),
+        ("datasets: [UCSC-VLAA/STAR-1]", "`datasets` is a list of mappings"),
+        ("datasets: [{path: x, colums: [question]}]", "colums"),
     ],
 )
-def test_an_option_that_trl_does_not_know_is_named(tmp_path, line, words):
+def test_a_line_that_cannot_be_used_is_named(tmp_path, line, words):
     recipe = tmp_path / "old.yaml"
     recipe.write_text(f"output_dir: {tmp_path}\n{line}\n")
     with pytest.raises(ConfigError, match=words):
         parse(["--config", str(recipe)])
+
+
+def test_a_renamed_option_is_named_on_the_command_line_too(tmp_path):
+    with pytest.raises(ConfigError, match="`max_seq_length` is now `max_length`"):
+        parse(["--output_dir", str(tmp_path), "--max_seq_length", "8192"])
 
 
 PREFERENCES = sorted(RECIPES.glob("*/dpo/*.yaml"))

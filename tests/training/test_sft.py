@@ -3,10 +3,8 @@
 import json
 import os
 import re
+import shutil
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,13 +12,14 @@ import yaml
 from safetensors.torch import load_file
 
 import standins
-from star_hf.errors import ConfigError, TrainingError
+from star_hf.errors import ConfigError, StarError, TrainingError
+from star_hf.hub.model_release import model_release
+from star_hf.training.loss import StarTrainer
 from star_hf.training.record import RECORD, load_record
-from star_hf.training.sft import parse, train
+from star_hf.training.sft import parse, prepare, train
 from star_hf.training.tokenise import Encoder
 
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
 model_name_or_path: {model}
 dtype: float32
@@ -53,14 +52,6 @@ def recipe(tmp_path_factory, model_folder, data_folder):
     return make
 
 
-def launch(program, *arguments):
-    """Run a launcher of the environment from the project's root."""
-    command = [str(Path(sys.executable).parent / program), *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, env={**os.environ})
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -71,7 +62,7 @@ def free_port():
 def launched(recipe):
     """The documented line, with the cpu configuration."""
     path, output = recipe()
-    said = launch(
+    said = standins.launch(
         "accelerate",
         "launch",
         "--config_file",
@@ -103,7 +94,7 @@ def test_the_documented_line_trains_saves_and_records(launched, model_folder):
 def test_two_processes_learn_what_one_learns(launched, recipe, monkeypatch, padding_free):
     path, output = recipe(each=4, padding_free=padding_free)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    launch("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/sft.py", "--config", path)
+    standins.launch("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/sft.py", "--config", path)
     one, two = load_record(launched[0]), load_record(output)
     assert two.hardware["processes"] == 2
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
@@ -113,10 +104,12 @@ def test_two_processes_learn_what_one_learns(launched, recipe, monkeypatch, padd
 @pytest.mark.slow
 def test_fsdp2_learns_what_one_process_learns(launched, recipe, tmp_path):
     path, output = recipe(each=4)
-    config = yaml.safe_load((ROOT / "recipes" / "accelerate_configs" / "fsdp2.yaml").read_text())
+    config = yaml.safe_load((standins.ROOT / "recipes" / "accelerate_configs" / "fsdp2.yaml").read_text())
     here = {"use_cpu": True, "num_processes": 2, "mixed_precision": "no", "main_process_port": free_port()}
     (tmp_path / "fsdp2.yaml").write_text(yaml.safe_dump({**config, **here}))
-    launch("accelerate", "launch", "--config_file", tmp_path / "fsdp2.yaml", "recipes/sft.py", "--config", path)
+    standins.launch(
+        "accelerate", "launch", "--config_file", tmp_path / "fsdp2.yaml", "recipes/sft.py", "--config", path
+    )
     one, two = load_record(launched[0]), load_record(output)
     assert two.hardware["processes"] == 2
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
@@ -127,10 +120,12 @@ def test_fsdp2_learns_what_one_process_learns(launched, recipe, tmp_path):
 @pytest.mark.skipif("STAR_HF_TEST_ZERO3" not in os.environ, reason="set STAR_HF_TEST_ZERO3: DeepSpeed compiles first")
 def test_zero3_learns_what_one_process_learns(launched, recipe, tmp_path):
     path, output = recipe(each=4)
-    config = yaml.safe_load((ROOT / "recipes" / "accelerate_configs" / "zero3.yaml").read_text())
+    config = yaml.safe_load((standins.ROOT / "recipes" / "accelerate_configs" / "zero3.yaml").read_text())
     here = {"use_cpu": True, "num_processes": 2, "mixed_precision": "no", "main_process_port": free_port()}
     (tmp_path / "zero3.yaml").write_text(yaml.safe_dump({**config, **here}))
-    launch("accelerate", "launch", "--config_file", tmp_path / "zero3.yaml", "recipes/sft.py", "--config", path)
+    standins.launch(
+        "accelerate", "launch", "--config_file", tmp_path / "zero3.yaml", "recipes/sft.py", "--config", path
+    )
     one, two = load_record(launched[0]), load_record(output)
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-4)
 
@@ -149,17 +144,49 @@ def test_a_resumed_training_ends_with_the_same_bits(launched, recipe):
 
 
 @pytest.mark.slow
-def test_the_papers_loss_is_the_mean_over_examples_at_any_batch_size(recipe):
-    """One example per step, as the published script has it, and eight at once without padding."""
+def test_adapters_are_trained_alone_and_resumed_with_the_same_bits(recipe, model_folder):
+    path, output = recipe()
+    options = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--learning_rate", "1e-2"]
+    record = train(parse(["--config", str(path), *options]))
+    assert record.losses[-1][1] < record.losses[0][1] - 0.3
+    assert (record.recipe["lora"], record.recipe["lora_r"]) == (True, 16)
+    assert record.recipe["lora_target_modules"] == "all-linear"
+    release = model_release(output, "me/adapter")
+    assert "adapter_model.safetensors" in release.files and "model.safetensors" not in release.files
+    assert "An adapter for" in str(release.card)
+    adapters = load_file(output / "adapter_model.safetensors")
+    (output / "adapter_model.safetensors").unlink()
+    shutil.rmtree(output / "checkpoint-8")
+    again = train(parse(["--config", str(path), *options, "--resume_from_checkpoint", "true"]))
+    assert [loss for _, loss in again.losses] == [loss for _, loss in record.losses]
+    resumed = load_file(output / "adapter_model.safetensors")
+    assert adapters.keys() == resumed.keys() and all(torch.equal(adapters[name], resumed[name]) for name in adapters)
+
+
+def test_a_limit_that_no_row_reaches_and_a_number_of_updates_are_kept(recipe):
+    path, _ = recipe()
+    record = train(parse(["--config", str(path), "--max_length", "512", "--max_steps", "3"]))
+    assert record.preflight["updates"] == len(record.losses) == 3
+
+
+@pytest.mark.slow
+def test_the_papers_loss_is_the_mean_over_examples_at_any_batch_size(recipe, monkeypatch):
+    """One example per step, as the published script has it, eight at once without padding, and on two processes."""
     losses = []
+    options = ["--loss_average", "example", "--num_train_epochs", "1", "--gradient_accumulation_steps"]
     for each, steps in ((8, "1"), (1, "8")):
         path, output = recipe(each=each)
-        options = ["--loss_average", "example", "--gradient_accumulation_steps", steps, "--num_train_epochs", "1"]
-        losses.append([loss for _, loss in train(parse(["--config", str(path), *options])).losses])
+        losses.append([loss for _, loss in train(parse(["--config", str(path), *options, steps])).losses])
     path, _ = recipe()
     token = [loss for _, loss in train(parse(["--config", str(path), "--num_train_epochs", "1"])).losses]
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
     assert losses[0] != pytest.approx(token, abs=2e-4)
+
+    path, output = recipe(each=2)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    two = ("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/sft.py", "--config", path)
+    standins.launch(*two, *options, "2")
+    assert [loss for _, loss in load_record(output).losses] == pytest.approx(losses[0], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -203,10 +230,63 @@ def test_another_global_batch_trains_nothing(recipe):
     assert not (output / RECORD).exists()
 
 
-def test_half_precision_without_sharding_is_refused_before_weights_are_loaded(recipe):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dtype": "bfloat16"}, "updates of a learning rate like 1e-5 round away"),
+        ({"dtype": "auto"}, "updates of a learning rate like 1e-5 round away"),
+        ({"load_in_4bit": "true"}, "Quantised weights"),
+        ({"push_to_hub": "true"}, "`push_to_hub` is set, and there is no token"),
+        ({"resume_from_checkpoint": "true"}, "There is no checkpoint in .*out to go on from"),
+        ({"resume_from_checkpoint": "/nowhere"}, "There is no checkpoint in /nowhere"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_weights_are_loaded(recipe, monkeypatch, options, words):
+    monkeypatch.setattr("star_hf.training.running.get_token", lambda: None)
+    monkeypatch.setattr(StarTrainer, "__init__", lambda *args, **kwargs: pytest.fail("weights would be loaded"))
     path, _ = recipe()
-    with pytest.raises(TrainingError, match="updates of a learning rate like 1e-5 round away"):
-        train(parse(["--config", str(path), "--dtype", "bfloat16"]))
+    given = [word for name, value in options.items() for word in (f"--{name}", value)]
+    with pytest.raises(StarError, match=words):
+        train(parse(["--config", str(path), *given]))
+
+
+def test_a_model_of_7b_fits_on_eight_gpus_where_the_recipe_can_only_be_sharded(recipe, model_folder, monkeypatch):
+    """The check alone knows no launch: `bfloat16` weights are trained by DeepSpeed or FSDP, or not at all."""
+    path, output = recipe(each=1)
+    shutil.copytree(model_folder, output)
+    config = json.loads((output / "config.json").read_text())
+    shape = {"hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28, "num_attention_heads": 28}
+    shape |= {"num_key_value_heads": 4, "layer_types": ["full_attention"] * 28}
+    (output / "config.json").write_text(json.dumps({**config, **shape}))
+    monkeypatch.setattr("star_hf.training.running._device_gib", lambda: 79.2)
+    options = ["--config", str(path), "--model_name_or_path", str(output), "--dtype"]
+    sharded = parse([*options, "bfloat16"])
+    assert prepare(sharded, processes=8).findings.problems == ()
+    assert "GiB per GPU are needed" in prepare(parse([*options, "float32"]), processes=8).findings.problems[0]
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    needed = {}
+    for stage, offload in (("2", "none"), ("3", "none"), ("3", "cpu")):
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", stage)
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", offload)
+        needed[stage, offload] = prepare(sharded).findings.memory_gib
+    assert needed["3", "cpu"] < 1 < needed["3", "none"] < needed["2", "none"] < 79
+
+
+def test_one_process_for_several_gpus_is_refused(recipe):
+    path, _ = recipe()
+    arguments = parse(["--config", str(path)])
+    arguments.training._n_gpu = 8  # as transformers finds them without a launcher
+    with pytest.raises(TrainingError, match="One process sees 8 GPUs"):
+        train(arguments)
+
+
+def test_a_model_that_is_not_whole_is_named(recipe, tmp_path):
+    path, _ = recipe()
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for name in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ConfigError, match=f"The model {name} cannot be loaded"):
+            train(parse(["--config", str(path), "--model_name_or_path", str(name)]))
 
 
 def test_a_record_that_is_none_is_named(tmp_path):
