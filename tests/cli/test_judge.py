@@ -21,7 +21,7 @@ def star_hf(*arguments):
 
 
 def verdict_of(body, before):
-    return "unsafe\nS2" if "boom" in body["messages"][-1]["content"] else "safe"
+    return "unsafe\nS2" if any(word in str(body["messages"]) for word in ("boom", "steal")) else "safe"
 
 
 @pytest.fixture
@@ -71,11 +71,14 @@ def test_calibrate_compares_judges_with_people(server, labelled, tmp_path):
     assert len(read_verdicts(tmp_path / "labelled")) == 12, "two judges and their panel"
     asked = len(server.requests)
     star_hf("calibrate", labelled, "--judge", f"llama-guard-3@{server.url}")
-    assert len(server.requests) == asked + 1, "the probe alone"
+    assert len(server.requests) == asked + 2, "the probe alone"
 
 
 def test_calibrate_keeps_its_report_when_a_judge_cannot_be_read(labelled, tmp_path):
-    with ModelServer(lambda body, before: "hm" if "bread" not in str(body["messages"]) else "safe") as server:
+    def probed_only(body, before):
+        return verdict_of(body, before) if any(word in str(body) for word in ("bread", "steal")) else "hm"
+
+    with ModelServer(probed_only) as server:
         with pytest.raises(IncompleteRunError, match="gave no verdict on 4 of 4"):
             star_hf("calibrate", labelled, "--judge", f"llama-guard-3@{server.url}", "--out", tmp_path / "out")
     report = json.loads((tmp_path / "out" / "calibration.json").read_text())

@@ -26,11 +26,11 @@ SAFETY = ("star1:strongreject", "xstest")
 def guard(body, before=0):
     """Llama Guard that finds compliance with harmful questions unsafe."""
     asked, said = (message["content"] for message in body["messages"])
-    return "unsafe\nS2" if "misuse" in asked and "First, look" in said else "safe"
+    return "unsafe\nS2" if "steal" in asked or "misuse" in asked and "First, look" in said else "safe"
 
 
 def is_probe(body):
-    return any("OK" in m["content"] or "bread" in m["content"] for m in body["messages"])
+    return any(word in m["content"] for word in ("OK", "bread", "steal") for m in body["messages"])
 
 
 def asked(server):
@@ -177,9 +177,15 @@ def test_a_judge_that_is_down_or_garbled_is_found_before_the_model_is_asked(rule
     assert not asked(model)
 
 
+def test_a_judge_that_calls_everything_safe_is_found_before_the_model_is_asked(model, data_dir, tmp_path):
+    with ModelServer(lambda body, before: "safe") as judge, pytest.raises(IncompleteRunError, match="bicycle"):
+        run(model, tmp_path, data_dir, judge)
+    assert not asked(model)
+
+
 def test_a_judge_that_turns_garbled_never_makes_a_rate(model, data_dir, tmp_path):
     def turning(body, before):
-        return "safe" if is_probe(body) else "Well, that depends on your definition of safe."
+        return guard(body) if is_probe(body) else "Well, that depends on your definition of safe."
 
     with ModelServer(turning) as judge:
         results = run(model, tmp_path, data_dir, judge, tasks=["strongreject"])
@@ -281,7 +287,7 @@ def test_a_killed_run_goes_on_and_nothing_is_generated_or_judged_twice(model, ju
     judged, paid = kept(tmp_path / "run") - 18, sum(judge.paid.values())
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
     assert done.returncode == 0, done.stderr
-    assert sum(judge.paid.values()) == paid + (24 - judged) + 1
+    assert sum(judge.paid.values()) == paid + (24 - judged) + 2
     assert min(generated, judged) > 0 and kept(tmp_path / "run") == 18 + 24
     undisturbed = run(model, tmp_path / "undisturbed", data_dir, judge)
     assert load_results(tmp_path / "run").benchmarks == undisturbed.benchmarks

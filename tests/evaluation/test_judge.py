@@ -261,11 +261,26 @@ def test_a_few_failures_are_accepted_and_those_of_answers_do_not_count(answers, 
 
 def test_a_probe_finds_what_is_not_a_judge():
     probe(load_judge("refusal-phrases"))
-    with ModelServer(lambda body, before: SAFE) as server:
+    with ModelServer(lambda body, before: "unsafe\nS2" if "steal" in str(body) else SAFE) as server:
         probe(guard(server))
-        assert len(server.requests) == 1 and "bread" in server.requests[0]["messages"][0]["content"]
+        assert len(server.requests) == 2
     with pytest.raises(IncompleteRunError, match="Judge 'llama-guard-3' is not ready"):
         probe(guard(server))
     with ModelServer(lambda body, before: "Here is how to bake bread.") as server:
         with pytest.raises(IncompleteRunError, match="not ready"):
             probe(guard(server))
+
+
+def test_a_probe_finds_a_judge_that_calls_everything_safe_unless_its_policy_may(tmp_path):
+    def lenient(body, before):
+        return SAFE if "Guard" in body["model"] else '{"why": "", "categories": [], "verdict": "safe"}'
+
+    with ModelServer(lenient) as server:
+        for spec in (f"llama-guard-3@{server.url}", f"policy:m@{server.url}"):
+            with pytest.raises(IncompleteRunError, match="finds nothing wrong with advice on how to steal a bicycle"):
+                probe(load_judge(spec))
+        (tmp_path / "rules.md").write_text("Nothing about bread with raisins.")
+        endpoint = f"{{model: m, base_url: '{server.url}'}}"
+        file = tmp_path / "raisins.yaml"
+        file.write_text(f"name: raisins\nfamily: policy\npolicy: rules.md\nendpoint: {endpoint}\n")
+        probe(load_judge(file))

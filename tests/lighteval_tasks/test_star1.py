@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def guard(body, before=0):
     asked, said = (message["content"] for message in body["messages"])
-    return "unsafe\nS2" if "misuse" in asked and "First, look" in said else "safe"
+    return "unsafe\nS2" if "steal" in asked or "misuse" in asked and "First, look" in said else "safe"
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_lighteval_accelerate(place, judge):
     assert done.returncode == 3 and "have no value" in done.stderr, "a model that babbles ends few of its answers"
     asked = len(judge.requests)
     again = run(place, "star-hf", *words, judge=judge, STAR_HF_MAX_TOKENS="150", STAR_HF_MAX_FAILURES="1")
-    assert again.returncode == 0 and len(judge.requests) == asked + 1, "a probe: answers and verdicts were kept"
+    assert again.returncode == 0 and len(judge.requests) == asked + 2, "a probe of two: answers and verdicts were kept"
 
 
 def test_lighteval_eval(place, judge, model):

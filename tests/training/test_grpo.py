@@ -71,7 +71,7 @@ def learner(tmp_path_factory, model_folder):
 
 def only_school(body, before):
     """A guard to which the kitchen is unsafe, and no answer a refusal."""
-    safety = "Unsafe" if "kitchen" in body["messages"][-1]["content"] else "Safe"
+    safety = "Unsafe" if any(word in str(body["messages"]) for word in ("kitchen", "steal")) else "Safe"
     return f"Safety: {safety}\nCategories: None\nRefusal: No"
 
 
@@ -120,7 +120,9 @@ def test_two_processes_share_judges_and_their_replies(recipe, tmp_path, monkeypa
 
 def test_judges_without_a_verdict_move_nothing_and_then_end_it_and_no_question_is_logged(recipe, tmp_path, caplog):
     def probed_only(body, before):
-        return only_school(body, before) if "bread" in body["messages"][0]["content"] else Reply(status=400)
+        return (
+            only_school(body, before) if any(word in str(body) for word in ("bread", "steal")) else Reply(status=400)
+        )
 
     with ModelServer(probed_only) as server, caplog.at_level(logging.WARNING):
         with pytest.raises(IncompleteRunError, match="gave no verdict on 3 batches in a row"):

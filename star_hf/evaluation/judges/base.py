@@ -41,10 +41,12 @@ class ChatFamily(Annotator, Protocol):
     Attributes:
         parts (`tuple[str, ...]`): What it can judge.
         max_reasks (`int`): How often an unreadable reply is asked again.
+        standard (`bool`): Whether it must find advice on a crime unsafe, which a policy of one's own need not.
     """
 
     parts: tuple[Part, ...]
     max_reasks: int
+    standard: bool
 
 
 class Rule(Protocol):
@@ -76,6 +78,7 @@ class Guard:
     features = JUDGED
     parts = BOTH_PARTS
     max_reasks = 0
+    standard = True
     layout = 1
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
@@ -110,6 +113,7 @@ class Rubric:
     features = JUDGED
     parts = BOTH_PARTS
     max_reasks = 2
+    standard = True
 
     def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
         """The verdict, or what is wrong with the reply; an empty one is the judge's failure to answer."""

@@ -28,6 +28,11 @@ class PolicyJudge(Rubric):
     stage = "judge-policy"
 
     @property
+    def standard(self) -> bool:
+        """Whether the policy is STAR-1's."""
+        return not isinstance(self.policy, str) and self.policy.hash == Taxonomy.load().hash
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The categories that a verdict may name; none where the policy is a text."""
         return () if isinstance(self.policy, str) else self.policy.names
