@@ -118,7 +118,8 @@ def check_judged(verdicts: Dataset, max_failed: float = 0.02) -> None:
             raise IncompleteRunError(
                 f"{judge} gave no verdict on {counts.total()} of {asked[judge, benchmark]} texts of {benchmark} "
                 f"({reasons}), more than the accepted share of {max_failed:.1%}.",
-                "Its replies are in the journal. Check its model, chat template and context length, or take another.",
+                "Check its model, chat template and context length, or take another. Its replies are kept: once it is "
+                "mended, `star-hf journal prune FOLDER --stage judge-...` has it asked anew.",
             )
 
 

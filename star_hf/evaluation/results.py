@@ -224,7 +224,8 @@ def check_complete(results: Results, max_failures: float = 0.1) -> None:
             + "; ".join(f"{name} ({reasons or 'no answers'})" for name, reasons in bad.items())
             + ".",
             "Their rates rest on the rest alone. Mend the cause (token limit, judge, endpoint) and run the same "
-            "command again, or accept a larger share with --max-failures.",
+            "command again, or accept a larger share with --max-failures. What a judge has replied is kept: once it "
+            "is mended, `star-hf journal prune FOLDER --stage judge-...` has it asked anew.",
         )
 
 

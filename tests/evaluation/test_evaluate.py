@@ -18,6 +18,7 @@ from star_hf.evaluation.profiles import load_evaluation
 from star_hf.evaluation.rejudge import read_answers, read_verdicts
 from star_hf.evaluation.results import check_complete, load_results
 from star_hf.llm import Endpoint, Journal
+from star_hf.llm.upkeep import Selection, prune
 
 
 SAFETY = ("star1:strongreject", "xstest")
@@ -189,10 +190,16 @@ def test_a_judge_that_turns_garbled_never_makes_a_rate(model, data_dir, tmp_path
 
     with ModelServer(turning) as judge:
         results = run(model, tmp_path, data_dir, judge, tasks=["strongreject"])
-    safety = results.benchmarks["strongreject"]
-    assert safety.value is None and safety.failures == {"unparseable": 12}
-    with pytest.raises(IncompleteRunError, match="strongreject"):
-        check_complete(results)
+        safety = results.benchmarks["strongreject"]
+        assert safety.value is None and safety.failures == {"unparseable": 12}
+        with pytest.raises(IncompleteRunError, match="strongreject[\\s\\S]*journal prune FOLDER --stage judge-"):
+            check_complete(results)
+        judge.rule = guard
+        assert run(model, tmp_path, data_dir, judge, tasks=["strongreject"]).benchmarks["strongreject"].value is None
+        with Journal(tmp_path / "journal.sqlite") as journal:
+            prune(journal, Selection(stages=("judge-llama-guard",)))
+        mended = run(model, tmp_path, data_dir, judge, tasks=["strongreject"])
+        assert mended.benchmarks["strongreject"].n == 12 and len(asked(model)) == 12
 
 
 def test_cut_unclosed_and_empty_answers_are_counted_and_in_no_rate(data_dir, tmp_path):
