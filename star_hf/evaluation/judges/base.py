@@ -29,8 +29,8 @@ BOTH_PARTS: tuple[Part, ...] = ("answer", "reasoning")
 QUOTED = 300
 """Characters of a judge's own words that are kept with its verdict."""
 
-CONTROL = re.compile(r"<(\|[^|<>\n]{1,40}\|)>|<(/?s)>|\[(/?INST)\]")
-"""What chat templates of guard models take for structure: `<|eot_id|>`, `</s>`, `[/INST]`."""
+CONTROL = re.compile(r"<(\|[^|<>\n]{1,40}\|)>|<(/?s|(?:BEGIN|END) [A-Z ]{1,40})>|\[(/?INST)\]")
+"""What chat templates of guard models take for structure: `<|eot_id|>`, `</s>`, `<END CONVERSATION>`, `[/INST]`."""
 
 
 class ChatFamily(Annotator, Protocol):
