@@ -46,7 +46,7 @@ _NUMBER = re.compile(r"[-+\u2212]?\$?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?(?:\s*\\?%
 _GOES_ON = re.compile(r"[A-Za-z]\b|\\(?![%)\],; ])|[(!^√π]|:\d|\s*[-+*/=×^]\s*(?:[\d\\({√π]|[A-Za-z]\b)")
 _NO_UNITS = r"(?:pi|sqrt|or|and|to|over|times|half|hundred|thousand|million|billion|trillion)\b"
 _UNITS = re.compile(rf"(?P<number>\\?\$?[-+]?\d[\d.,/]*)\s+(?!{_NO_UNITS})[A-Za-z]{{2}}(?:[A-Za-z]| (?!{_NO_UNITS}))*")
-_FENCE = re.compile(r"^[ \t]*(?:```|~~~)(?P<kind>[^\n`]*)\n(?P<code>.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.M | re.S)
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~~~)(?P<kind>[^\n`]*)\n(?P<code>.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.M | re.S)
 _SYMBOLS = str.maketrans({"\u2212": "-", "\u03c0": r"\pi ", "\u00d7": r"\times ", "\u00b0": r"^\circ ", "\u00a0": " "})
 
 
@@ -153,8 +153,8 @@ def extract_code(text: str, entry_point: str) -> str | None:
         text (`str`): The answer, without its thought.
         entry_point (`str`): The function's name.
     """
-    python = ("", "python", "py", "python3")
-    blocks = [match["code"] for match in _FENCE.finditer(text) if match["kind"].strip().lower() in python]
+    python = ([], ["python"], ["py"], ["python3"])
+    blocks = [match["code"] for match in _FENCE.finditer(text) if match["kind"].lower().split()[:1] in python]
     if blocks:
         defining = [block for block in blocks if _defines(block, entry_point)]
         return (defining or blocks)[-1]
@@ -171,7 +171,8 @@ def complete_program(signature: str, code: str, entry_point: str) -> str:
     """
     if _defines(code, entry_point):
         head = re.search(rf"^def {re.escape(entry_point)}\b", signature, re.MULTILINE)
-        return f"{signature[: head.start()] if head else ''}\n{textwrap.dedent(code)}\n"
+        code = re.sub(r"^from __future__ .*", "", textwrap.dedent(code), flags=re.MULTILINE)  # it must come first
+        return f"{signature[: head.start()] if head else ''}\n{code}\n"
     return f"{signature.rstrip()}\n{_as_body(code).split(chr(10), 1)[1]}\n"
 
 

@@ -82,6 +82,9 @@ FOUND = {
     "a body whose first line is not": "```python\nsquare = helper(r) ** 2\n    return math.pi * square\n```",
     "a body of several lines": "```python\nnumbers = [\n    math.pi,\n    r * r,\n]\nreturn math.prod(numbers)\n```",
     "the whole prompt again": f"```python\n{SIGNATURE}    return math.pi * helper(r) ** 2\n```",
+    "a version": f"```Python 3\n{RUNS}```",
+    "a fence of four": f"````python\n{RUNS}````",
+    "an import that must be first": f"```python\nfrom __future__ import annotations\n\n{RUNS}```",
     "an inner function": "```\ndef area(r):\n    def two(x):\n        return x * x\n    return math.pi * two(r)\n```",
     "indented in a list": "1. So:\n   ```python\n   def area(r):\n       return math.pi * helper(r) ** 2\n   ```",
 }
