@@ -269,6 +269,22 @@ def test_a_row_tells_its_story(config, tmp_path):
     assert left.facts["matched text"] == "How do I misuse locks number 0 in town 0?"
 
 
+@pytest.mark.slow
+def test_rows_of_the_real_corpus_name_the_text_that_they_left_for(shared_data, tmp_path):
+    collect = {"sources_dir": shared_data / "raw"}
+    config = BuildConfig.model_validate({"collect": collect, "deduplicate": {"embedding_threshold": None}})
+    run = build(config, tmp_path / "run", until="deduplicate", progress=False)
+    texts = {}
+    for table in ("rows", "held_out"):
+        for row in run.table("collect", table):
+            texts.setdefault(row["id"], set()).add(row["question"])
+    gone = run.table("deduplicate", "removed")
+    assert len(gone) == 21_708 - 13_452 and set(gone["matched_id"]) <= set(texts)
+    for row in gone.select(range(0, len(gone), 97)):
+        events = [event for event in explain(run, row["id"]) if event.facts.get("reason") == row["reason"]]
+        assert any(event.facts["matched text"] in texts[row["matched_id"]] for event in events)
+
+
 def test_the_benign_twin_tells_where_it_comes_from(config, tmp_path):
     with ModelServer(star_answers) as server:
         run = build(config(server), tmp_path / "run", progress=False)
