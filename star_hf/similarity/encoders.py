@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ConfigError, StarError
 
 
-__all__ = ["Encoder", "InParts", "Keep", "SentenceEncoder", "from_hub", "packaged_model"]
+__all__ = ["Encoder", "InParts", "Keep", "SentenceEncoder", "from_hub", "identity_of", "packaged_model"]
 
 Keep = Callable[[int, np.ndarray], None]
 """Takes the number of the first text of a part, and the vectors from it on."""
@@ -63,7 +63,7 @@ class SentenceEncoder:
         batch_size: int = 32,
         device: str | None = None,
     ):
-        self.identity = f"{model or _PACKAGED}@{revision or 'default'}"
+        self.identity = identity_of(model or _PACKAGED, revision)
         self._model, self._revision, self._batch_size, self._device = model, revision, batch_size, device
         self._loaded: Any = None
 
@@ -87,6 +87,13 @@ class SentenceEncoder:
         logging.disable_progress_bar()
         with from_hub(self._model or str(folder)):
             return SentenceTransformer(self._model or str(folder), revision=self._revision, device=self._device)
+
+
+def identity_of(model: str, revision: str | None = None) -> str:
+    """What vectors of a model are stored under: a folder's newest file counts, since it may be trained further."""
+    files = [path for path in Path(model).rglob("*") if path.is_file()] if Path(model).is_dir() else []
+    newest = max((path.stat().st_mtime_ns for path in files), default=None)
+    return f"{model}@{revision or newest or 'default'}"
 
 
 @contextmanager

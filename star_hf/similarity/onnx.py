@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, StarError
-from .encoders import from_hub, packaged_model
+from .encoders import from_hub, identity_of, packaged_model
 
 
 __all__ = ["OnnxEncoder", "export_onnx"]
@@ -52,7 +52,7 @@ class OnnxEncoder:
         batch_size: int = 16,
         device: str | None = None,
     ):
-        self.identity = f"{model}@{revision or 'default'}:{file}"
+        self.identity = f"{identity_of(model, revision)}:{file}"
         self._model, self._revision, self._file = model, revision, file
         self._batch_size, self._device = batch_size, device
         self._session: Any = None

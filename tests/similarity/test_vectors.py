@@ -1,8 +1,12 @@
 """Each text is encoded once, whatever interrupts."""
 
+import os
+
 import numpy as np
 import pytest
 
+from star_hf.similarity.encoders import SentenceEncoder
+from star_hf.similarity.onnx import OnnxEncoder
 from star_hf.similarity.vectors import embed
 
 
@@ -37,3 +41,14 @@ def test_each_text_is_encoded_once_even_across_an_interruption(tmp_path, monkeyp
     other.identity = "another model"
     embed(["a"], other, tmp_path)
     assert other.asked == ["a"]
+
+
+@pytest.mark.parametrize("encoder", [SentenceEncoder, OnnxEncoder])
+def test_a_model_that_was_trained_further_is_another(encoder, tmp_path):
+    (tmp_path / "onnx").mkdir()
+    weights = tmp_path / "onnx" / "model.onnx"
+    weights.touch()
+    before = encoder(str(tmp_path)).identity
+    assert encoder(str(tmp_path)).identity == before
+    os.utime(weights, ns=(0, weights.stat().st_mtime_ns + 1))
+    assert encoder(str(tmp_path)).identity != before
