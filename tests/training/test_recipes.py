@@ -64,8 +64,17 @@ def test_accelerate_configs_are_read_by_accelerate(path):
     assert config.num_processes == (1 if path.stem == "cpu" else 8)
 
 
-@pytest.mark.parametrize("name", ["zero2", "zero3", "zero3_offload", "fsdp2", "ddp"])
-def test_slurm_starts_each_node_with_torchs_own_launcher(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "recipe", "script"),
+    [
+        ("zero2", "recipes/some/sft/config_star1.yaml", "recipes/sft.py"),
+        ("zero3", "recipes/some/dpo/config_star1.yaml", "recipes/dpo.py"),
+        ("zero3_offload", "recipes/some/grpo/config_star1.yaml", "recipes/grpo.py"),
+        ("fsdp2", "recipes/ablations/size_500.yaml", "recipes/sft.py"),
+        ("ddp", "own.yaml", "recipes/sft.py"),
+    ],
+)
+def test_slurm_starts_each_node_with_torchs_own_launcher(tmp_path, name, recipe, script):
     """DeepSpeed's own would want a file of hosts, and start every node from every node."""
     programs = {
         "scontrol": "printf 'node-a\\nnode-b\\n'",
@@ -76,14 +85,14 @@ def test_slurm_starts_each_node_with_torchs_own_launcher(tmp_path, name):
         (tmp_path / program).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / program).chmod(0o755)
     done = subprocess.run(
-        ["bash", RECIPES / "slurm" / "train.slurm", "some.yaml", name, "--per_device_train_batch_size", "8"],
+        ["bash", RECIPES / "slurm" / "train.slurm", recipe, name, "--per_device_train_batch_size", "8"],
         **{"cwd": RECIPES.parent, "capture_output": True, "text": True, "check": True},
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "n"},
     )
     given = done.stdout.split()
     arguments, _, _ = _validate_launch_command(launch_command_parser().parse_args(given[1:]))
     assert (arguments.num_machines, arguments.num_processes, arguments.machine_rank) == (2, 16, 1)
-    assert (arguments.main_process_ip, arguments.training_script) == ("node-a", "recipes/sft.py")
+    assert (arguments.main_process_ip, arguments.training_script) == ("node-a", script)
     assert given[-2:] == ["--per_device_train_batch_size", "8"]
     if arguments.use_deepspeed:
         arguments.deepspeed_fields_from_accelerate_config = ""

@@ -223,6 +223,15 @@ def test_a_primer_where_no_thought_is_learnt_is_refused(recipe):
         train(parse(["--config", str(path), "--primer", "So.", "--think", "false"]))
 
 
+def test_d26_weights_decay_and_norms_and_biases_do_not(model_folder):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    decayed = StarTrainer.get_decay_parameter_names(None, model)
+    kept = {name for name, _ in model.named_parameters()} - set(decayed)
+    assert len(kept) == 11 and all("norm" in name or name.endswith(".bias") for name in kept)
+
+
 def test_another_global_batch_trains_nothing(recipe):
     path, output = recipe(each=3)
     with pytest.raises(TrainingError, match="does not divide by 3"):
