@@ -157,6 +157,19 @@ def test_command_lines_parse_and_name_what_is_there(block):
         check_words(words)
 
 
+@pytest.mark.parametrize("block", [block for block in BLOCKS if "star-hf evaluate" in block.text], ids=identify)
+def test_evaluations_have_a_judge_for_each_benchmark(block):
+    from star_hf.evaluation.benchmarks import select_benchmarks
+    from star_hf.evaluation.grade import check_graders
+    from star_hf.evaluation.judges import load_judge
+
+    for words in command_lines(block.text):
+        if words[:2] == ["star-hf", "evaluate"]:
+            options = find_command(words[1:])[0].make_context("evaluate", words[2:]).params
+            judges = [load_judge(spec) for spec in options["judge"] or ()]
+            check_graders(select_benchmarks(options["tasks"].split(",")), judges, options["allow_code_execution"])
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_within_sentences_have_their_options(document):
     for text in INLINE.findall(FENCE.sub("", document.read_text(encoding="utf-8"))):

@@ -129,7 +129,7 @@ def _balance(run: Run) -> Section | None:
 
 def _heat_map(title: str, text: str, counts: Grid, rows: str, columns: str) -> Panel:
     """A grid as a picture, wide enough for its names, and as a table."""
-    width = 180 + (44 if len(counts.columns) > LEVEL else 85) * len(counts.columns)
+    width = 180 + (44 if len(counts.columns) > LEVEL else 95) * len(counts.columns)
     return Panel(title, text, grid(counts, rows, columns), Table.of(counts, rows), min_width=width)
 
 
