@@ -61,6 +61,13 @@ def test_only_the_parameters_that_are_set_are_sent(server):
     }
 
 
+def test_each_sample_of_a_request_has_a_seed_of_its_own(server):
+    endpoint = Endpoint(provider="vllm", model="m", base_url=server.url, seed=3)
+    for sample in (0, 2):
+        ask(endpoint, Request([{"role": "user", "content": "hello"}], sample=sample))
+    assert [body["seed"] for body in server.requests] == [3, 5]
+
+
 def test_azure_is_asked_at_its_deployment_with_its_own_header(server, monkeypatch):
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-not-a-key")
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", server.url.removesuffix("/v1"))
