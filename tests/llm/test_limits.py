@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from email.utils import formatdate
 
@@ -205,23 +206,48 @@ def ask(server, count=1, **options):
     return kept, failures, time.monotonic() - started
 
 
+def timed(rule):
+    """The rule, and a list of when each request came: what `ask` measures holds the making of a client, too."""
+    came = []
+
+    def told(body, before):
+        came.append(time.monotonic())
+        return rule(body, before)
+
+    return told, came
+
+
 def test_requests_per_minute_hold_on_the_wire():
-    with ModelServer(lambda body, before: "hi") as server:
-        kept, _, seconds = ask(server, 30, requests_per_minute=1200)
-    assert len(kept) == 30 and 0.4 <= seconds < 3
+    rule, came = timed(lambda body, before: "hi")
+    with ModelServer(rule) as server:
+        kept, _, _ = ask(server, 8, requests_per_minute=180)
+    assert len(kept) == 8 and 0.8 <= came[-1] - came[0] < 4
+
+
+def test_tokens_per_minute_hold_on_the_wire():
+    rule, came = timed(lambda body, before: "hi")
+    with ModelServer(rule) as server:  # which says 110 tokens for each answer
+        kept, _, _ = ask(server, 5, tokens_per_minute=110 * 120, concurrency=1, max_tokens=10)
+    assert len(kept) == 5 and 0.9 <= came[-1] - came[0] < 4
 
 
 def test_tokens_per_minute_are_corrected_by_what_an_answer_really_took():
     # 1000 tokens estimated at first, 110 used: by the estimate alone, ten requests would take ten seconds.
     with ModelServer(lambda body, before: "hi") as server:
         kept, _, seconds = ask(server, 10, tokens_per_minute=60_000, concurrency=1)
-    assert len(kept) == 10 and 0.05 < seconds < 4
+    assert len(kept) == 10 and seconds < 4
 
 
-def test_the_providers_limit_is_learned_from_its_headers():
-    with ModelServer(lambda body, before: Reply("hi", headers={"x-ratelimit-limit-requests": "600"})) as server:
-        kept, _, seconds = ask(server, 20, concurrency=1)
-    assert len(kept) == 20 and 0.7 <= seconds < 4
+@pytest.mark.parametrize("status", [200, 500])
+def test_the_providers_limit_is_learned_from_its_headers(status):
+    def rule(body, before):
+        limited = {"x-ratelimit-limit-requests": "120", "Retry-After-Ms": "1"}
+        return Reply("hi", headers=limited, status=200 if before else status)
+
+    rule, came = timed(rule)
+    with ModelServer(rule) as server:
+        kept, _, _ = ask(server, 6 if status == 200 else 3, concurrency=1)
+    assert len(kept) * (1 if status == 200 else 2) == len(came) == 6 and 0.9 <= came[-1] - came[0] < 4
 
 
 def test_retry_after_holds_the_whole_endpoint_back():
@@ -229,10 +255,40 @@ def test_retry_after_holds_the_whole_endpoint_back():
         first = body["messages"][0]["content"] == "0" and not before
         return Reply(status=429, headers={"Retry-After": "1"}) if first else "hi"
 
-    with ModelServer(once, delay_s=0.05) as server:
-        kept, failures, seconds = ask(server, 8, concurrency=2)
-        assert len(server.requests) == 9
-    assert len(kept) == 8 and not failures and 1.0 <= seconds < 3
+    rule, came = timed(once)
+    with ModelServer(rule, delay_s=0.05) as server:
+        kept, failures, _ = ask(server, 8, concurrency=2)
+    assert len(kept) == 8 and not failures and len(came) == 9
+    assert sum(at < came[0] + 0.9 for at in came) <= 3, "the other place, too, waits"
+    assert came[-1] - came[0] < 3
+
+
+def test_a_request_that_failed_waits_as_long_as_it_is_told():
+    rule, came = timed(lambda body, before: "hi" if before else Reply(status=500, headers={"Retry-After": "1"}))
+    with ModelServer(rule) as server:
+        assert len(ask(server)[0]) == 1
+    assert 0.95 <= came[1] - came[0] < 3
+
+
+def test_overload_lowers_the_number_in_flight_and_successes_raise_it_again():
+    busy, seen, lock = 0, [], threading.Lock()
+
+    def four_at_a_time_at_first(body, before):
+        nonlocal busy
+        with lock:
+            busy += 1
+            seen.append(busy)
+            full = busy > 4 and len(seen) < 150
+        time.sleep(0.05)
+        with lock:
+            busy -= 1
+        return Reply(status=429, headers={"Retry-After-Ms": "1"}) if full else "hi"
+
+    with ModelServer(four_at_a_time_at_first) as server:
+        kept, failures, _ = ask(server, 500, concurrency=32, max_retries=50)
+    assert len(kept) == 500 and not failures
+    assert max(seen[100:150]) <= 12 < max(seen[:50])
+    assert max(seen[-100:]) >= max(seen[100:150]) + 5
 
 
 def test_no_more_retries_than_allowed():

@@ -113,6 +113,17 @@ def test_the_last_request_of_a_server_that_dies_finds_another(journal):
         assert len(run(pool_of({"base_url": bad.url}, {"base_url": good.url}), journal, rows=10).rows) == 10
 
 
+def test_a_request_that_every_member_fails_is_told_and_the_others_are_answered(journal):
+    def one_fails(body, before):
+        return DOWN if body["messages"][0]["content"].endswith(" 7") else shouted(body, before)
+
+    with ModelServer(one_fails) as one, ModelServer(one_fails) as other:
+        with pytest.raises(IncompleteRunError, match="1 of 20 rows stayed unanswered"):
+            run(pool_of({"base_url": one.url}, {"base_url": other.url}), journal, rows=20)
+        asked = [body["messages"][0]["content"] for body in one.requests + other.requests]
+    assert len(journal) == 19 and asked.count("Shout: question 7") == 4, "twice by each"
+
+
 def test_servers_without_a_common_name_are_refused():
     with pytest.raises(ValidationError, match="needs a `name`"):
         Endpoint(model="m", provider="vllm", pool=({"base_url": "http://a/v1"}, {"base_url": "http://b/v1"}))

@@ -174,6 +174,15 @@ def test_the_budget_holds_for_all_shards_together(tmp_path, in_process):
         assert set(server.paid.values()) == {1}
 
 
+def test_what_shards_spent_before_counts(tmp_path, in_process):
+    most = (100 + 512 * 2) / 1e6
+    with ModelServer(shouted) as server:
+        for _ in range(2):
+            with pytest.raises(IncompleteRunError, match="budget"):
+                run(tmp_path, endpoint(server), Scale(shards=2), budget=Budget(most * 2))
+            assert sum(server.paid.values()) == 2, "one for each shard, and then no more"
+
+
 def test_limits_are_divided_among_the_workers(tmp_path, monkeypatch):
     tasks = []
     monkeypatch.setattr("star_hf.scale.annotate.run_tasks", lambda task, *rest: tasks.append(task))
