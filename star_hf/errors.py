@@ -1,6 +1,14 @@
 """Errors that a user can act on: each says what was wrong, where, and what to do."""
 
-__all__ = ["ConfigError", "IncompleteRunError", "PolicyError", "SourceError", "StarError", "TrainingError"]
+__all__ = [
+    "ConfigError",
+    "IncompleteRunError",
+    "PolicyError",
+    "SourceError",
+    "StarError",
+    "TrainingError",
+    "first_line",
+]
 
 
 class StarError(Exception):
@@ -35,3 +43,8 @@ class TrainingError(StarError):
 
 class IncompleteRunError(StarError):
     """Work stopped before its end; everything done so far is kept and the same command goes on."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error of others says, in one line of 200 characters at most; its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -22,7 +22,7 @@ from datasets.features.features import decode_nested_example
 from datasets.utils import logging
 
 from star_hf.catalogue import Source
-from star_hf.errors import SourceError
+from star_hf.errors import SourceError, first_line
 from star_hf.sources import Drop, Reader, Take
 
 
@@ -57,10 +57,12 @@ def read_source(
     try:
         dataset = load_dataset(str(source.folder), split="train")
     except (OSError, httpx.HTTPError) as error:
-        raise MissingSourceError(f"{source.files[0]}: {_line(error)}", _remedy(source, option)) from error
+        raise MissingSourceError(
+            f"{source.files[0]}: {first_line(error.__cause__ or error)}", _remedy(source, option)
+        ) from error
     except Exception as error:
         raise SourceError(
-            f"{source.name}: {source.files[0]} cannot be read: {_line(error)}",
+            f"{source.name}: {source.files[0]} cannot be read: {first_line(error.__cause__ or error)}",
             f"Compare its card, {source.folder / 'README.md'}, with {source.homepage}.",
         ) from error
     yield from _rows(dataset, source.columns, source.files[0])
@@ -163,7 +165,7 @@ def _read_files(files: list[Path], columns: Sequence[str], options: dict[str, An
                     )
             except Exception as error:
                 raise SourceError(
-                    f"{path} has no rows that can be read as {builder}: {_line(error)}",
+                    f"{path} has no rows that can be read as {builder}: {first_line(error.__cause__ or error)}",
                     "Repair the file or fetch it again.",
                 ) from error
             yield from _rows(dataset, columns, str(path))
@@ -246,9 +248,3 @@ def _remedy(source: Source, option: str) -> str:
         return f"Check the network and {source.homepage}, {copy}"
     asked = "Ask for access at" if source.gated == "manual" else "Accept the conditions at"
     return f"{asked} {source.homepage} and set HF_TOKEN, {copy}"
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error, or of what caused it."""
-    text = str(error.__cause__ or error) or type(error).__name__
-    return text.splitlines()[0][:200]

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
-from ..errors import SourceError
+from ..errors import SourceError, first_line
 from ..reading import BUILDERS, decoded, read_file
 from ..text import row_id
 
@@ -144,7 +144,7 @@ def _from_hub(repo: str, name: str | None, revision: str | None) -> Dataset | Da
         return load_dataset(repo, name, revision=revision)
     except Exception as error:
         raise SourceError(
-            f"{repo} is no file or folder here, and cannot be read from the Hub: {str(error).splitlines()[0][:200]}",
+            f"{repo} is no file or folder here, and cannot be read from the Hub: {first_line(error)}",
             "Check the name, the network, and for a gated or private data set HF_TOKEN.",
         ) from error
 

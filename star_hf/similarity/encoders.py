@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..errors import ConfigError, StarError
+from ..errors import ConfigError, StarError, first_line
 
 
 __all__ = ["Encoder", "InParts", "Keep", "SentenceEncoder", "from_hub", "identity_of", "packaged_model"]
@@ -107,7 +107,7 @@ def from_hub(model: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"The embedding model {model} cannot be loaded: {str(error).splitlines()[0][:200]}",
+            f"The embedding model {model} cannot be loaded: {first_line(error)}",
             "Check the name, the network, and for a gated or private model HF_TOKEN.",
         ) from error
 

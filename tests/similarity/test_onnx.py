@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from star_hf.errors import ConfigError
-from star_hf.similarity.encoders import SentenceEncoder
+from star_hf.similarity.encoders import SentenceEncoder, from_hub
 from star_hf.similarity.onnx import OnnxEncoder, export_onnx
 
 
@@ -37,3 +37,8 @@ def test_a_model_that_is_not_there_is_named(hub, encoder):
     pytest.importorskip("sentence_transformers")
     with pytest.raises(ConfigError, match="me/nothing cannot be loaded"):
         encoder("me/nothing")(["a"])
+
+
+def test_a_failure_without_a_word_is_told_by_its_name():
+    with pytest.raises(ConfigError, match="me/model cannot be loaded: TimeoutError"), from_hub("me/model"):
+        raise TimeoutError
