@@ -80,6 +80,8 @@ def load_rows(
         return take_roles(decoded(dataset), columns)
     path = Path(dataset).expanduser()
     if path.is_file() or (path.suffix in BUILDERS and path.parent.is_dir()):
+        if name or split or revision:
+            raise SourceError(f"{path} is a file: it has no configuration, split or revision.", "Leave those out.")
         return take_roles(read_file(path, (), "data set"), columns)
     with tempfile.TemporaryDirectory(prefix="star_hf-") as cache:
         loaded = _from_folder(path, name, cache) if path.is_dir() else _from_hub(str(dataset), name, revision)

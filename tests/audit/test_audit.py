@@ -179,6 +179,8 @@ def test_what_cannot_be_is_refused_at_once(tmp_path):
         audit(Dataset.from_list([]), benchmarks=[])
     with pytest.raises(SourceError, match=r"no file .*rows\.jsonl"):
         audit(tmp_path / "rows.jsonl", benchmarks=[])
+    with pytest.raises(SourceError, match="is a file"):
+        audit(tmp_path / "rows.jsonl", split="test", benchmarks=[])
     with pytest.raises(ConfigError, match="60 is no threshold"):
         audit(Dataset.from_list([row("one")]), benchmarks=[], tfidf_threshold=60)
 
