@@ -103,9 +103,20 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest as it stands; empty for a new run."""
+        """The manifest as it stands; empty for a new run.
+
+        Raises:
+            StarError: If it is not JSON.
+        """
         path = self.folder / "manifest.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError:
+            raise StarError(
+                f"{path} was edited or is broken: it is not JSON.",
+                f"Delete it and run `star-hf build --run-dir {self.folder}` with the run's recipe again: the stages "
+                "are made anew, with the answers that are in the journal.",
+            ) from None
 
     @property
     def records(self) -> dict[str, StageRecord]:

@@ -106,3 +106,6 @@ def test_what_is_no_run_is_said(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(StarError, match="no finished stage"):
         write_report(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"stages"')
+    with pytest.raises(StarError, match="was edited or is broken"):
+        write_report(tmp_path)
