@@ -112,10 +112,6 @@ def _notes(base: Run, tuned: Run, pairs: tuple[Pair, ...]) -> Iterator[str]:
         yield f"The profiles differ: {one.profile} and {other.profile}."
     elif one.generation != other.generation:
         yield "Answers were drawn with different settings: see `generation` in each results.json."
-    models = {judge["name"]: judge["model"] for judge in one.judges}
-    for judge in other.judges:
-        if (model := models.get(judge["name"], judge["model"])) != judge["model"]:
-            yield f"The judge {judge['name']} was {model} for base and {judge['model']} for tuned."
     if one.model.get("fingerprint") and one.model["fingerprint"] == other.model.get("fingerprint"):
         yield "Both have the same fingerprint: the weights are the same."
     for who, has, lacks in (("base", other, one), ("tuned", one, other)):

@@ -40,6 +40,11 @@ class Run:
         results = load_results(folder)
         return cls(results, read_answers(folder).to_pandas(), read_verdicts(folder).to_pandas())
 
+    def judge_model(self, name: str) -> str | None:
+        """The model that judged a benchmark, where a judge with a model did."""
+        judge = self.results.benchmarks[name].judge
+        return next((record.get("model") for record in self.results.judges if record["name"] == judge), None)
+
     def values(self, name: str) -> pd.DataFrame:
         """`value` and `prompt` of each item of a benchmark that has a value, by item id; refusals count as 1."""
         result = self.results.benchmarks[name]
@@ -97,9 +102,12 @@ def _pair(name: str, base: Run, tuned: Run) -> Pair:
     one, other = base.results.benchmarks[name], tuned.results.benchmarks[name]
     both = base.values(name).merge(tuned.values(name), left_index=True, right_index=True, suffixes=("_base", "_tuned"))
     both = both[both["prompt_base"] == both["prompt_tuned"]]
+    models = base.judge_model(name), tuned.judge_model(name)
     problem = None
     if (one.judge, one.part) != (other.judge, other.part):
         both, problem = both.iloc[:0], f"it was judged by {one.judge} and by {other.judge}"
+    elif None not in models and models[0] != models[1]:
+        both, problem = both.iloc[:0], f"the judge {one.judge} was {models[0]} and {models[1]}"
     elif one.kind == "safety" and base.results.attack != tuned.results.attack:
         both, problem = both.iloc[:0], "only one was under attack, or each under another"
     elif both.empty:

@@ -72,6 +72,13 @@ def test_an_attack_on_one_of_them_is_no_gain_of_the_other(against):
     assert "only one was under attack" in found.notes[0]
 
 
+def test_another_model_under_the_judges_name_is_another_judge(against):
+    runs = ({"judges": [{"name": "guard", "model": model, "at": "here"}]} for model in ("guard-8b", "guard-1b"))
+    found = against(BASE, TUNED, None, *runs)
+    assert found.decision == "undecided" and found.safety_gain.value is None
+    assert "the judge guard was guard-8b and guard-1b" in found.notes[0]
+
+
 def test_a_loss_on_one_benchmark_is_not_made_up_for_by_another(against):
     base = BASE | {"wildjailbreak": values(240, 250)}
     found = against(base, TUNED | {"wildjailbreak": values(200, 250)})
@@ -167,8 +174,6 @@ def test_notes_say_what_else_differs(against):
     )
     text = " ".join(found.notes)
     assert "different settings" in text and "for base: xstest" in text and "for tuned: math500" in text
-    guards = ({"judges": [{"name": "guard", "model": model, "at": "x"}]} for model in ("guard-8b", "guard-1b"))
-    assert "guard was guard-8b for base and guard-1b" in against({"jbb": [1]}, {"jbb": [1]}, None, *guards).notes[0]
     assert "paper and recommended" in " ".join(
         against({"jbb": [1]}, {"jbb": [1]}, base_run={"profile": "paper"}).notes
     )
