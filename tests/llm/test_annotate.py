@@ -105,6 +105,12 @@ def test_malformed_answers_are_asked_again_a_bounded_number_of_times(endpoint, j
     assert all("Not the JSON object" in body["messages"][-1]["content"] for body in told)
 
 
+def test_of_a_long_malformed_answer_only_the_beginning_is_sent_back(endpoint, journal):
+    with ModelServer(lambda body, before: shouted(body, before) if body["messages"][1:] else "x" * 100_000) as server:
+        assert len(run(some_rows(1), endpoint(server), journal).rows) == 1
+        assert server.requests[1]["messages"][1]["content"] == "x" * 4_000
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
