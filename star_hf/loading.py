@@ -122,6 +122,9 @@ def _local(folder: Path, sources_dir: Path) -> list[str]:
     patterns = source.local if source is not None else ()
     found = [str(file) for pattern in patterns for file in sorted((sources_dir / folder.name).glob(pattern))]
     if not found:
-        looked = f"{sources_dir / folder.name}/{{{','.join(patterns)}}}" if patterns else "no local copy of a product"
-        raise ConfigError(f"{folder.name}: there is no file {looked}.", "Leave out `sources_dir` to read the card's.")
+        place = f"There is no file {sources_dir / folder.name}/{{{','.join(patterns)}}}."
+        raise ConfigError(
+            place if patterns else f"{folder.name} is a product, and no source: it has no local copy.",
+            "Leave out `sources_dir` to read the card's.",
+        )
     return found

@@ -94,8 +94,10 @@ def test_a_local_copy_is_read_in_the_cards_form(tmp_path):
     (tmp_path / "GPTFuzz").mkdir()
     (tmp_path / "GPTFuzz" / "question_list.csv").write_text("index,text\n0,Why?\n")
     assert star_hf.load("gptfuzz", sources_dir=tmp_path)["text"][:] == ["Why?"]
-    with pytest.raises(ConfigError, match="there is no file"):
+    with pytest.raises(ConfigError, match="^There is no file .*/AttaQ/{"):
         star_hf.load("AttaQ", sources_dir=tmp_path)
+    with pytest.raises(ConfigError, match="^star_1 is a product, and no source: it has no local copy"):
+        star_hf.load("star_1", sources_dir=tmp_path)
 
 
 def test_star_1_is_the_published_file_with_the_published_schema(shared_data):
