@@ -222,9 +222,10 @@ def _read(benchmark: Benchmark, data_dir: Path | None) -> Iterable[Item]:
         try:
             item = benchmark.to_item(row)
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+            absent = ", ".join(name for name in source.columns if name not in row)
             raise SourceError(
-                f"{benchmark.name}: a row cannot be read as an item: {type(error).__name__}: {error}; its columns are "
-                f"{', '.join(row)}.",
+                f"{benchmark.name}: a row cannot be read as an item: {type(error).__name__}: {error}"
+                + (f"; its file has no column {absent}." if absent else "."),
                 f"Expected {', '.join(source.columns)}: compare with {source.homepage}.",
             ) from error
         if item is not None:

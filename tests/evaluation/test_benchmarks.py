@@ -150,7 +150,7 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path):
 def test_a_file_of_other_columns_is_named(tmp_path):
     (tmp_path / "JBBBehaviours").mkdir()
     (tmp_path / "JBBBehaviours" / "jailbreakbench.csv").write_text("Target,Index\na,1\n")
-    with pytest.raises(SourceError, match="jbb: a row cannot be read[\\s\\S]*Goal"):
+    with pytest.raises(SourceError, match="jbb: a row cannot be read[\\s\\S]*file has no column Goal"):
         load_items("jbb", tmp_path)
 
 
