@@ -97,7 +97,7 @@ class Walk:
         """Answer what is open now: by batches where the endpoint has them, and live what these leave.
 
         Raises:
-            IncompleteRunError: If requests stayed unanswered or the budget ended.
+            IncompleteRunError: If requests stayed unanswered, the budget ended, or the first answers are of no use.
         """
         from . import batch, pool  # these import openai, for which those who only read answers need not wait
 
@@ -131,7 +131,11 @@ class Walk:
 
 @dataclass
 class _Asking:
-    """One pass over the open requests: what it sends, and what comes back."""
+    """One pass over the open requests: what it sends, and what comes back.
+
+    `tried` are the first rows while they wait for their answers, `answered` how many of them have one, and `problems`
+    what is wrong with those that are of no use.
+    """
 
     walk: Walk
     rows: Dataset
