@@ -184,6 +184,7 @@ class _Steps:
             **self.policies,
             "journal": self.journal,
             "max_unusable": self.config.max_unusable,
+            "accept_unavailable": self.config.accept_unavailable,
             "budget": self.budget,
             "progress": self.progress,
         }
@@ -195,8 +196,9 @@ class _Steps:
     def _ask(self, stage: str, before: str, transform: Any, endpoint: Endpoint) -> StageRecord:
         parameters = {"endpoint": endpoint.identity(), **self._versions(stage)}
         engine = self._engine
-        if self.config.scale is not None and endpoint.provider != "local":
-            engine["elsewhere"] = partial(drain_shards, scale=self.config.scale, folder=self.run.folder / "shards")
+        scale = None if self.config.accept_unavailable else self.config.scale
+        if scale is not None and endpoint.provider != "local":
+            engine["elsewhere"] = partial(drain_shards, scale=scale, folder=self.run.folder / "shards")
         return self._step(stage, before, parameters, lambda rows: transform(rows, endpoint, **engine))
 
     def _step(self, stage: str, before: str, parameters: Mapping[str, Any], transform: Any) -> StageRecord:

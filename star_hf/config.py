@@ -92,6 +92,8 @@ class BuildConfig(_Strict):
         prompts (`Path`, *optional*): Folder with prompts of your own (`classify.j2`, ...) that replace those of the
             same name.
         max_unusable (`float`, defaults to 0.02): Accepted share of rows per stage without a usable answer.
+        accept_unavailable (`bool`, defaults to `False`): Whether rows that no try answers may be among them. Then
+            this process asks, whatever `scale` says.
         scale (`Scale`, *optional*): Spread the stages that ask about every row beyond one process.
     """
 
@@ -104,6 +106,7 @@ class BuildConfig(_Strict):
     select: Select = Select()
     benign: Benign = Benign()
     max_unusable: float = Field(default=0.02, ge=0, le=1)
+    accept_unavailable: bool = False
     scale: Scale | None = None
 
     @model_validator(mode="after")

@@ -89,6 +89,10 @@ def build(
         float | None,
         typer.Option(help="Accepted share of rows per stage without a usable answer.", show_default="0.02"),
     ] = None,
+    accept_unavailable: Annotated[
+        bool,
+        typer.Option("--accept-unavailable", help="Let rows that no try answers leave, too, as unavailable."),
+    ] = False,
     budget: Annotated[
         float | None, typer.Option(help="Dollars that the run may cost in all; stops before it would exceed them.")
     ] = None,
@@ -119,6 +123,7 @@ def build(
         "collect__questions": questions,
         "collect__require_all": require_all,
         "max_unusable": max_unusable,
+        "accept_unavailable": accept_unavailable or None,
     }
     settings = _configuration(config, run_dir, overrides)
     settings = settings.batched() if batch else settings

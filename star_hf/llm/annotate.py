@@ -33,6 +33,7 @@ def annotate(
     *,
     max_unusable: float = 0.02,
     max_reasks: int = 2,
+    accept_unavailable: bool | None = None,
     budget: Budget | None = None,
     progress: bool = True,
     elsewhere: Callable[[Walk, Dataset], None] | None = None,
@@ -49,6 +50,8 @@ def annotate(
         journal (`Journal`): Where answers are kept.
         max_unusable (`float`, defaults to 0.02): Largest share of rows without a usable answer that is accepted.
         max_reasks (`int`, defaults to 2): How often a malformed answer is asked again, with what was wrong with it.
+        accept_unavailable (`bool`, *optional*): Whether rows that no try answers leave as `"unavailable"`, within
+            `max_unusable`. Otherwise they end the run; `False` differs from nothing in that the error tells of it.
         budget (`Budget`, *optional*): Dollars that may be spent; no request is sent that could exceed them.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
         elsewhere (`Callable`, *optional*): Has the open rows answered by other processes and brings their answers
@@ -62,13 +65,15 @@ def annotate(
         IncompleteRunError: If requests stayed unanswered, the budget ended, or more than `max_unusable` of the
             answers are unusable. All answers are kept, and the same call goes on.
     """
-    walk = Walk(annotator, endpoint, journal, max_reasks, budget, max_unusable)
+    walk = Walk(annotator, endpoint, journal, max_reasks, budget, max_unusable, accept_unavailable)
     with track(f"{annotator.stage}: {endpoint.model}", len(rows), progress) as bar:
-        outcome = _assemble(rows, walk, bar)
+        outcome, failure = _assemble(rows, walk, bar), None
         for _ in range(max_reasks + 1):
             if outcome is None:
-                elsewhere(walk, rows) if elsewhere else walk.drain(rows, bar)
+                failure = elsewhere(walk, rows) if elsewhere else walk.drain(rows, bar)
                 outcome = _assemble(rows, walk, bar)
+        if outcome is None and failure:
+            outcome = _assemble(rows, walk, bar, failure)
     if outcome is None:
         raise IncompleteRunError(
             f"{annotator.stage}: some rows are still open although all their requests were answered.",
@@ -78,8 +83,9 @@ def annotate(
     return outcome
 
 
-def _assemble(rows: Dataset, walk: Walk, bar: Any) -> Outcome | None:
-    """The columns, read from the journal alone; `None` as soon as a row has a request that is not answered yet.
+def _assemble(rows: Dataset, walk: Walk, bar: Any, unanswered: Unusable | None = None) -> Outcome | None:
+    """The columns, read from the journal alone; `None` as soon as a row has a request that is not answered yet,
+    unless there is a word for that.
 
     Part by part, since the answers as Python strings take as much memory again as the finished table.
     """
@@ -87,7 +93,8 @@ def _assemble(rows: Dataset, walk: Walk, bar: Any) -> Outcome | None:
     bar.restart()
     parts = [Outcome(as_dataset([], features), as_dataset([], REMOVED), as_dataset([], PROVENANCE))]
     for start in range(0, len(rows), PART):
-        part = _assemble_part(rows.select(range(start, min(start + PART, len(rows)))), walk, features, bar)
+        some = rows.select(range(start, min(start + PART, len(rows))))
+        part = _assemble_part(some, walk, features, bar, unanswered)
         if part is None:
             return None
         parts.append(part)
@@ -98,18 +105,22 @@ def _assemble(rows: Dataset, walk: Walk, bar: Any) -> Outcome | None:
     )
 
 
-def _assemble_part(rows: Dataset, walk: Walk, features: Features, bar: Any) -> Outcome | None:
+def _assemble_part(
+    rows: Dataset, walk: Walk, features: Features, bar: Any, unanswered: Unusable | None
+) -> Outcome | None:
     kept, removed, receipts = [], [], []
     for row in rows:
         end = walk.follow(row)
-        if end.request is not None:
+        result = end.result if end.request is None else unanswered
+        if result is None:
             return None
         bar.advance()
-        receipts.append(_receipt(row, walk.annotator.stage, walk.endpoint, end.entries))
-        if isinstance(end.result, Unusable):
-            removed.append(removal(row, walk.annotator.stage, end.result.reason, detail=end.result.detail))
+        if end.entries:
+            receipts.append(_receipt(row, walk.annotator.stage, walk.endpoint, end.entries))
+        if isinstance(result, Unusable):
+            removed.append(removal(row, walk.annotator.stage, result.reason, detail=result.detail))
         else:
-            kept.append({**row, **_storable(end.result)})
+            kept.append({**row, **_storable(result)})
     return Outcome(as_dataset(kept, features), as_dataset(removed, REMOVED), as_dataset(receipts, PROVENANCE))
 
 

@@ -19,6 +19,7 @@ __all__ = ["End", "Walk", "described"]
 
 ASK_AGAIN = "Your reply could not be used: {problem} Reply again, in exactly the form asked for and with nothing else."
 GO_ON = "Run the same command again to go on."
+WITHOUT = "With `--accept-unavailable` it goes on without rows that no try answers."
 NAMED = 3
 """Rows that are named if no more than these are open."""
 QUOTED = 4_000
@@ -54,6 +55,7 @@ class Walk:
         max_reasks (`int`): How often a malformed answer is asked again.
         budget (`Budget`, *optional*): What may be spent.
         max_unusable (`float`, defaults to 1): Share of rows without a usable answer that is accepted.
+        accept_unavailable (`bool`, *optional*): See [`~star_hf.llm.annotate`].
     """
 
     annotator: Annotator
@@ -62,6 +64,7 @@ class Walk:
     max_reasks: int
     budget: Budget | None
     max_unusable: float = 1.0
+    accept_unavailable: bool | None = None
 
     def __post_init__(self) -> None:
         self.identity = self.endpoint.identity()
@@ -93,8 +96,11 @@ class Walk:
             return Unusable(completion.outcome, completion.detail)
         return self.annotator.parse(completion, row)
 
-    def drain(self, rows: Dataset, bar: Any) -> None:
+    def drain(self, rows: Dataset, bar: Any) -> Unusable | None:
         """Answer what is open now: by batches where the endpoint has them, and live what these leave.
+
+        Returns:
+            `Unusable`: What to say of rows that stayed unanswered, where that is accepted.
 
         Raises:
             IncompleteRunError: If requests stayed unanswered, the budget ended, or the first answers are of no use.
@@ -118,15 +124,19 @@ class Walk:
             else:
                 failures = pool.drain(endpoint, asking.requests(), asking.keep)
             asking.settle()
-        if failures or asking.stopped:
-            missing = [row["id"] for row in rows if self.follow(row).request is not None]
-            named = f" ({', '.join(missing)})" if len(missing) <= NAMED else ""
-            raise IncompleteRunError(
-                f"{self.annotator.stage}: {len(missing)} of {len(rows)} rows stayed unanswered by "
-                f"{endpoint.model!r}{named}; "
-                + (f"the last failure: {failures[-1]}" if failures else str(asking.stopped)),
-                f"All answers so far are in {self.journal.path}. " + (GO_ON if failures else asking.remedy),
-            )
+        if not failures and not asking.stopped:
+            return None
+        if self.accept_unavailable and not asking.stopped:
+            return Unusable("unavailable", failures[-1])
+        missing = [row["id"] for row in rows if self.follow(row).request is not None]
+        named = f" ({', '.join(missing)})" if len(missing) <= NAMED else ""
+        go_on = GO_ON if self.accept_unavailable is None else f"{GO_ON} {WITHOUT}"
+        raise IncompleteRunError(
+            f"{self.annotator.stage}: {len(missing)} of {len(rows)} rows stayed unanswered by "
+            f"{endpoint.model!r}{named}; "
+            + (f"the last failure: {failures[-1]}" if failures else str(asking.stopped)),
+            f"All answers so far are in {self.journal.path}. " + (go_on if failures else asking.remedy),
+        )
 
 
 @dataclass
@@ -201,6 +211,6 @@ class _Asking:
 def described(problems: Sequence[Unusable]) -> str:
     """How many failures have which name, with an example in our words or the provider's: a model's may be harmful."""
     reasons = ", ".join(f"{count} {name}" for name, count in Counter(p.reason for p in problems).most_common())
-    details = (p.detail for p in problems if p.reason in ("malformed", "invalid_request") and p.detail)
-    example = next(details, None)
+    details = (p.detail for p in problems if p.reason in ("malformed", "invalid_request", "unavailable"))
+    example = next(filter(None, details), None)
     return f"{reasons}." + (f" One of them: {example}" if example else "")

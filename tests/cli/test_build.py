@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from model_server import ModelServer, Reply, star_answers
 from star_hf import cli
-from star_hf.run import STAGES
+from star_hf.run import STAGES, Run
 
 
 QUESTIONS = [
@@ -131,6 +131,19 @@ def test_an_unreachable_endpoint_ends_with_code_3(recipe, monkeypatch, capsys, t
         path = recipe(server)
     code, message = exit_code(monkeypatch, capsys, "build", "--config", path, "--run-dir", tmp_path / "run")
     assert code == 3 and "4 of 4 rows stayed unanswered" in message and "same command again" in message
+
+
+def test_rows_that_no_try_answers_are_left_out_where_that_is_accepted(recipe, monkeypatch, capsys, tmp_path):
+    def one_fails(body, before):
+        broken = "a whistle" in str(body["messages"])
+        return Reply(status=500, headers={"Retry-After-Ms": "1"}) if broken else star_answers(body, before)
+
+    with ModelServer(one_fails) as server:
+        options = ("--config", recipe(server), "--run-dir", tmp_path / "run", "--until", "classify")
+        code, message = exit_code(monkeypatch, capsys, "build", *options)
+        assert code == 3 and "1 of 4 rows stayed unanswered" in message and "--accept-unavailable" in message
+        star_hf("build", *options, "--accept-unavailable", "--max-unusable", "0.25")
+    assert Run(tmp_path / "run").table("classify", "removed")["reason"][:] == ["unavailable"]
 
 
 def test_a_wrong_key_ends_with_code_2_and_is_not_shown(recipe, monkeypatch, capsys, tmp_path):

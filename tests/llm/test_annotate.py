@@ -6,7 +6,7 @@ import pytest
 from model_server import ModelServer, Reply
 from shouter import Shouter, shouted, some_rows
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
-from star_hf.llm import Endpoint, Journal, annotate
+from star_hf.llm import Budget, Endpoint, Journal, annotate
 from star_hf.schema import COLLECTED, as_dataset
 
 
@@ -168,6 +168,33 @@ def test_a_few_rows_that_stay_unanswered_are_named(endpoint, journal):
     with ModelServer(one_fails) as server:
         with pytest.raises(IncompleteRunError, match=f"1 of 9 rows stayed unanswered by .* .{7:016x}."):
             run(some_rows(9), endpoint(server), journal)
+
+
+def one_row_fails_and_one_is_garbled(body, before):
+    question = body["messages"][0]["content"]
+    if question.endswith(" 7"):
+        return Reply(status=500, headers={"Retry-After-Ms": "1"})
+    return "prose" if question.endswith(" 3") and len(body["messages"]) == 1 else shouted(body, before)
+
+
+def test_a_row_that_no_try_answers_leaves_as_unavailable_only_where_that_is_accepted(endpoint, journal):
+    with ModelServer(one_row_fails_and_one_is_garbled) as server:
+        with pytest.raises(IncompleteRunError, match="1 of 9 rows|2 of 9 rows") as refused:
+            run(some_rows(9), endpoint(server), journal, max_unusable=0.2, accept_unavailable=False)
+        outcome = run(some_rows(9), endpoint(server), journal, max_unusable=0.2, accept_unavailable=True)
+        with pytest.raises(IncompleteRunError, match="1 of 9 answers are unusable.*1 unavailable.*answered 500"):
+            run(some_rows(9), endpoint(server), journal, max_unusable=0.1, accept_unavailable=True)
+    assert "--accept-unavailable" in refused.value.remedy
+    assert len(outcome.rows) == 8 and len(outcome.provenance) == 8, "what was garbled was asked again, and answered"
+    (left,) = outcome.removed
+    assert (left["id"], left["reason"]) == (f"{7:016x}", "unavailable") and "answered 500" in left["detail"]
+
+
+def test_a_budget_that_ended_makes_no_row_unavailable(endpoint, journal):
+    with ModelServer(shouted) as server:
+        asked = endpoint(server, price={"input": 1.0, "output": 1.0}, max_tokens=10)
+        with pytest.raises(IncompleteRunError, match="the budget of"):
+            run(some_rows(9), asked, journal, max_unusable=1.0, accept_unavailable=True, budget=Budget(0.0))
 
 
 def test_transient_failures_are_retried(endpoint, journal):
