@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .encoders import EncoderOptions
 from .errors import ConfigError
 from .llm import Batch, Endpoint
+from .paths import recipe_file
 from .scale.executors import Scale
 
 
@@ -158,7 +159,8 @@ def load_config(
     Paths inside it are relative to the recipe's own folder.
 
     Args:
-        path (`str` or `Path`, *optional*): The YAML file; without it `base` counts.
+        path (`str` or `Path`, *optional*): The YAML file, or the name of one of ours
+            ([`~star_hf.paths.recipe_file`]); without it `base` counts.
         base (`dict`, *optional*): Options where there is no file, such as those of an earlier run; the defaults
             otherwise.
         overrides: Values that replace the file's, dotted names with `__` (`collect__sources_dir=...`); `None` is
@@ -168,7 +170,7 @@ def load_config(
         ConfigError: If the file cannot be read, has a key that is not an option, or a value that does not fit.
     """
     where = "the options" if path is None else str(path)
-    data = copy.deepcopy(base or {}) if path is None else _read(Path(path))
+    data = copy.deepcopy(base or {}) if path is None else _read(recipe_file(path))
     for name, value in overrides.items():
         if value is not None:
             *sections, key = name.split("__")

@@ -14,8 +14,7 @@ from huggingface_hub import DatasetCard
 from star_hf import catalogue as catalogue_module
 from star_hf import paths
 from star_hf.catalogue import Source, catalogue
-from star_hf.errors import ConfigError, SourceError
-from star_hf.paths import project_folder
+from star_hf.errors import SourceError
 from star_hf.reading import read_source
 from star_hf.sources import EVALUATION, PAPER, RECOMMENDED
 
@@ -164,15 +163,3 @@ def test_card_without_our_key_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PACKAGE", tmp_path)
     with pytest.raises(SourceError, match=r"Broken/README.md.*star_hf"):
         catalogue()
-
-
-def test_project_folder_prefers_the_one_inside_the_package(tmp_path, monkeypatch):
-    package = tmp_path / "star_hf"
-    (tmp_path / "recipes").mkdir()
-    package.mkdir()
-    monkeypatch.setattr(paths, "PACKAGE", package)
-    assert project_folder("recipes") == tmp_path / "recipes"
-    (package / "recipes").mkdir()
-    assert project_folder("recipes") == package / "recipes"
-    with pytest.raises(ConfigError, match="nothing_here"):
-        project_folder("nothing_here")

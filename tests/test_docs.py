@@ -157,6 +157,14 @@ def test_command_lines_parse_and_name_what_is_there(block):
         check_words(words)
 
 
+@pytest.mark.parametrize("block", [block for block in BLOCKS if "hf jobs uv run" in block.text], ids=identify)
+def test_jobs_are_taken_by_the_hub_client(block):
+    for words in command_lines(block.text):
+        command = [str(Path(sys.executable).parent / "hf"), *words[1:4], "--dry-run", *words[4:]]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and "Job not submitted" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "star-hf evaluate" in block.text], ids=identify)
 def test_evaluations_have_a_judge_for_each_benchmark(block):
     from star_hf.evaluation.benchmarks import select_benchmarks

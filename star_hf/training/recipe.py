@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from ..errors import ConfigError
+from ..paths import recipe_file
 
 
 __all__ = ["Arguments", "RecipeArguments", "StarArguments", "parse_recipe", "read_options"]
@@ -144,13 +145,13 @@ def read_options(recipe: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, A
     """All options of a recipe: those of its `base`, a path relative to it, replaced by its own.
 
     Args:
-        recipe (`str` or `Path`): The file.
+        recipe (`str` or `Path`): The file, or the name of one of ours ([`~star_hf.paths.recipe_file`]).
         seen (`tuple[Path]`): The recipes that led here.
 
     Raises:
         ConfigError: If a file cannot be read, is not a mapping, is its own base, or has an option that TRL renamed.
     """
-    recipe = Path(recipe)
+    recipe = recipe_file(recipe)
     try:
         options = yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
