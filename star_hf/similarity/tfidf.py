@@ -83,7 +83,7 @@ def threshold_join(
     threshold: float,
     *,
     num_threads: int | None = None,
-    budget: int = 4_000_000,
+    budget: int = 1_000_000,
     skip: float = 0.8,
     on_progress: OnProgress | None = None,
 ) -> Matches:
@@ -99,7 +99,7 @@ def threshold_join(
         queries, references (`scipy.sparse.csr_matrix`): Rows of length one (or zero), non-negative, same columns.
         threshold (`float`): Lowest cosine, above 0.
         num_threads (`int`, *optional*): Threads; the number of processors by default.
-        budget (`int`, defaults to 4,000,000): Most multiply-adds per block, which bounds memory (some 20 bytes each).
+        budget (`int`, defaults to 1,000,000): Most multiply-adds per block, which bounds memory (some 20 bytes each).
         skip (`float`, defaults to 0.8): Share of the threshold that the left-out terms may carry, between 0 and 1.
             Changes the time, not the result.
         on_progress (`Callable`, *optional*): Called with how many blocks are done, and how many there are.
@@ -118,7 +118,7 @@ def threshold_self_join(
     threshold: float,
     *,
     num_threads: int | None = None,
-    budget: int = 4_000_000,
+    budget: int = 1_000_000,
     skip: float = 0.8,
     on_progress: OnProgress | None = None,
 ) -> Matches:

@@ -123,11 +123,11 @@ def stable_order(ids: list[str], questions: list[str], sources: list[str]) -> li
 
 
 def _spans(sources: list[str], start: int) -> dict[str, range]:
-    """The numbers of each source's rows, which come after the held-out items."""
+    """The numbers of each source's rows, which lie side by side after the held-out items."""
     spans: dict[str, range] = {}
-    for index in range(start, len(sources)):
-        source = sources[index]
-        spans[source] = range(spans[source].start if source in spans else index, index + 1)
+    for source, size in Counter(sources[start:]).items():
+        spans[source] = range(start, start + size)
+        start += size
     return spans
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -40,8 +40,7 @@ def as_collected(rows: Dataset) -> Dataset:
     return rows
 
 
-@dataclass(frozen=True)
-class Removal:
+class Removal(NamedTuple):
     """Why a row left.
 
     Attributes:
