@@ -30,8 +30,10 @@ SCHEMA = pa.schema(
         "reasoning": pa.string(),
         "outcome": pa.string(),
         "detail": pa.string(),
+        "finish_reason": pa.string(),
         "prompt_tokens": pa.int64(),
         "completion_tokens": pa.int64(),
+        "usage": pa.string(),
         "model": pa.string(),
         "provider_id": pa.string(),
         "latency_s": pa.float64(),
@@ -40,6 +42,9 @@ SCHEMA = pa.schema(
     }
 )
 """Columns of an export: those of an `Entry`, with the completion's fields side by side."""
+
+LATER = {"finish_reason": "", "usage": ""}
+"""Columns that exports of earlier versions lack, and what stands for them."""
 
 COMPLETION = [field.name for field in fields(Completion)]
 ENTRY = [field.name for field in fields(Entry) if field.name != "completion"]
@@ -125,22 +130,22 @@ def _journal_rows(journal: Journal) -> Iterator[Row]:
             completion = dict(json.loads(row.pop("completion")))
         except (TypeError, ValueError):
             completion = {}
-        yield {**completion, **row}
+        yield {**LATER, **completion, **row}
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path, buffer_size=1_048_576) as file:
-            missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
-            if missing:
+            schema = pa.schema([column for column in SCHEMA if column.name in file.schema_arrow.names])
+            if missing := [name for name in SCHEMA.names if name not in {*schema.names, *LATER}]:
                 raise StarError(
                     f"{path} is no export of a journal: it has no column {', '.join(missing)}.",
                     "Make it with `star-hf journal export`.",
                 )
-            for batch in file.iter_batches(BATCH_ROWS, columns=SCHEMA.names):
-                for row in pa.Table.from_batches([batch]).select(SCHEMA.names).cast(SCHEMA).to_pylist():
+            for batch in file.iter_batches(BATCH_ROWS, columns=schema.names):
+                for row in pa.Table.from_batches([batch]).select(schema.names).cast(schema).to_pylist():
                     at = row["created_at"]
-                    yield {**row, "created_at": None if at is None else at.timestamp()}
+                    yield {**LATER, **row, "created_at": None if at is None else at.timestamp()}
     except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
         raise StarError(f"{path} cannot be read ({error}).", "Make it again with `star-hf journal export`.") from error
 

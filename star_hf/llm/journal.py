@@ -16,8 +16,9 @@ from .types import Completion
 
 __all__ = ["Entry", "Journal", "Merged"]
 
-LAYOUT = 2
-"""Layout 1 had no table `batches`; opening a journal of that layout adds it."""
+LAYOUT = 3
+"""Layout 1 had no table `batches`, which is added when such a journal is opened; layouts 1 and 2 have answers without
+`finish_reason` and `usage`."""
 BUSY_S = 60.0
 """Seconds that a write waits for another process's write."""
 

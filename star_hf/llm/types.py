@@ -58,7 +58,10 @@ class Completion:
         reasoning (`str` or `None`): The thought, where the provider returns it in a field of its own.
         outcome (`str`): One of [`OUTCOMES`].
         detail (`str`): The provider's words on an outcome that is not `"ok"`.
+        finish_reason (`str`): Why the answer ended, in the provider's word, such as `"stop"`.
         prompt_tokens, completion_tokens (`int`): As billed; an estimate where the provider does not say.
+        usage (`str`): The provider's whole account of the last reply as JSON, such as tokens of a thought or from a
+            cache.
         model, provider_id (`str`): What the provider says answered, and its id of the call.
         latency_s (`float`): Seconds from sending to the whole answer.
     """
@@ -67,8 +70,10 @@ class Completion:
     reasoning: str | None = None
     outcome: str = "ok"
     detail: str = ""
+    finish_reason: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    usage: str = ""
     model: str = ""
     provider_id: str = ""
     latency_s: float = field(default=0.0, compare=False)

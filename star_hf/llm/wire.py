@@ -1,5 +1,6 @@
 """Between the engine's values and the chat completions API: the body of a request, and what a reply means."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,9 +52,9 @@ def completion_of(reply: Mapping[str, Any], prompt_tokens: int = 0) -> Completio
         LookupError, TypeError, ValueError, AttributeError: If it is none.
     """
     choice, usage = reply["choices"][0], reply.get("usage") or {}
-    message = choice["message"]
+    message, finish_reason = choice["message"], choice.get("finish_reason")
     reasoning = message.get("reasoning_content") or message.get("reasoning")
-    outcome = {"length": "truncated", "content_filter": "content_filter"}.get(choice.get("finish_reason"), "ok")
+    outcome = {"length": "truncated", "content_filter": "content_filter"}.get(finish_reason, "ok")
     refusal, text = message.get("refusal") or "", encodable(message.get("content") or "")
     thought = encodable(reasoning) if isinstance(reasoning, str) else None
     return Completion(
@@ -61,8 +62,10 @@ def completion_of(reply: Mapping[str, Any], prompt_tokens: int = 0) -> Completio
         reasoning=thought,
         outcome="refused" if refusal else outcome,
         detail=encodable(refusal),
+        finish_reason=encodable(str(finish_reason or "")),
         prompt_tokens=int(usage.get("prompt_tokens") or prompt_tokens),
         completion_tokens=int(usage.get("completion_tokens") or ESTIMATE.count(f"{text}{thought or ''}")),
+        usage=json.dumps(usage) if usage else "",
         model=reply.get("model") or "",
         provider_id=reply.get("id") or "",
     )

@@ -133,6 +133,22 @@ def test_a_failure_has_a_name_and_is_no_answer(endpoint, journal, reply, reason)
     assert len(outcome.rows) == 3
 
 
+def test_the_journal_keeps_why_an_answer_ended_and_the_whole_account_of_its_tokens(endpoint, journal):
+    account = {"prompt_tokens": 7, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 3}}
+    odd = {"prompt_tokens": 7, "seconds": float("nan")}  # no JSON, yet some servers send it
+
+    def reply(body, before):
+        choice = {"message": {"content": shouted(body, before)}, "finish_reason": "eos_token"}
+        usage = odd if body["messages"][0]["content"].endswith(" 0") else account
+        return Reply(raw=json.dumps({"choices": [choice], "usage": usage}).encode())
+
+    with ModelServer(reply) as server:
+        assert len(run(some_rows(2), endpoint(server), journal).rows) == 2
+    kept = "SELECT json_extract(completion, '$.finish_reason'), json_extract(completion, '$.usage') FROM responses"
+    ends, usages = zip(*journal.execute(kept), strict=True)
+    assert set(ends) == {"eos_token"} and set(usages) == {json.dumps(account), json.dumps(odd)}
+
+
 def test_too_many_unusable_answers_fail_the_run_but_keep_the_answers(endpoint, journal):
     with ModelServer(lambda body, before: "prose") as server:
         with pytest.raises(IncompleteRunError, match="10 of 10 answers are unusable.* 10 malformed"):

@@ -48,8 +48,10 @@ completions = st.builds(
     reasoning=st.none() | texts,
     outcome=st.sampled_from(sorted(OUTCOMES)),
     detail=texts,
+    finish_reason=texts,
     prompt_tokens=st.integers(0, 10**9),
     completion_tokens=st.integers(0, 10**9),
+    usage=texts,
     model=texts,
     provider_id=texts,
     latency_s=st.floats(0, 1e6),
@@ -150,6 +152,13 @@ def test_an_export_that_pandas_wrote_again_is_understood(tmp_path):
         assert import_answers(journal, path).new == 2
         assert journal.get(key("a")) == entry("a") and journal.get(key("b")).completion.reasoning == "because"
         assert journal.get(key("a")).created_at == entry("a").created_at
+
+
+def test_an_export_from_before_finish_reasons_is_understood(tmp_path):
+    path = exported(tmp_path, entry("a"))
+    pq.write_table(pq.read_table(path).drop_columns(["finish_reason", "usage"]), path)
+    with Journal(tmp_path / "ours.sqlite") as journal:
+        assert import_answers(journal, path).new == 1 and journal.get(key("a")) == entry("a")
 
 
 def test_what_is_no_export_is_refused(tmp_path):

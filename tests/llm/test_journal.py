@@ -182,10 +182,11 @@ def test_a_newer_layout_is_refused(tmp_path):
 def test_a_journal_of_layout_1_is_brought_up_to_date_and_keeps_its_answers(tmp_path):
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.put(entry())
+        journal.execute("UPDATE responses SET completion = json_remove(completion, '$.finish_reason', '$.usage')")
         journal.execute("DROP TABLE batches")
         journal.execute("PRAGMA user_version=1")
     with Journal(tmp_path / "j.sqlite") as journal:
-        assert "k" in journal
+        assert journal.get("k") == entry()
         assert journal.execute("SELECT COUNT(*) FROM batches").fetchone() == (0,)
         assert journal.execute("PRAGMA user_version").fetchone() == (LAYOUT,)
 
