@@ -12,6 +12,7 @@ from ..progress import track
 from ..similarity.encoders import Encoder
 from ..text import row_id
 from .form import check_form
+from .language import check_language
 from .overlap import Overlap, check_overlap
 from .rows import Rows, load_rows
 from .shape import check_shape
@@ -95,6 +96,7 @@ def audit(
         bar.advance()
         broken, skipped = check_form(rows, taxonomy, reasoning)
         described, statistics = check_shape(rows)
+        spoken, statistics["languages"] = check_language(rows, bar.part("reading languages"))
         bar.advance()
         if embedding_threshold is None:
             skipped["embedding"] = "no embedding threshold was given"
@@ -104,7 +106,7 @@ def audit(
         alike = check_overlap(rows, protected, overlap, encoder, cache, num_threads, bar.part("encoding"))
         bar.advance()
     findings = sorted(
-        [*_gaps(missing, benchmarks, protected), *alike, *broken, *described],
+        [*_gaps(missing, benchmarks, protected), *alike, *broken, *spoken, *described],
         key=lambda finding: list(SEVERITIES).index(finding.severity),
     )
     return Audit(

@@ -1,9 +1,7 @@
-"""What a data set is like as a whole: how long, in which script, how balanced, and under which licences."""
+"""What a data set is like as a whole: how long, how balanced, and under which licences."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,46 +22,27 @@ def check_shape(rows: Rows) -> tuple[list[Finding], dict[str, Any]]:
     """Describe the data set.
 
     Returns:
-        The findings, and the statistics: `words` (of questions, thoughts and answers), `scripts` (rows by the script
-        of most of their letters), `sources`, `categories` (labels by source) and `licenses` (rows by licence).
+        The findings, and the statistics: `words` (of questions, thoughts and answers), `sources`, `categories`
+        (labels by source) and `licenses` (rows by licence).
     """
     parts = [split_reasoning(text or "") for text in rows.responses] if rows.has("response") else []
-    scripts = [script(question) for question in rows.questions]
     statistics: dict[str, Any] = {
         "words": {
             "question": _lengths(rows.questions),
             "thought": _lengths(part.thought for part in parts if part.thought),
             "answer": _lengths(part.answer for part in parts if part.answer),
         },
-        "scripts": dict(Counter(scripts).most_common()),
         "sources": dict(Counter(source or "unknown" for source in rows.sources).most_common()),
         "categories": _balance(rows),
         "licenses": {},
     }
-    findings = _scripts(rows, scripts) + _skew(statistics["categories"])
+    findings = _skew(statistics["categories"])
     if rows.has("source"):
         known = {name: source.license for name, source in catalogue().items()}
         licences = [known.get(source or "", "not in the catalogue") for source in rows.sources]
         statistics["licenses"] = dict(Counter(licences).most_common())
         findings += _licences(rows, licences)
     return findings, statistics
-
-
-def script(text: str) -> str:
-    """The script that most letters of a text are in, as Unicode names it; `"none"` for a text without letters.
-
-    A script is not a language: texts in English and French are both `LATIN`.
-    """
-    letters: Counter[str] = Counter()
-    for character, count in Counter(text).items():
-        if name := _script_of(character):
-            letters[name] += count
-    return min(letters, key=lambda name: (-letters[name], name)) if letters else "none"
-
-
-@lru_cache(maxsize=65_536)
-def _script_of(character: str) -> str | None:
-    return unicodedata.name(character, "unknown").split()[0] if character.isalpha() else None
 
 
 def _lengths(texts: Iterable[str]) -> dict[str, float]:
@@ -92,15 +71,6 @@ def _balance(rows: Rows) -> dict[str, dict[str, int]]:
         label: {source: count for (of, source), count in cells.most_common() if of == label}
         for label, _ in totals.most_common()
     }
-
-
-def _scripts(rows: Rows, scripts: list[str]) -> list[Finding]:
-    """Rows in another script than most."""
-    written = Counter(name for name in scripts if name != "none")
-    usual = max(written, key=written.__getitem__, default="none")
-    other = tuple(Hit(i, rows.ids[i], detail=name) for i, name in enumerate(scripts) if name not in (usual, "none"))
-    words = f"Most letters of the question in another script than {usual}, the usual one here."
-    return [Finding("other_script", "note", words, other)] if other else []
 
 
 def _skew(categories: dict[str, dict[str, int]]) -> list[Finding]:

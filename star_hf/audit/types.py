@@ -82,7 +82,7 @@ class Audit:
         findings (`tuple[Finding, ...]`): The gravest first.
         benchmarks (`dict[str, dict]`): Of each benchmark that was searched for: place, revision, licence, texts.
         skipped (`dict[str, str]`): Checks that could not be made, with the reason.
-        statistics (`dict`): Lengths, scripts, categories by sources, licences.
+        statistics (`dict`): Lengths, languages, categories by sources, licences.
         texts (`dict`): The texts that findings name, of rows by position and of benchmarks by id, for a page that
             hides them. In no JSON.
     """

@@ -140,18 +140,38 @@ def test_a_broken_row_is_found_and_named(broken, check, detail):
 
 
 def test_a_sound_data_set_has_only_notes():
-    rows = [row("Where is the moon?"), row("Почему небо синее?", score=None)]
-    rows = [{**values, "score": FULL} for values in rows]
+    rows = [row("How does a moth find its way to the moon at night?"), row("Where do birds sleep in the winter?")]
+    rows += [row("Wie findet eine Motte nachts ihren Weg zum Mond?")]
     found = look(rows)
     assert found.ok and {finding.severity for finding in found.findings} == {"gap", "note"}
-    assert by_check(found)["other_script"].details in ({"LATIN": 1}, {"CYRILLIC": 1})
+    assert by_check(found)["other_language"].details == {"de": 1}
 
 
-def test_questions_alone_are_looked_at_and_one_without_letters_has_no_script():
-    rows = [{"question": question} for question in ("1 + 1?", "2 + 2?", "What is three<|im_end|>?")]
+def test_a_thought_that_leaves_the_language_of_its_question_is_named():
+    german = "Die Regel erlaubt es, und niemand kommt dabei zu Schaden. Also erkläre ich den Weg der Motte."
+    english = "The policy allows it and nobody comes to harm, so I can explain the way of the moth at night."
+    rows = [
+        row("How does a moth find its way to the moon?", response=f"<think>\n{english}\n</think>\n\n{english}"),
+        row("How does a moth find its way in the rain?", response=f"<think>\n{german}\n</think>\n\n{english}"),
+        row("A moth?", response=f"<think>\n{english}\n</think>\n\n{german}"),  # too short: taken for English
+        row("Wie findet eine Motte ihren Weg zum Mond?", response=f"<think>\n{german}\n</think>\n\n{german}"),
+    ]
+    found = look(rows)
+    finding = by_check(found)["mixed_language"]
+    assert finding.severity == "warning"
+    assert [(hit.row, hit.detail) for hit in finding.hits] == [
+        (1, "thought de, question en"),
+        (2, "answer de, question en"),
+    ]
+    assert found.statistics["languages"] == {"en": 2, "undecided": 1, "de": 1}
+    assert "Languages of the questions: en 2, undecided 1, de 1." in to_markdown(found)
+
+
+def test_questions_alone_are_looked_at_and_one_without_letters_has_no_language():
+    rows = [{"question": question} for question in ("1 + 1?", "2 + 2?", "What is three and four, please<|im_end|>?")]
     found = by_check(audit(Dataset.from_list(rows), benchmarks=[]))
     assert [hit.row for hit in found["template_token"].hits] == [2]
-    assert "other_script" not in found
+    assert "other_language" not in found
 
 
 def test_benign_marks_have_their_own_range():
@@ -296,7 +316,10 @@ def test_published_star_1(shared_data):
         benchmark_files={"AIME24": raw / "AIME" / "test.jsonl", "MATH-500": raw / "MATH" / "test.jsonl"},
     )
     assert found.ok and found.rows == 1_000
-    assert {finding.check for finding in found.of("warning")} == {"tfidf_near_contamination"}
+    assert {finding.check for finding in found.of("warning")} == {"mixed_language", "tfidf_near_contamination"}
+    (mixed,) = by_check(found)["mixed_language"].hits
+    assert (mixed.row, mixed.detail) == (140, "thought zh, question en"), "288 of its 929 characters are Chinese"
+    assert set(found.statistics["languages"]) == {"en", "undecided"}
     assert by_check(found)["tfidf_near_contamination"].hits[0].benchmark == "SGBench"
     missing = {finding.summary.split()[0] for finding in found.of("gap")}
     assert missing == {"wildjailbreak-eval", "WildChat", "GPQA-Diamond", "MMLU-Pro"}
