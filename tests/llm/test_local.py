@@ -99,6 +99,22 @@ def test_drain_keeps_every_answer_under_its_key():
     assert kept["b"].outcome == "invalid_request"
 
 
+@embedded
+@pytest.mark.parametrize(
+    ("able", "name"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({"avx2": True, "avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+        ({"neon": True, "bf16": True}, "bfloat16"),
+    ],
+)
+def test_the_arithmetic_is_what_the_processor_is_good_at_and_part_of_the_key(able, name, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: able)
+    for cached in (local.dtype, local.identity):
+        monkeypatch.setattr(local, cached.__name__, cached.__wrapped__)
+    assert local.dtype() == local.identity()["dtype"] == name
+
+
 def test_missing_packages_are_named_with_both_install_lines(monkeypatch):
     monkeypatch.setattr(local, "PACKAGES", ("json", "no_such_package_here"))
     with pytest.raises(ConfigError, match="no_such_package_here") as caught:
