@@ -1,5 +1,6 @@
 """Word n-grams as exact integer identities: no hash that can collide, no n-gram string that is kept."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from .pairs import Matches
 
 
 __all__ = ["Ragged", "first_sharers", "first_sharers_among", "greedy_sharers", "ngram_ids", "split_words", "word_ids"]
+
+_PAIRS_FIT = math.isqrt(2**63)
+"""Up to so many distinct numbers make pairs that fit 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +69,28 @@ def split_words(texts: Sequence[str]) -> tuple[Ragged, list[str]]:
 def ngram_ids(words: Ragged, n: int) -> Ragged:
     """Number all windows of `n` words; two windows have one number exactly when their words are the same.
 
-    Windows double in width, each being the pair of two numbered halves (which overlap in the last step when `n` is no
-    power of two), so a pass over the words is needed about log2(n) times, and no two windows can collide.
+    Windows double in width, each being the pair of two halves (which overlap in the last step when `n` is no power of
+    two), written as one integer, so a pass over the words is needed about log2(n) times, and no two windows can
+    collide. Pairs are numbered anew where the next ones would not fit 64 bits, and at the end.
 
     Args:
         words (`Ragged`): Word numbers per text.
         n (`int`): Words per window. Texts of fewer words have none.
     """
     indptr, ids, width = words.indptr, words.ids, 1
+    below = int(ids.max(initial=-1)) + 1
     while width < n:
+        if below > _PAIRS_FIT:
+            ids, distinct = pd.factorize(ids)
+            below = len(distinct)
         step = min(width, n - width)
         lengths = np.diff(indptr)
-        starts = np.arange(len(ids))[np.repeat(indptr[1:], lengths) - np.arange(len(ids)) > step]
-        pairs = ids[starts] * (ids.max(initial=0) + 1) + ids[starts + step]
-        ids = pd.factorize(pairs)[0]
+        starts = np.flatnonzero(np.repeat(indptr[1:], lengths) - np.arange(len(ids)) > step)
+        ids = ids[starts] * below + ids[starts + step]
+        below *= below
         indptr = np.r_[0, np.cumsum(np.maximum(lengths - step, 0))]
         width += step
-    return Ragged(indptr, ids)
+    return Ragged(indptr, pd.factorize(ids)[0])
 
 
 def first_sharers(grams: Ragged) -> Matches:

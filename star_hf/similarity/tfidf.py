@@ -162,12 +162,13 @@ class _Trimmed:
 
     @classmethod
     def of(cls, rows: sp.csr_matrix, level: np.ndarray, most: float) -> "_Trimmed":
-        size, width = rows.shape[0], level.max(initial=0) + 1
-        owner = np.repeat(np.arange(size), np.diff(rows.indptr))
-        squares = np.bincount(owner * width + level[rows.indices], rows.data**2, size * width).reshape(size, width)
-        common = np.sqrt(np.cumsum(squares, axis=1)).astype(np.float32)
-        cut = (common <= most).sum(axis=1) - 1
-        stays = level[rows.indices] > cut[owner]
+        levels = level[rows.indices]
+        shape = (rows.shape[0], level.max(initial=0) + 1)
+        squares = sp.csr_matrix((rows.data.astype(np.float32) ** 2, levels, rows.indptr), shape)
+        common = squares.toarray()
+        np.sqrt(np.cumsum(common, axis=1, out=common), out=common)
+        cut = np.count_nonzero(common <= most, axis=1) - 1
+        stays = levels > np.repeat(cut, np.diff(rows.indptr))
         indptr = np.r_[0, np.cumsum(stays)][rows.indptr]
         rare = sp.csr_matrix((rows.data[stays].astype(np.float32), rows.indices[stays], indptr), shape=rows.shape)
         return cls(rows, rare, cut, common)
@@ -199,7 +200,8 @@ def _join(
     def blocks() -> Iterator[tuple[int, int, int, sp.csr_matrix]]:
         for first, start, stop in spans:
             transposed = references.rare[start:stop].T.tocsr()
-            cost = np.cumsum(_row_sums(queries.rare[first:], np.diff(transposed.indptr)[queries.rare[first:].indices]))
+            rows = queries.rare[first:]
+            cost = np.cumsum(_row_sums(rows, np.diff(transposed.indptr)[rows.indices]))
             yield from ((first + low, first + high, start, transposed) for low, high in _blocks(cost, budget))
 
     bounds = list(blocks())

@@ -20,6 +20,7 @@ result does not depend on the order of the rows, and texts are compared in Unico
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,10 @@ class _Computed:
         self._num_threads = num_threads
         self._bar = bar
         self._words, vocabulary = split_words(self._texts)
-        self._grams = ngram_ids(self._words, ACROSS_NGRAM)
-        self._counts = count_terms(self._words, vocabulary)
+        with ThreadPoolExecutor(1) as pool:
+            grams = pool.submit(ngram_ids, self._words, ACROSS_NGRAM)
+            self._counts = count_terms(self._words, vocabulary)
+        self._grams = grams.result()
         self._weights = None if paper else tfidf_weights(self._counts)
         self._vectors = np.empty((0, 0), np.float32)
 

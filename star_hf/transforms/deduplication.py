@@ -84,16 +84,17 @@ class Deduplication(Outcome):
         """Split the rows into those that stay and those that leave, both in the order in which they came."""
         gone = sorted(removals)
         start, reasons = len(held_out), [removals[place] for place in gone]
-        own = {name: given[name][:] for name in COLLECTED}
-        known = {name: [*held_out[name][:], *own[name]] for name in ("id", "source")}
+        own, known = (data.select_columns(list(COLLECTED)).with_format("arrow")[:] for data in (given, held_out))
+        left = own.take(pa.array(gone, pa.int64()))
+        matched = pa.concat_tables([known, own]).take(pa.array([removal.match for removal in reasons], pa.int64()))
         columns = {
-            **{name: [values[place] for place in gone] for name, values in own.items()},
+            **{name: left[name] for name in COLLECTED},
             "stage": ["deduplicate"] * len(gone),
             "reason": [
                 f"{removal.measure}_{'contamination' if removal.match < start else 'duplicate'}" for removal in reasons
             ],
-            "matched_id": [known["id"][removal.match] for removal in reasons],
-            "matched_source": [known["source"][removal.match] for removal in reasons],
+            "matched_id": matched["id"],
+            "matched_source": matched["source"],
             "similarity": [min(removal.similarity, 1.0) for removal in reasons],
             "detail": [removal.detail for removal in reasons],
         }
