@@ -84,17 +84,16 @@ class Deduplication(Outcome):
         """Split the rows into those that stay and those that leave, both in the order in which they came."""
         gone = sorted(removals)
         start, reasons = len(held_out), [removals[place] for place in gone]
-        own, known = (data.select_columns(list(COLLECTED)).with_format("arrow")[:] for data in (given, held_out))
-        left = own.take(pa.array(gone, pa.int64()))
-        matched = pa.concat_tables([known, own]).take(pa.array([removal.match for removal in reasons], pa.int64()))
+        own = {name: given[name][:] for name in COLLECTED}
+        known = {name: [*held_out[name][:], *own[name]] for name in ("id", "source")}
         columns = {
-            **{name: left[name] for name in COLLECTED},
+            **{name: [values[place] for place in gone] for name, values in own.items()},
             "stage": ["deduplicate"] * len(gone),
             "reason": [
                 f"{removal.measure}_{'contamination' if removal.match < start else 'duplicate'}" for removal in reasons
             ],
-            "matched_id": matched["id"],
-            "matched_source": matched["source"],
+            "matched_id": [known["id"][removal.match] for removal in reasons],
+            "matched_source": [known["source"][removal.match] for removal in reasons],
             "similarity": [min(removal.similarity, 1.0) for removal in reasons],
             "detail": [removal.detail for removal in reasons],
         }

@@ -8,6 +8,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from star_hf.similarity.embeddings import embedding_join, embedding_self_join
 from star_hf.similarity.ngrams import (
+    Ragged,
     first_sharers,
     first_sharers_among,
     greedy_sharers,
@@ -47,6 +48,21 @@ def test_ngram_ids_are_equal_exactly_where_the_words_are(texts, n):
     assert (
         len(set(zip(expected, grams.ids.tolist(), strict=True))) == len(set(expected)) == len(set(grams.ids.tolist()))
     )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("apart", [1, 1_000, 2**31, 2**58])
+def test_ngrams_are_told_apart_whatever_the_numbers_of_their_words(n, apart):
+    """Pairs that would not fit 64 bits are numbered anew: with words numbered far apart, and so at other widths."""
+    draw = np.random.default_rng(n)
+    lengths = draw.integers(0, 20, 60)
+    ids = draw.integers(0, 4, lengths.sum())
+    grams = ngram_ids(Ragged(np.r_[0, np.cumsum(lengths)], ids * apart), n)
+    rows = np.split(ids, np.cumsum(lengths)[:-1])
+    runs = [tuple(row[i : i + n]) for row in rows for i in range(len(row) - n + 1)]
+    numbers = {run: number for number, run in enumerate(dict.fromkeys(runs))}
+    assert grams.ids.tolist() == [numbers[run] for run in runs]
+    assert np.diff(grams.indptr).tolist() == [max(len(row) - n + 1, 0) for row in rows]
 
 
 def test_words_are_those_of_python_at_every_character():
