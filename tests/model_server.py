@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 from collections import Counter
@@ -69,6 +70,10 @@ class ModelServer:
     def __exit__(self, *exc: object) -> None:
         self._http.shutdown()
         self._http.server_close()
+
+    def wrap(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
 
     def answer(self, body: dict[str, Any], key: str | None) -> Reply:
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

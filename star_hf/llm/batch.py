@@ -17,11 +17,11 @@ from typing import IO, Any
 import openai
 
 from ..errors import ConfigError
-from .client import provider_words, refused, sync_client
 from .endpoint import Batch, Endpoint
 from .journal import Journal
 from .ledger import Ledger, Submitted
 from .limits import wait_s
+from .sdk import provider_words, refused, sync_client
 from .types import Completion, Request
 from .wire import completion_of, error_of, failure_of, parameters, words
 

@@ -1,30 +1,33 @@
-"""Calls over HTTP: the `openai` client behind one coroutine that answers or names what went wrong.
+"""Calls over HTTP: one coroutine that sends a request and answers, or names what went wrong.
 
-`pool.py` runs many of them at a time.
+`pool.py` runs many of them at a time. The requests go out through aiohttp as they are. The `openai` client took more
+processor time than all the rest of a request, for retries, timeouts and types that are our own here.
 """
 
 import asyncio
 import json
 import math
+import ssl
 import time
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
-import openai
+import certifi
 
-from ..errors import ConfigError
 from .budget import prompt_tokens
 from .endpoint import Endpoint
 from .limits import Limits, retry_after_s, wait_s
 from .types import Completion, Request
-from .wire import completion_of, error_of, failure_of, parameters, words
+from .wire import address, completion_of, error_of, failure_of, headers, parameters, problem_of, refusal_of
 
 
-__all__ = ["Client", "Unavailable", "provider_words", "refused", "sync_client"]
+__all__ = ["Client", "Unavailable"]
 
-AZURE_VERSION = "2024-10-21"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Unavailable(Exception):
@@ -46,38 +49,36 @@ class Client:
     """An endpoint that can be asked. Lives inside one event loop.
 
     Args:
-        endpoint (`Endpoint`): Where to ask. Its key is read from the environment here and kept by the `openai`
-            client alone.
+        endpoint (`Endpoint`): Where to ask. Its key is read from the environment here.
         give_up_at (`float`, *optional*): Time of `time.monotonic` from which on nothing more is sent.
 
     Raises:
         ConfigError: If the key or the URL is missing.
     """
 
+    path = "chat/completions"
+    """The part of the API that is asked."""
+
     def __init__(self, endpoint: Endpoint, give_up_at: float = math.inf):
         self.endpoint = endpoint
         self._give_up_at = give_up_at
-        options: dict[str, Any] = {
-            "api_key": endpoint.api_key() or "none",
-            # Both are our own below: the limits must see every failure, and a timeout must cover the whole answer.
-            "timeout": None,
-            "max_retries": 0,
-            "http_client": openai.DefaultAioHttpClient(timeout=None),
-        }
-        if endpoint.provider == "azure":
-            options |= {"azure_endpoint": endpoint.url, "api_version": endpoint.api_version or AZURE_VERSION}
-            self._openai: openai.AsyncOpenAI = openai.AsyncAzureOpenAI(**options)
-        else:
-            self._openai = openai.AsyncOpenAI(base_url=endpoint.url, **options)
-        self._create = self._openai.chat.completions.with_raw_response.create
+        self._address, self._headers = address(endpoint, self.path), headers(endpoint)
         self._limits = Limits(endpoint)
 
     async def __aenter__(self) -> "Client":
-        await self._openai.__aenter__()
+        # What bounds connections and seconds is our own: the limits must see all that waits, and a timeout must cover
+        # the whole answer.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=_certificates(self._address)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+            proxy=_proxy(self._address),
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        await self._openai.__aexit__(*error)
+        await self._session.close()
 
     async def complete(self, request: Request) -> Completion:
         """The answer to a request, within the endpoint's limits. Failures that may pass are retried.
@@ -140,73 +141,54 @@ class Client:
     async def _ask(self, request: Request) -> tuple[Completion, Mapping[str, str]]:
         url = self.endpoint.url
         try:
-            async with asyncio.timeout(self.endpoint.timeout_s):
-                reply = await self._send(request)
+            async with (
+                asyncio.timeout(self.endpoint.timeout_s),
+                self._session.post(self._address, json=self._body(request)) as reply,
+            ):
+                content = await reply.read()
         except TimeoutError:
             raise Unavailable(f"{url}: no whole answer within {self.endpoint.timeout_s:g} s") from None
-        except openai.APIStatusError as error:
-            return self._failure(error), error.response.headers
-        except (openai.APIError, aiohttp.ClientError, OSError) as error:
-            # The openai client names neither the URL nor the cause in its message, and lets some of aiohttp's through.
-            cause = error.__cause__ or error
+        except (aiohttp.ClientError, OSError) as error:
+            cause = error.__cause__ or error  # aiohttp's own words on it hold an address in memory
             raise Unavailable(f"{url}: {type(cause).__name__}: {cause}") from None
+        if not reply.ok:
+            return self._failure(reply.status, content, reply.headers), reply.headers
         body = None
         try:
-            body = json.loads(reply.content)
+            body = json.loads(content)
             return self._read(body, request), reply.headers
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            what = f"{len(reply.content)} bytes of {reply.headers.get('content-type')}"
+            what = f"{len(content)} bytes of {reply.headers.get('content-type')}"
             said = f": {error_of(body)}" if error_of(body) else ""
-            raise Unavailable(f"{url} answered 200, but its {what} are no whole answer{said}") from None
+            raise Unavailable(f"{url} answered {reply.status}, but its {what} are no whole answer{said}") from None
 
-    def _send(self, request: Request) -> Any:
-        # The openai client merges `extra_body` as it is; `messages` it would walk through against all their types,
-        # which takes a quarter of a request's processor time.
-        return self._create(model=self.endpoint.model, messages=[], extra_body=parameters(self.endpoint, request))
+    def _body(self, request: Request) -> dict[str, Any]:
+        return parameters(self.endpoint, request)
 
     def _read(self, reply: Mapping[str, Any], request: Request) -> Completion:
         return completion_of(reply, prompt_tokens(request))
 
-    def _failure(self, error: openai.APIStatusError) -> Completion:
-        said = provider_words(self.endpoint, error)
-        failure = failure_of(error.status_code, error.code, said)
+    def _failure(self, status: int, content: bytes, headers: Mapping[str, str]) -> Completion:
+        code, said = problem_of(self.endpoint, content)
+        failure = failure_of(status, code, said)
         if failure is None:
-            message = f"{self.endpoint.url} answered {error.status_code}: {said}"
-            passing = Unavailable(message, error.status_code, error.response.headers)
-            raise refused(self.endpoint, error) or passing from None
+            passing = Unavailable(f"{self.endpoint.url} answered {status}: {said}", status, headers)
+            raise refusal_of(self.endpoint, status, code, said) or passing
         return failure
 
 
-def sync_client(endpoint: Endpoint, **options: Any) -> openai.OpenAI:
-    """The `openai` client for what is not worth an event loop: batches, and looking at what an endpoint can do."""
-    options["api_key"] = endpoint.api_key() or "none"
-    if endpoint.provider == "azure":
-        version = endpoint.api_version or AZURE_VERSION
-        return openai.AzureOpenAI(azure_endpoint=endpoint.url, api_version=version, **options)
-    return openai.OpenAI(base_url=endpoint.url, **options)
+def _certificates(url: str) -> ssl.SSLContext | bool:
+    """Whom to trust: the machine's authorities and, since slim images have none, those of certifi."""
+    if not url.startswith("https:"):
+        return True
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
-def provider_words(endpoint: Endpoint, error: openai.APIStatusError) -> str:
-    """What the provider said, in one short line, and without the key, which some repeat."""
-    body = error.body if isinstance(error.body, dict) else {}
-    said, key = str(body.get("message") or error.message), endpoint.api_key()
-    return words(said.replace(key, "[the key]") if key else said)
-
-
-def refused(endpoint: Endpoint, error: openai.APIStatusError) -> ConfigError | None:
-    """What to check where no later request would do better; `None` where one may."""
-    key = endpoint.key_variable or "the key"
-    address = "Check `model` and `base_url`; a base URL usually ends in /v1."
-    remedies = {
-        401: f"Check that {key} holds a valid key for this provider.",
-        402: f"Add credit to the account behind {key}, and run the same command again to go on.",
-        403: f"Check that the account behind {key} may use this model.",
-        404: address,
-        405: address,
-        410: "The provider no longer has this model: choose another one.",
-    }
-    remedy = remedies.get(402 if error.code == "insufficient_quota" else error.status_code)
-    if remedy is None:
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a URL (`HTTPS_PROXY`, `NO_PROXY` ...); never one to this machine."""
+    parts = urlsplit(url)
+    if parts.hostname in LOOPBACK or urllib.request.proxy_bypass(parts.netloc):
         return None
-    said = provider_words(endpoint, error)
-    return ConfigError(f"{endpoint.url} answered {error.status_code} for model {endpoint.model!r}: {said}", remedy)
+    return urllib.request.getproxies().get(parts.scheme)

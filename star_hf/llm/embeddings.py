@@ -41,14 +41,15 @@ class Embedded(Completion):
 class EmbeddingClient(Client):
     """A client whose answers are vectors: one text per message of a request."""
 
+    path = "embeddings"
+
     async def complete(self, request: Request) -> Completion:
         """The vectors of a request's texts; failures that may pass are retried."""
         return await self._persist(request)
 
-    def _send(self, request: Request) -> Any:
+    def _body(self, request: Request) -> dict[str, Any]:
         texts = [message["content"] for message in request.messages]
-        body = {"input": texts, "encoding_format": "float", **self.endpoint.extra_body}
-        return self._openai.embeddings.with_raw_response.create(model=self.endpoint.model, input=[], extra_body=body)
+        return {"model": self.endpoint.model, "input": texts, "encoding_format": "float", **self.endpoint.extra_body}
 
     def _read(self, reply: Mapping[str, Any], request: Request) -> Completion:
         found = sorted(reply["data"], key=lambda item: item["index"])

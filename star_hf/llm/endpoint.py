@@ -225,21 +225,26 @@ class Endpoint(BaseModel):
         """The key, read from the environment at the moment it is needed (for `hf` also from `hf auth login`).
 
         Raises:
-            ConfigError: If a key is needed and none is there.
+            ConfigError: If a key is needed and none is there, or what is there cannot be one.
         """
         variable = self.key_variable
         if variable is None:
             return None
-        key = os.environ.get(variable)
+        key = os.environ.get(variable, "").strip()
         if not key and self.provider == "hf" and self.api_key_env is None:
             from huggingface_hub import get_token
 
-            key = get_token()
+            key = get_token() or ""
         if not key:
             raise ConfigError(
                 f"Model {self.model!r} of provider {self.provider!r} needs a key, and ${variable} is not set.",
                 f"Set {variable} in the environment"
                 + (" or run `hf auth login`." if variable == "HF_TOKEN" else ", or name another with `api_key_env`."),
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigError(
+                f"The key in ${variable} has a line break or another character that no key has.",
+                "Copy it again, without what surrounds it.",
             )
         return key
 

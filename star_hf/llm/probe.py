@@ -10,9 +10,9 @@ import openai
 
 from ..errors import ConfigError
 from ..text import split_reasoning
-from .client import provider_words, refused, sync_client
 from .endpoint import PRESETS, Endpoint
 from .parsing import parse_json
+from .sdk import provider_words, refused, sync_client
 from .types import Request
 from .wire import completion_of, parameters, structured, words
 

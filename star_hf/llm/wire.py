@@ -1,16 +1,57 @@
-"""Between the engine's values and the chat completions API: the body of a request, and what a reply means."""
+"""Between the engine's values and an OpenAI-compatible API: what a request is made of, and what a reply means."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from .. import __version__
+from ..errors import ConfigError
 from ..text import encodable
 from .endpoint import Endpoint
 from .tokens import ESTIMATE
 from .types import Completion, Request
 
 
-__all__ = ["completion_of", "error_of", "failure_of", "parameters", "words"]
+__all__ = [
+    "AZURE_VERSION",
+    "address",
+    "completion_of",
+    "error_of",
+    "failure_of",
+    "headers",
+    "parameters",
+    "problem_of",
+    "refusal_of",
+    "without_key",
+    "words",
+]
+
+AZURE_VERSION = "2024-10-21"
+"""Azure's API version where an endpoint names none."""
+
+
+def address(endpoint: Endpoint, path: str) -> str:
+    """The URL of a part of the API, such as `"chat/completions"`.
+
+    Raises:
+        ConfigError: If the endpoint has no URL.
+    """
+    root = endpoint.url.rstrip("/")
+    if endpoint.provider != "azure":
+        return f"{root}/{path}"
+    version = endpoint.api_version or AZURE_VERSION
+    return f"{root}/openai/deployments/{endpoint.model}/{path}?api-version={version}"
+
+
+def headers(endpoint: Endpoint) -> dict[str, str]:
+    """The headers of every request. They hold the key.
+
+    Raises:
+        ConfigError: If the key is missing.
+    """
+    key = endpoint.api_key() or "none"
+    who = {"api-key": key} if endpoint.provider == "azure" else {"Authorization": f"Bearer {key}"}
+    return {"User-Agent": f"star_hf/{__version__}", **who}
 
 
 def parameters(endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -79,10 +120,51 @@ def failure_of(status: int, code: str | None, said: str) -> Completion | None:
     return Completion("", outcome="content_filter" if filtered else "invalid_request", detail=said)
 
 
+def problem_of(endpoint: Endpoint, content: bytes) -> tuple[str | None, str]:
+    """The code and the words of a provider's error, in one short line without the key, which some repeat.
+
+    Args:
+        endpoint (`Endpoint`): Who was asked.
+        content (`bytes`): The body of its answer, which may be anything.
+    """
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = content.decode("utf-8", "replace")
+    error = body.get("error", body) if isinstance(body, dict) else body
+    code = error.get("code") if isinstance(error, dict) else None
+    said = (error.get("message") or error) if isinstance(error, dict) else error
+    return None if code is None else str(code), without_key(endpoint, str(said or "nothing"))
+
+
+def refusal_of(endpoint: Endpoint, status: int, code: str | None, said: str) -> ConfigError | None:
+    """What to check where no later request would do better; `None` where one may."""
+    key = endpoint.key_variable or "the key"
+    where = "Check `model` and `base_url`; a base URL usually ends in /v1."
+    remedies = {
+        401: f"Check that {key} holds a valid key for this provider.",
+        402: f"Add credit to the account behind {key}, and run the same command again to go on.",
+        403: f"Check that the account behind {key} may use this model.",
+        404: where,
+        405: where,
+        410: "The provider no longer has this model: choose another one.",
+    }
+    remedy = remedies.get(402 if code == "insufficient_quota" else status)
+    if remedy is None:
+        return None
+    return ConfigError(f"{endpoint.url} answered {status} for model {endpoint.model!r}: {said}", remedy)
+
+
 def error_of(reply: Any) -> str:
     """What a provider says in the `error` of a body; empty where there is none."""
     error = reply.get("error") if isinstance(reply, Mapping) else None
     return words(error.get("message") if isinstance(error, Mapping) else error or "")
+
+
+def without_key(endpoint: Endpoint, said: str) -> str:
+    """The provider's own words in one short line, without the key, which some repeat."""
+    key = endpoint.api_key()
+    return words(said.replace(key, "[the key]") if key else said)
 
 
 def words(message: Any) -> str:

@@ -1,5 +1,11 @@
 """What goes over the wire, for each kind of endpoint."""
 
+import contextlib
+import shutil
+import ssl
+import subprocess
+
+import openai
 import pytest
 from pydantic import ValidationError
 
@@ -8,6 +14,11 @@ from star_hf.config import load_config
 from star_hf.errors import ConfigError
 from star_hf.llm import PRESETS, Endpoint, Request
 from star_hf.llm.pool import drain
+from star_hf.llm.sdk import sync_client
+from star_hf.llm.wire import address, problem_of
+
+
+HELLO = [{"role": "user", "content": "hello"}]
 
 
 SCHEMA = {
@@ -27,7 +38,7 @@ def ask(endpoint, request):
 def sent_to(server, **options):
     """The body that the server got for a request with a schema."""
     endpoint = Endpoint(provider="vllm", model="m", base_url=server.url, **options)
-    ask(endpoint, Request([{"role": "user", "content": "hello"}], schema=SCHEMA))
+    ask(endpoint, Request(HELLO, schema=SCHEMA))
     return server.requests[-1]
 
 
@@ -64,7 +75,7 @@ def test_only_the_parameters_that_are_set_are_sent(server):
 def test_each_sample_of_a_request_has_a_seed_of_its_own(server):
     endpoint = Endpoint(provider="vllm", model="m", base_url=server.url, seed=3)
     for sample in (0, 2):
-        ask(endpoint, Request([{"role": "user", "content": "hello"}], sample=sample))
+        ask(endpoint, Request(HELLO, sample=sample))
     assert [body["seed"] for body in server.requests] == [3, 5]
 
 
@@ -72,9 +83,83 @@ def test_azure_is_asked_at_its_deployment_with_its_own_header(server, monkeypatc
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-not-a-key")
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", server.url.removesuffix("/v1"))
     endpoint = Endpoint(provider="azure", model="my-deployment", api_version="2024-10-21")
-    assert ask(endpoint, Request([{"role": "user", "content": "hello"}])).text == "hi"
+    assert ask(endpoint, Request(HELLO)).text == "hi"
     assert server.paths == {"/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"}
     assert server.keys == {"azure-not-a-key"}
+
+
+@pytest.mark.parametrize("provider", ["openai", "azure"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_address_and_key_are_those_of_the_openai_client(server, monkeypatch, provider, slash):
+    monkeypatch.setenv(PRESETS[provider].api_key_env, "not-a-key")
+    endpoint = Endpoint(provider=provider, model="m", base_url=f"{server.url}{slash}")
+    ask(endpoint, Request(HELLO))
+    ours = server.paths.pop(), server.keys.pop()
+    with sync_client(endpoint) as theirs:
+        theirs.chat.completions.create(model="m", messages=HELLO)
+        assert ours == (server.paths.pop(), server.keys.pop())
+        with contextlib.suppress(openai.OpenAIError, ValueError):  # a chat completion is no embedding
+            theirs.embeddings.create(model="m", input=["hello"])
+    assert {address(endpoint, "embeddings")} == {server.url.removesuffix("/v1") + path for path in server.paths}, slash
+
+
+def test_a_proxy_of_the_environment_is_asked_but_never_for_this_machine(server, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
+    assert ask(Endpoint(provider="vllm", model="m", base_url="http://model.invalid/v1"), Request(HELLO)).text == "hi"
+    assert server.paths == {"http://model.invalid/v1/chat/completions"}
+    server.paths.clear()
+    ask(Endpoint(provider="vllm", model="m", base_url=server.url), Request(HELLO))
+    assert server.paths == {"/v1/chat/completions"}
+    monkeypatch.setenv("no_proxy", "model.invalid")
+    aside = Endpoint(provider="vllm", model="m", base_url="http://model.invalid/v1", max_retries=0)
+    assert "model.invalid" in drain(aside, iter([("key", Request(HELLO))]), lambda key, completion: None)[0]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_a_certificate_must_be_one_that_this_machine_trusts(server, monkeypatch, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    options = "-x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    command = ["openssl", "req", *options.split(), "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.wrap(context)
+    url = server.url.replace("http://127.0.0.1", "https://localhost")
+    endpoint = Endpoint(provider="vllm", model="m", base_url=url, max_retries=0)
+    (problem,) = drain(endpoint, iter([("key", Request(HELLO))]), lambda key, completion: None)
+    assert "certificate" in problem.lower()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert ask(endpoint, Request(HELLO)).text == "hi"
+
+
+def test_a_key_with_a_line_break_around_it_is_taken_without_it_and_one_with_a_break_inside_is_refused(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", " not-a-key\n")
+    assert Endpoint(model="m").api_key() == "not-a-key"
+    monkeypatch.setenv("OPENAI_API_KEY", "not-a\nkey")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY has a line break") as caught:
+        Endpoint(model="m").api_key()
+    assert "not-a" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        (b'{"error": {"message": "too  long", "code": "context_length"}}', "context_length", "too long"),
+        (b'{"object": "error", "message": "too long", "code": 400}', "400", "too long"),  # vLLM before 0.11
+        (b'{"error": "busy"}', None, "busy"),
+        (b'{"error": {"type": "odd"}}', None, "{'type': 'odd'}"),
+        (b'{"error": {"message": "sk-secret is wrong"}}', None, "[the key] is wrong"),
+        (b"<html>Bad   Gateway</html>", None, "<html>Bad Gateway</html>"),
+        (b"[" * 100_000, None, "[" * 300),
+        (b"\xff\xfe", None, "\ufffd\ufffd"),
+        (b"", None, "nothing"),
+    ],
+)
+def test_what_a_provider_says_of_a_failure_is_one_short_line_without_the_key(monkeypatch, content, code, said):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    assert problem_of(Endpoint(model="m"), content) == (code, said)
 
 
 def test_a_provider_without_an_address_says_where_to_give_one(monkeypatch):
