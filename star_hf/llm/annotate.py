@@ -8,7 +8,7 @@ from datasets import Dataset, Features, concatenate_datasets
 
 from ..errors import IncompleteRunError
 from ..progress import track
-from ..schema import PROVENANCE, REMOVED, Outcome, as_dataset, removal
+from ..schema import PROVENANCE, REMOVED, Outcome, as_dataset, each_row, removal
 from ..text import encodable
 from .budget import Budget
 from .endpoint import Endpoint
@@ -21,8 +21,8 @@ __all__ = ["annotate"]
 
 logger = logging.getLogger(__name__)
 
-PART = 250
-"""Rows whose columns are built at a time."""
+PART = 500
+"""Rows that become columns at a time."""
 
 
 def annotate(
@@ -86,42 +86,48 @@ def annotate(
 def _assemble(rows: Dataset, walk: Walk, bar: Any, unanswered: Unusable | None = None) -> Outcome | None:
     """The columns, read from the journal alone; `None` as soon as a row has a request that is not answered yet,
     unless there is a word for that.
-
-    Part by part, since the answers as Python strings take as much memory again as the finished table.
     """
-    features = Features({**rows.features, **walk.annotator.features})
+    stage = walk.annotator.stage
+    finished = _Growing(Features({**rows.features, **walk.annotator.features}))
+    removed, receipts = _Growing(REMOVED), _Growing(PROVENANCE)
     bar.restart()
-    parts = [Outcome(as_dataset([], features), as_dataset([], REMOVED), as_dataset([], PROVENANCE))]
-    for start in range(0, len(rows), PART):
-        some = rows.select(range(start, min(start + PART, len(rows))))
-        part = _assemble_part(some, walk, features, bar, unanswered)
-        if part is None:
-            return None
-        parts.append(part)
-    return Outcome(
-        concatenate_datasets([part.rows for part in parts]),
-        concatenate_datasets([part.removed for part in parts]),
-        concatenate_datasets([part.provenance for part in parts]),
-    )
-
-
-def _assemble_part(
-    rows: Dataset, walk: Walk, features: Features, bar: Any, unanswered: Unusable | None
-) -> Outcome | None:
-    kept, removed, receipts = [], [], []
-    for row in rows:
-        end = walk.follow(row)
+    for place, row in enumerate(each_row(rows)):
+        # Some rows are put into words anew, so that an annotator that does so otherwise each time is found out.
+        end = walk.follow(row, place if place % PART else None)
         result = end.result if end.request is None else unanswered
         if result is None:
             return None
         bar.advance()
         if end.entries:
-            receipts.append(_receipt(row, walk.annotator.stage, walk.endpoint, end.entries))
+            receipts.add(_receipt(row, stage, walk.endpoint, end.entries))
         if isinstance(result, Unusable):
-            removed.append(removal(row, walk.annotator.stage, result.reason, detail=result.detail))
+            removed.add(removal(row, stage, result.reason, detail=result.detail))
         else:
-            kept.append({**row, **_storable(result)})
-    return Outcome(as_dataset(kept, features), as_dataset(removed, REMOVED), as_dataset(receipts, PROVENANCE))
+            finished.add({**row, **_storable(result)})
+    return Outcome(finished.dataset(), removed.dataset(), receipts.dataset())
+
+
+class _Growing:
+    """Rows on their way into a `Dataset`, part by part: as Python strings, answers take as much memory again."""
+
+    def __init__(self, features: Features):
+        self._features = features
+        self._rows: list[Mapping[str, Any]] = []
+        self._parts: list[Dataset] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self._rows.append(row)
+        if len(self._rows) == PART:
+            self._close_part()
+
+    def dataset(self) -> Dataset:
+        if self._rows or not self._parts:
+            self._close_part()
+        return concatenate_datasets(self._parts)
+
+    def _close_part(self) -> None:
+        self._parts.append(as_dataset(self._rows, self._features))
+        self._rows = []
 
 
 def _storable(columns: Mapping[str, Any]) -> dict[str, Any]:

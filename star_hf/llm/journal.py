@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +19,8 @@ __all__ = ["Entry", "Journal", "Merged"]
 LAYOUT = 3
 """Layout 1 had no table `batches`, which is added when such a journal is opened; layouts 1 and 2 have answers without
 `finish_reason` and `usage`."""
+CHECKPOINT_PAGES = 10_000
+"""Pages of 4 KB after which the log is written into the file, for which all that is in flight waits on the disk."""
 BUSY_S = 60.0
 """Seconds that a write waits for another process's write."""
 
@@ -193,6 +195,7 @@ class Journal:
         with self._told():
             self._use_wal()
         self.execute("PRAGMA synchronous=NORMAL")
+        self.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         if ready:
             return
         with self._transaction():
@@ -237,7 +240,7 @@ class Journal:
 
     def _insert(self, entry: Entry) -> bool:
         """Whether the answer is new."""
-        completion = json.dumps(asdict(entry.completion))
+        completion = json.dumps(vars(entry.completion))
         values = (entry.key, entry.stage, entry.endpoint, entry.version, completion, entry.cost_usd, entry.created_at)
         return self.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values).rowcount == 1
 

@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import IncompleteRunError
+from ..schema import each_row
 from .budget import Budget
 from .endpoint import Endpoint
 from .journal import Entry, Journal
@@ -68,27 +69,43 @@ class Walk:
 
     def __post_init__(self) -> None:
         self.identity = self.endpoint.identity()
+        self._asked: dict[int, str] = {}
 
-    def follow(self, row: Mapping[str, Any]) -> End:
-        """A row's conversation, as far as it goes."""
+    def follow(self, row: Mapping[str, Any], place: int | None = None) -> End:
+        """A row's conversation, as far as it goes.
+
+        Args:
+            row (`Mapping`): The row.
+            place (`int`, *optional*): Its number among all rows. With it, the key of the row's first request is
+                remembered, and what is answered already need not be put into words again to be found.
+        """
+        if place in self._asked and (end := self._end_of(row, self._asked[place])) is not None:
+            return end
         annotator, entries = self.annotator, []
         messages, version = annotator.messages(row), annotator.version(row)
         while True:
             request = Request(messages, annotator.schema(row), annotator.reasoning, version)
             key = request.key(self.identity)
+            if place is not None and not entries:
+                self._asked[place] = key
             entry = self.journal.get(key)
             if entry is None:
                 return End(None, entries, key, request)
             entries.append(entry)
             result = self.read(entry.completion, row)
-            malformed = isinstance(result, Unusable) and result.reason == "malformed"
-            if not malformed or len(entries) > self.max_reasks:
+            if not _malformed(result) or len(entries) > self.max_reasks:
                 return End(result, entries)
             messages = [
                 *messages,
                 {"role": "assistant", "content": entry.completion.text[:QUOTED]},
                 {"role": "user", "content": ASK_AGAIN.format(problem=result.detail)},
             ]
+
+    def _end_of(self, row: Mapping[str, Any], key: str) -> End | None:
+        """The end of a conversation that one answer ended; `None` where there is none or it is to be asked again."""
+        entry = self.journal.get(key)
+        result = None if entry is None else self.read(entry.completion, row)
+        return None if result is None or _malformed(result) else End(result, [entry])
 
     def read(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
         """What an answer says, or the name of what is wrong with it."""
@@ -105,12 +122,12 @@ class Walk:
         Raises:
             IncompleteRunError: If requests stayed unanswered, the budget ended, or the first answers are of no use.
         """
-        from . import batch, pool  # these import openai, for which those who only read answers need not wait
-
         endpoint, failures = self.endpoint, []
         ledger = Ledger(self.journal, self.annotator.stage, str(self.identity["at"]))
         batches = endpoint.batch is not None or bool(ledger.open())
         if batches:
+            from . import batch  # what asks is imported here: those who only read answers need not wait for it
+
             factor = 1.0 if endpoint.batch is None else endpoint.batch.price_factor
             asking = _Asking(self, rows, bar, factor)
             failures = batch.drain(endpoint, asking.requests(), asking.keep, self.journal, ledger, bar.note)
@@ -122,13 +139,15 @@ class Walk:
 
                 failures = local.drain(endpoint, asking.requests(), asking.keep)
             else:
+                from . import pool
+
                 failures = pool.drain(endpoint, asking.requests(), asking.keep)
             asking.settle()
         if not failures and not asking.stopped:
             return None
         if self.accept_unavailable and not asking.stopped:
             return Unusable("unavailable", failures[-1])
-        missing = [row["id"] for row in rows if self.follow(row).request is not None]
+        missing = [row["id"] for n, row in enumerate(each_row(rows)) if self.follow(row, n).request is not None]
         named = f" ({', '.join(missing)})" if len(missing) <= NAMED else ""
         go_on = GO_ON if self.accept_unavailable is None else f"{GO_ON} {WITHOUT}"
         raise IncompleteRunError(
@@ -162,8 +181,8 @@ class _Asking:
         """Each open request once, for as long as the budget allows it and answers can be used."""
         walk = self.walk
         self.bar.restart()
-        for row in self.rows:
-            end = walk.follow(row)
+        for place, row in enumerate(each_row(self.rows)):
+            end = walk.follow(row, place)
             if end.request is None or end.key in self.versions:
                 self.bar.advance()
                 continue
@@ -206,6 +225,10 @@ class _Asking:
         """Nothing of this pass is in flight any more."""
         if self.walk.budget is not None:
             self.walk.budget.release()
+
+
+def _malformed(result: Any) -> bool:
+    return isinstance(result, Unusable) and result.reason == "malformed"
 
 
 def described(problems: Sequence[Unusable]) -> str:

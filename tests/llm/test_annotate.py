@@ -1,5 +1,6 @@
 import json
 import logging
+from collections import Counter
 
 import pytest
 
@@ -51,6 +52,34 @@ def test_a_second_run_pays_nothing_and_gives_the_same_rows(endpoint, journal):
         assert len(server.requests) == 20
     assert first.rows.to_list() == second.rows.to_list()
     assert first.provenance.to_list() == second.provenance.to_list()
+
+
+class Counting(Shouter):
+    """Counts how often a row was put into words, and from the second time on does so otherwise where told to."""
+
+    def __init__(self, steady):
+        self.steady, self.worded = steady, Counter()
+
+    def messages(self, row):
+        self.worded[row["id"]] += 1
+        asked = super().messages(row)
+        again = "" if self.steady else f" (time {self.worded[row['id']]})"
+        return [{**message, "content": message["content"] + again} for message in asked]
+
+
+def test_a_row_is_put_into_words_once_and_not_again_to_find_its_answer(endpoint, journal):
+    annotator = Counting(steady=True)
+    with ModelServer(shouted) as server:
+        outcome = annotate(some_rows(600), annotator, endpoint(server), journal, progress=False)
+    assert len(outcome.rows) == 600
+    counts = Counter(annotator.worded.values())
+    assert counts == {1: 598, 2: 1, 3: 1}, "the first shows what is open, and two of them are checked"
+
+
+def test_an_annotator_that_words_the_same_row_otherwise_each_time_is_found_out(endpoint, journal):
+    with ModelServer(shouted) as server, pytest.raises(IncompleteRunError, match="still open") as caught:
+        annotate(some_rows(5), Counting(steady=False), endpoint(server), journal, progress=False)
+    assert "must give the same messages" in str(caught.value)
 
 
 def test_equal_questions_are_paid_once(endpoint, journal):
