@@ -1,7 +1,7 @@
 """Prompts as files: Jinja templates whose blocks `system` and `user` become messages."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -9,7 +9,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jinja2 import DictLoader, StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
+from jinja2 import DictLoader, Environment, StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import PolicyError
@@ -19,6 +20,8 @@ __all__ = ["Prompts", "fence"]
 
 FOLDER = Path(__file__).parent / "prompts"
 ROLES = ("system", "user")
+KEPT_TEXTS = 1_024
+"""Texts of an included file that are kept, one for each set of categories."""
 
 
 def fence(text: str, name: str) -> str:
@@ -126,9 +129,45 @@ def _read(folder: Path) -> dict[str, str]:
         raise PolicyError(f"{folder}: a prompt cannot be read: {error}.", "Save it as UTF-8 text.") from None
 
 
+class _Template(Template):
+    """A file. One that others include keeps its texts, since 41,000 requests share eight policies."""
+
+    @classmethod
+    def from_code(cls, environment: Environment, *code: Any) -> Template:
+        template = super().from_code(environment, *code)
+        tree = environment.parse(environment.loader.get_source(environment, template.name)[0])
+        if not template.blocks and not list(meta.find_referenced_templates(tree)):
+            template.root_render_func = _keeping(template.root_render_func, meta.find_undeclared_variables(tree))
+        return template
+
+
+def _keeping(render: Callable[[Context], Iterator[str]], names: set[str]) -> Callable[[Context], Iterator[str]]:
+    """Render once for the same values of the variables that a file refers to."""
+    texts: dict[tuple[Any, ...], str] = {}
+
+    def kept(context: Context) -> Iterator[str]:
+        values = tuple(map(context.resolve_or_missing, names))
+        try:
+            text = texts.get(values)
+        except TypeError:  # a value without a hash
+            yield from render(context)
+            return
+        if text is None:
+            text = "".join(render(context))
+            if len(texts) < KEPT_TEXTS:
+                texts[values] = text
+        yield text
+
+    return kept
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    template_class = _Template
+
+
 @lru_cache(maxsize=16)
 def _environment(prompts: Prompts) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Sandbox(
         loader=DictLoader({f"{name}.j2": source for name, source in prompts.sources}),
         undefined=StrictUndefined,
         autoescape=False,

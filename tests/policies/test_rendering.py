@@ -129,6 +129,58 @@ def test_the_version_covers_what_a_file_includes(prompts, tmp_path):
     assert changed == {"reason", "score", "benign_score"}
 
 
+class Counted:
+    """A category that counts how often its name is read."""
+
+    def __init__(self, name):
+        self._name, self.read = name, 0
+
+    @property
+    def name(self):
+        self.read += 1
+        return self._name
+
+
+def own_prompts(folder, **sources):
+    for name, source in sources.items():
+        (folder / f"{name}.j2").write_text(source, encoding="utf-8")
+    return Prompts.load(folder)
+
+
+REASON = '{% block user %}{% include "policy.j2" %} / {{ question }}{% endblock %}'
+NAMES_ONLY = "{% for category in categories %}{{ category.name }} {% endfor %}"
+
+
+def test_policies_are_put_into_words_once_for_each_set_of_categories(tmp_path):
+    own = own_prompts(tmp_path, reason=REASON, policy=NAMES_ONLY)
+    one, other = Counted("one"), Counted("other")
+
+    def said(question, *categories):
+        return own.render("reason", question=question, categories=categories)[0]["content"]
+
+    assert [said(str(n), one) for n in range(3)] == [f"one  / {n}" for n in range(3)]
+    assert one.read == 1
+    assert said("x", one, other) == "one other  / x" and said("y", other, one) == "other one  / y"
+    assert (one.read, other.read) == (3, 2)
+    assert own.render("reason", question="z", categories=[one])[0]["content"] == "one  / z", "a list has no hash"
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"policy": "for {{ question }}"},
+        {"policy": '{% include "fenced.j2" %}', "fenced": "for {{ question }}"},
+        {"policy": "{% macro about(what) %}for {{ what }}{% endmacro %}{{ about(question) }}"},
+    ],
+    ids=["itself", "by_another_file", "by_a_macro"],
+)
+def test_an_included_file_that_speaks_of_the_question_does_so_each_time(tmp_path, sources):
+    own = own_prompts(tmp_path, reason=REASON, **sources)
+    for question in ("this", "that", "this"):
+        (message,) = own.render("reason", question=question, categories=())
+        assert message["content"] == f"for {question} / {question}"
+
+
 @pytest.mark.parametrize(
     ("file", "source", "words"),
     [
