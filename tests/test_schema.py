@@ -31,3 +31,12 @@ def test_what_features_encode_is_encoded():
 def test_each_row_is_what_iterating_gives(count):
     rows = as_dataset(ROWS[:count], FEATURES)
     assert list(each_row(rows, batch_size=3)) == list(rows) == ROWS[:count]
+
+
+def test_the_fingerprint_stands_for_the_content():
+    one, same = as_dataset(ROWS, FEATURES), as_dataset(ROWS, FEATURES)
+    other = as_dataset([*ROWS[:-1], {**ROWS[-1], "score": 99.0}], FEATURES)
+    renamed = as_dataset([{"id": "a"}], Features({"id": Value("string")}))
+    alike = as_dataset([{"key": "a"}], Features({"key": Value("string")}))
+    assert one._fingerprint == same._fingerprint
+    assert len({one._fingerprint, other._fingerprint, renamed._fingerprint, alike._fingerprint}) == 4

@@ -159,8 +159,10 @@ class Journal:
         Raises:
             StarError: If SQLite cannot do it, with what to look at.
         """
-        with self._told():
+        try:
             return self._db.execute(statement, parameters)
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
 
     def size(self) -> int:
         """Bytes on disk, those of the write-ahead log included."""

@@ -16,6 +16,9 @@ OUTCOMES = frozenset({"ok", "truncated", "content_filter", "refused", "invalid_r
 
 Message = dict[str, str]
 
+_KEY_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=True).encode
+"""Made once: `json.dumps` with options makes an encoder each time."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -46,7 +49,7 @@ class Request:
             "version": self.version,
             "sample": self.sample,
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+        return hashlib.sha256(_KEY_JSON(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

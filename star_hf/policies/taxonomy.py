@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,12 @@ class Taxonomy:
         path = STAR_8 if path is None else Path(path)
         return _taxonomy(_read_yaml(path), str(path))
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The categories' names, without [`other`]."""
         return tuple(category.name for category in self.categories)
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """16 hex digits that stand for the whole content."""
         return digest(asdict(self))
