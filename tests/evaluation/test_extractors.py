@@ -68,6 +68,8 @@ def test_every_real_target_equals_itself_in_a_box_and_on_a_line(name, shared_dat
 
 SIGNATURE = 'import math\n\n\ndef helper(x):\n    return x\n\n\ndef area(r):\n    """Area of a circle."""\n'
 RUNS = "def area(r):\n    return math.pi * helper(r) ** 2\n"
+SQUARED = "```python\ndef squared(x):\n    return x * x\n```\n"
+SQUARES = "def area(r):\n    return math.pi * squared(r)\n"
 FOUND = {
     "one block": f"Here:\n```python\n{RUNS}```\nDone.",
     "a draft in the thought": f"<think>\n```python\ndef area(r):\n    return 0\n```\n</think>\n```python\n{RUNS}```",
@@ -86,6 +88,25 @@ FOUND = {
     "a fence of four": f"````python\n{RUNS}````",
     "an import that must be first": f"```python\nfrom __future__ import annotations\n\n{RUNS}```",
     "an inner function": "```\ndef area(r):\n    def two(x):\n        return x * x\n    return math.pi * two(r)\n```",
+    "a helper in a block before it": f"{SQUARED}Now:\n```python\n{SQUARES}```",
+    "a helper in a block after it": f"```python\n{SQUARES}```\nwith\n{SQUARED}",
+    "a helper that needs an import": (
+        f"```python\nimport operator\n```\n```python\ndef squared(x):\n    return operator.mul(x, x)\n```\n"
+        f"```python\n{SQUARES}```"
+    ),
+    "a constant in a block before it": f"```python\nPOWER = 2\n```\n```python\n{RUNS.replace('2', 'POWER')}```",
+    "an example that defines what it needs": f"```python\nr = area(1)\n```\n```python\n{RUNS}```",
+    "an example with the name of a variable": (
+        "```python\ndef area(r):\n    result = math.pi * helper(r) ** 2\n    return result\n```\n"
+        "```python\nresult = area(1)\nraise SystemExit(result)\n```"
+    ),
+    "a lambda": "```python\narea = lambda r: math.pi * helper(r) ** 2\n```",
+    "a lambda with its type": "```python\narea: object = lambda r: math.pi * helper(r) ** 2\n```",
+    "a method": "```python\nclass Solution:\n    def area(self, r):\n        return math.pi * helper(r) ** 2\n```",
+    "a method and a function that calls it": (
+        "```python\nclass Circle:\n    def __init__(self, r):\n        self.r = r\n\n    def area(self):\n"
+        "        return math.pi * helper(self.r) ** 2\n\n\ndef area(r):\n    return Circle(r).area()\n```"
+    ),
     "indented in a list": "1. So:\n   ```python\n   def area(r):\n       return math.pi * helper(r) ** 2\n   ```",
 }
 
