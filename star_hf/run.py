@@ -212,7 +212,7 @@ class Run:
             fingerprint=fingerprint,
             rows_in=rows + removed,
             rows_out=rows,
-            removed=dict(sorted(Counter(tables["removed"]["reason"]).items())),
+            removed=dict(sorted(Counter(tables["removed"]["reason"][:]).items())),
             tables=hashes,
             notes=notes,
             seconds=round(time.monotonic() - started, 2),

@@ -40,7 +40,7 @@ def show_court(verdicts: Dataset, console: Console) -> None:
     if found:
         _show_swaps(found, console)
         judged = {(swap.benchmark, swap.part) for swap in found}
-        pairs = zip(verdicts["benchmark"], verdicts["part"], strict=True)
+        pairs = zip(verdicts["benchmark"][:], verdicts["part"][:], strict=True)
         show_agreement(agreement(verdicts.select([n for n, pair in enumerate(pairs) if pair in judged])), console)
 
 

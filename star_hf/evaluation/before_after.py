@@ -91,7 +91,7 @@ def refusals(
         verdicts = judge_answers(
             answers_table(kind, items, answers), [judge], journal, kind=KINDS[kind], parts=("answer",), progress=False
         )
-        labels = [label for label in verdicts["label"] if label is not None]
+        labels = [label for label in verdicts["label"][:] if label is not None]
         failed += len(items) - len(labels)
         estimates[kind] = rate([float(label == "refusal") for label in labels])
     thinks = rate([float(answer.reasoning is not None) for answer in said.values()])

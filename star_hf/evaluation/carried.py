@@ -43,7 +43,7 @@ class Carried:
         there = self.verdicts.get(benchmark)
         if there is None or self.answers[benchmark].to_dict() != answers.to_dict():
             return as_dataset([], VERDICTS)
-        return there.select([n for n, judge in enumerate(there["judge"]) if judge not in judges])
+        return there.select([n for n, judge in enumerate(there["judge"][:]) if judge not in judges])
 
 
 def carried(folder: Path, fingerprint: str, profile: str) -> Carried:
@@ -68,6 +68,6 @@ def carried(folder: Path, fingerprint: str, profile: str) -> Carried:
 def by_benchmark(table: Dataset) -> dict[str, Dataset]:
     """The rows of each benchmark."""
     places: dict[str, list[int]] = {}
-    for place, name in enumerate(table["benchmark"]):
+    for place, name in enumerate(table["benchmark"][:]):
         places.setdefault(name, []).append(place)
     return {name: concatenate_datasets([table.select(rows)]) for name, rows in places.items()}

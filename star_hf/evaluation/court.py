@@ -50,7 +50,7 @@ def swaps(verdicts: Dataset) -> list[Swap]:
         verdicts ([`~datasets.Dataset`]): As `VERDICTS`; a panel's count as one more judge's.
     """
     groups: dict[tuple[str, Part], list[dict[str, Any]]] = defaultdict(list)
-    for (benchmark, _, _, part), words in by_case(verdicts, set(verdicts["judge"])).items():
+    for (benchmark, _, _, part), words in by_case(verdicts, set(verdicts["judge"][:])).items():
         groups[benchmark, part].append({judge: row["value"] for judge, row in words.items()})
     found = []
     for (benchmark, part), cases in groups.items():

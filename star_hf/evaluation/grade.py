@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from ..errors import ConfigError
 from ..llm import Journal
+from ..schema import each_row
 from .benchmarks import Benchmark
 from .code_execution import code_verdicts
 from .extractors import choice_verdict, math_verdict
@@ -70,7 +71,7 @@ def grade(
         serving = [judge for judge in judges if benchmark.kind in judge.kinds]
         return judge_answers(answers, serving, journal, kind=benchmark.kind, progress=progress)
     asked = {item.id: item for item in items}
-    said = [Answer(**{name: row[name] for name in ANSWER}) for row in answers]
+    said = [Answer(**{name: row[name] for name in ANSWER}) for row in each_row(answers)]
     if benchmark.grader == "code":
         return verdicts_table(benchmark.name, code_verdicts(asked, said, allow_code_execution=True, progress=progress))
     verdict = {"math": math_verdict, "choice": choice_verdict}[benchmark.grader]

@@ -1,7 +1,7 @@
 """Several judges of the same answers: their majority, how far they agree, and where they do not."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
-from ..schema import as_dataset
+from ..schema import as_dataset, each_row
 from .judge import JUDGE_FAILURES
 from .types import ANSWERS, VERDICTS, Part, Verdict
 
@@ -85,7 +85,7 @@ def panel(verdicts: Dataset, judges: Sequence[str] | None = None, name: str = PA
     Returns:
         [`~datasets.Dataset`]: As `VERDICTS`, one for each text that at least two of them were given.
     """
-    seated = {who for who in verdicts["judge"] if who != name} if judges is None else set(judges)
+    seated = {who for who in verdicts["judge"][:] if who != name} if judges is None else set(judges)
     rows = []
     for (benchmark, item_id, sample, part), words in by_case(verdicts, seated).items():
         if len(words) < 2:
@@ -105,7 +105,7 @@ def agreement(verdicts: Dataset, judges: Sequence[str] | None = None) -> list[Ag
     Returns:
         `list[Agreement]`: By part; the pairs in the judges' order, and all of them together last.
     """
-    seated = list(dict.fromkeys(verdicts["judge"])) if judges is None else list(judges)
+    seated = list(dict.fromkeys(verdicts["judge"][:])) if judges is None else list(judges)
     seated = [judge for judge in seated if judge != PANEL or judges is not None]
     votes: dict[Part, dict[Case, dict[str, bool]]] = defaultdict(dict)
     for case, words in by_case(verdicts, set(seated)).items():
@@ -134,7 +134,7 @@ def disagreements(verdicts: Dataset, answers: Dataset | None = None) -> Dataset:
     """
     texts = {(row["benchmark"], row["item_id"], row["sample"]): row for row in answers or ()}
     rows = []
-    for case, words in by_case(verdicts, {who for who in verdicts["judge"] if who != PANEL}).items():
+    for case, words in by_case(verdicts, {who for who in verdicts["judge"][:] if who != PANEL}).items():
         spoken = [row for row in words.values() if row["failure"] is None]
         tally = sorted(Counter(map(_vote, spoken)).values(), reverse=True)
         if len(tally) < 2:
@@ -211,10 +211,10 @@ def _beyond_chance(seen: float, chance: float) -> float | None:
     return None if chance >= 1 else (seen - chance) / (1 - chance)
 
 
-def by_case(verdicts: Iterable[Mapping[str, Any]], judges: set[str]) -> dict[Case, dict[str, Mapping[str, Any]]]:
+def by_case(verdicts: Dataset, judges: set[str]) -> dict[Case, dict[str, Mapping[str, Any]]]:
     """For each text what each of the judges said of it, in the order of the verdicts."""
     cases: dict[Case, dict[str, Mapping[str, Any]]] = defaultdict(dict)
-    for row in verdicts:
+    for row in each_row(verdicts):
         if row["judge"] in judges:
             cases[row["benchmark"], row["item_id"], row["sample"], row["part"]][row["judge"]] = row
     return cases

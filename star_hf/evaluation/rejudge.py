@@ -62,13 +62,13 @@ def rejudge(
         IncompleteRunError: As `judge_answers`. All replies are kept.
     """
     answers = read_answers(folder)
-    found = [name for name in dict.fromkeys(answers["benchmark"]) if name in kinds]
+    found = [name for name in dict.fromkeys(answers["benchmark"][:]) if name in kinds]
     fresh = [as_dataset([], VERDICTS)]
     for kind in dict.fromkeys(kinds[name] for name in found):
         serving = [judge for judge in judges if kind in judge.kinds]
         if serving:
             mine = {name for name in found if kinds[name] == kind}
-            rows = answers.select([n for n, name in enumerate(answers["benchmark"]) if name in mine])
+            rows = answers.select([n for n, name in enumerate(answers["benchmark"][:]) if name in mine])
             fresh.append(judge_answers(rows, serving, journal, kind=kind, **options))
     verdicts = concatenate_datasets(fresh)
     if not len(verdicts):
@@ -96,9 +96,9 @@ def add_verdicts(folder: str | Path, verdicts: Dataset, with_panel: bool = False
     path = Path(folder) / "verdicts.parquet"
     with FileLock(Path(folder) / ".verdicts.lock"):
         there = read_verdicts(folder) if path.exists() else as_dataset([], VERDICTS)
-        replaced = set(zip(verdicts["judge"], verdicts["benchmark"], strict=True))
+        replaced = set(zip(verdicts["judge"][:], verdicts["benchmark"][:], strict=True))
         with_panel = with_panel or PANEL in there.unique("judge")
-        pairs = enumerate(zip(there["judge"], there["benchmark"], strict=True))
+        pairs = enumerate(zip(there["judge"][:], there["benchmark"][:], strict=True))
         kept = there.select([n for n, pair in pairs if pair not in replaced and pair[0] != PANEL])
         merged = concatenate_datasets([kept, verdicts])
         if with_panel:
@@ -126,7 +126,7 @@ def update_results(folder: str | Path, judges: Sequence[Judge] = (), primary: st
         ConfigError: If `primary` has judged nothing here.
     """
     before, verdicts = load_results(folder), read_verdicts(folder)
-    judged = set(zip(verdicts["benchmark"], verdicts["judge"], strict=True))
+    judged = set(zip(verdicts["benchmark"][:], verdicts["judge"][:], strict=True))
     if primary is not None and primary not in verdicts.unique("judge"):
         raise ConfigError(
             f"{primary!r} has judged nothing in {folder}.", f"Its judges are {', '.join(verdicts.unique('judge'))}."

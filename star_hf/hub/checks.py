@@ -76,8 +76,8 @@ def check_counts(manifest: Mapping[str, Any], rows: Mapping[str, Dataset]) -> Ch
         if len(content) != manifest["tables"][table]["rows"]
     ]
     if default := rows.get("default"):
-        problems += _differences("rows of the source", Counter(default["source"]), manifest["sources"])
-        labels = Counter(label for labels in default["category"] for label in labels)
+        problems += _differences("rows of the source", Counter(default["source"][:]), manifest["sources"])
+        labels = Counter(label for labels in default["category"][:] for label in labels)
         problems += _differences("rows of the category", labels, manifest["categories"])
         last = manifest["stages"]["select"]["rows_out"]
         problems += [f"The last stage left {last:,} rows, not {len(default):,}."] if last != len(default) else []
@@ -104,7 +104,7 @@ def check_ids(rows: Mapping[str, Dataset], tables: Iterable[str]) -> Check:
             twice = len(ids) - len(set(ids))
             problems += [f"{twice:,} ids of {table} stand there twice."] if twice else []
     if set(rows) == set(tables) and "provenance" in rows:
-        lost = set(rows["provenance"]["id"]) - known
+        lost = set(rows["provenance"]["id"][:]) - known
         problems += [f"provenance names {len(lost):,} ids that are in no table."] if lost else []
     return Check("ids", tuple(problems), (f"{len(known):,} questions",))
 
@@ -157,7 +157,7 @@ def check_rows(rows: Dataset, facts: Mapping[str, Any]) -> Check:
     problems = [f"It has no column {name}." for name in lost]
     if (expected := facts.get("rows", len(rows))) != len(rows):
         problems.append(f"It has {len(rows):,} rows, not {expected:,}.")
-    twice = len(rows) - len(set(rows["id"])) if "id" in rows.column_names else 0
+    twice = len(rows) - len(set(rows["id"][:])) if "id" in rows.column_names else 0
     problems += [f"{twice:,} ids stand there twice."] if twice else []
     return Check("rows", tuple(problems), (f"{len(rows):,} rows", "without hashes of ours"))
 

@@ -59,7 +59,7 @@ def dataset_card(
             of `errors`, and of benchmarks that were `missing`.
     """
     rows = tables["default"]
-    terms = terms_of(Counter(rows["source"]))
+    terms = terms_of(Counter(rows["source"][:]))
     taxonomy = Taxonomy.load(config.policies)
     sections = render(
         "dataset.md.j2",

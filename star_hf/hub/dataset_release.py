@@ -196,7 +196,7 @@ def _facts(run: Run, tables: Mapping[str, Dataset], found: Mapping[str, Audit]) 
             table: {"rows": len(content), "columns": content.features.to_dict()} for table, content in tables.items()
         },
         "sources": _counted(rows["source"]),
-        "categories": _counted(label for labels in rows["category"] for label in labels),
+        "categories": _counted(label for labels in rows["category"][:] for label in labels),
         "stages": stages,
         "audit": {
             table: {

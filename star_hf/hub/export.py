@@ -65,5 +65,5 @@ def _has_receipts(run: Run, stage: str) -> bool:
 
 def _receipts_of(receipts: Dataset, tables: dict[str, Dataset]) -> Dataset:
     """Only the receipts of rows that are in the data set; the others stay in the run."""
-    published = {row_id for name in ("default", "benign") if name in tables for row_id in tables[name]["id"]}
-    return receipts.select([index for index, row_id in enumerate(receipts["id"]) if row_id in published])
+    published = {row_id for name in ("default", "benign") if name in tables for row_id in tables[name]["id"][:]}
+    return receipts.select([index for index, row_id in enumerate(receipts["id"][:]) if row_id in published])

@@ -36,6 +36,7 @@ from ..llm.journal import Journal
 from ..llm.ledger import Ledger
 from ..llm.types import Annotator
 from ..llm.walk import End, Walk
+from ..schema import each_row
 from .executors import Scale, run_tasks
 from .jobs import CarriedTask, carried
 
@@ -153,7 +154,7 @@ def _no_batches(walk: Walk) -> None:
 def _open_rows(walk: Walk, rows: Dataset) -> dict[int, End]:
     """Each open request once, by the first row that has it: equal rows must not be asked about in two shards."""
     ends, keys = {}, set()
-    for index, row in enumerate(rows):
+    for index, row in enumerate(each_row(rows)):
         end = walk.follow(row)
         if end.request is not None and end.key not in keys:
             keys.add(end.key)

@@ -122,9 +122,9 @@ def _asked_for(rows: Dataset, star: Any) -> Dataset:
             )
     keep = [True] * len(rows)
     if sources is not None:
-        keep = [source in sources for source in rows["source"]]
+        keep = [source in sources for source in rows["source"][:]]
     if low is not None or high is not None:
-        marks = [_lowest(score) for score in rows["score"]]
+        marks = [_lowest(score) for score in rows["score"][:]]
         keep = [
             kept and mark is not None and (low is None or mark >= low) and (high is None or mark <= high)
             for kept, mark in zip(keep, marks, strict=True)

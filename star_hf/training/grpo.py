@@ -213,7 +213,7 @@ def _check(
     rows: Dataset, encoder: Encoder, how: Plan, config: "PretrainedConfig", options: Any, judges: Sequence[Judge]
 ) -> Rollout:
     kinds = rows["kind"][:]
-    lengths = [len(encoder.serving_ids(question)) for question in rows["question"]]
+    lengths = [len(encoder.serving_ids(question)) for question in rows["question"][:]]
     longest, limit, generations = max(lengths, default=0), options.max_completion_length, options.num_generations
     bos, problems, warnings = prompt_problems(encoder, rows[0]["question"] if len(rows) else "")
     problems += batch_problems(how)

@@ -12,7 +12,7 @@ from ..llm.journal import Journal
 from ..llm.parsing import parse_json
 from ..llm.types import Completion, Message, Unusable
 from ..policies import Prompts, Taxonomy, digest
-from ..schema import CLASSIFIED, REMOVED, Outcome, as_dataset, removal
+from ..schema import CLASSIFIED, REMOVED, Outcome, as_dataset, each_row, removal
 
 
 __all__ = ["Classifier", "classify"]
@@ -104,8 +104,8 @@ def classify(
     classifier = Classifier(taxonomy or Taxonomy.load(), prompts or Prompts.load())
     outcome = annotate(rows, classifier, endpoint, journal, **engine)
     labelled = outcome.rows.select_columns(list(CLASSIFIED))
-    is_other = [names == [classifier.taxonomy.other] for names in labelled["category"]]
+    is_other = [names == [classifier.taxonomy.other] for names in labelled["category"][:]]
     kept = labelled.select([n for n, other in enumerate(is_other) if not other])
     left = labelled.select([n for n, other in enumerate(is_other) if other])
-    removed = as_dataset([removal(row, classifier.stage, "other_category") for row in left], REMOVED)
+    removed = as_dataset([removal(row, classifier.stage, "other_category") for row in each_row(left)], REMOVED)
     return Outcome(kept, concatenate_datasets([outcome.removed, removed]), outcome.provenance)

@@ -103,6 +103,6 @@ def reason(
         PolicyError: If a row has a category that the taxonomy lacks.
     """
     teacher = Teacher(taxonomy or Taxonomy.load(), prompts or Prompts.load())
-    teacher.taxonomy.check(rows["category"])
+    teacher.taxonomy.check(rows["category"][:])
     outcome = annotate(rows, teacher, endpoint, journal, **engine)
     return Outcome(outcome.rows.select_columns(list(REASONED)), outcome.removed, outcome.provenance)

@@ -175,7 +175,7 @@ def benign_twins(
     taxonomy.check(rows["category"])
     origins = rows.select_columns(["id", "question", "category", "source"])
     rewritten = annotate(origins, BenignRewriter(prompts), rewriter, journal, **engine)
-    questions = dict(zip(origins["id"], origins["question"], strict=True))
+    questions = dict(zip(origins["id"][:], origins["question"][:], strict=True))
     twins, left = _new_questions(rewritten.rows, questions)
     answered = annotate(twins, BenignTeacher(prompts), teacher, journal, **engine)
     scored = annotate(answered.rows, BenignScorer(taxonomy, prompts), scorer, journal, **engine)

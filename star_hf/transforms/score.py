@@ -109,8 +109,8 @@ def score(
         PolicyError: If a row has a category that the taxonomy lacks.
     """
     scorer = Scorer(taxonomy or Taxonomy.load(), prompts or Prompts.load())
-    scorer.taxonomy.check(rows["category"])
-    problems = [split_reasoning(response).problem for response in rows["response"]]
+    scorer.taxonomy.check(rows["category"][:])
+    problems = [split_reasoning(response).problem for response in rows["response"][:]]
     whole = rows.select([n for n, problem in enumerate(problems) if problem is None])
     removed = [removal(rows[n], scorer.stage, problem) for n, problem in enumerate(problems) if problem is not None]
     outcome = annotate(whole, scorer, endpoint, journal, **engine)

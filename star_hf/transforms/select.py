@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..errors import ConfigError, StarError
-from ..schema import PROVENANCE, REMOVED, SCORE_CRITERIA, Outcome, as_dataset, removal
+from ..schema import PROVENANCE, REMOVED, SCORE_CRITERIA, Outcome, as_dataset, each_row, removal
 
 
 __all__ = ["Balance", "Strategy", "balance", "select"]
@@ -68,8 +68,8 @@ def balance(rows: Dataset) -> Balance:
     Returns:
         `Balance`: The counts, with spread and entropy derived from them.
     """
-    labels = Counter(label for categories in rows["category"] for label in set(categories))
-    sources = Counter(rows["source"])
+    labels = Counter(label for categories in rows["category"][:] for label in set(categories))
+    sources = Counter(rows["source"][:])
     return Balance(_largest_first(labels), _largest_first(sources))
 
 
@@ -117,7 +117,7 @@ def select(
         raise ConfigError(f"select: size is {size}.", "Ask for 0 rows or more.")
     if strategy not in get_args(Strategy):
         raise ConfigError(f"select: unknown strategy {strategy!r}.", f"Use one of {', '.join(get_args(Strategy))}.")
-    records = list(rows.select_columns(["id", "question", "source", "category", "score"]))
+    records = list(each_row(rows.select_columns(["id", "question", "source", "category", "score"])))
     eligible = list(range(len(records)))
     removed: dict[int, dict[str, Any]] = {}
     if strategy in ("coverage", "paper"):
