@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..progress import track
-from .extractors import complete_program, extract_code
+from .code_extraction import complete_program, extract_code
 from .types import Answer, Item, Verdict
 
 

@@ -1,14 +1,10 @@
-"""What an answer says, read strictly: a number or formula, a letter, or code. The last word counts, never the thought.
+"""What an answer says, read strictly: a number or formula, or a letter. The last word counts, never the thought.
 
 Text that states no answer is `unparseable`, not wrong by a guess: the word "increasing" is no option I, and a number
-in passing is no result. Formulas are compared by math-verify, code is run by `star_hf.evaluation.code_execution`.
+in passing is no result. Formulas are compared by math-verify. Code is found by `code_extraction.py`.
 """
 
-import ast
-import builtins
 import re
-import symtable
-import textwrap
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -19,9 +15,7 @@ from .types import Answer, Item, Verdict
 
 __all__ = [
     "choice_verdict",
-    "complete_program",
     "extract_choice",
-    "extract_code",
     "extract_math",
     "math_verdict",
     "same_math",
@@ -48,7 +42,6 @@ _NUMBER = re.compile(r"[-+\u2212]?\$?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?(?:\s*\\?%
 _GOES_ON = re.compile(r"[A-Za-z]\b|\\(?![%)\],; ])|[(!^√π]|:\d|\s*[-+*/=×^]\s*(?:[\d\\({√π]|[A-Za-z]\b)")
 _NO_UNITS = r"(?:pi|sqrt|or|and|to|over|times|half|hundred|thousand|million|billion|trillion)\b"
 _UNITS = re.compile(rf"(?P<number>\\?\$?[-+]?\d[\d.,/]*)\s+(?!{_NO_UNITS})[A-Za-z]{{2}}(?:[A-Za-z]| (?!{_NO_UNITS}))*")
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~~~)(?P<kind>[^\n`]*)\n(?P<code>.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.M | re.S)
 _SYMBOLS = str.maketrans({"\u2212": "-", "\u03c0": r"\pi ", "\u00d7": r"\times ", "\u00b0": r"^\circ ", "\u00a0": " "})
 
 
@@ -146,43 +139,6 @@ def extract_choice(text: str, letters: str) -> str | None:
     return found if found and len(found) == 1 and found in letters else None
 
 
-def extract_code(text: str, entry_point: str) -> str | None:
-    """The code that a text gives as its answer: the last block that defines the function, or else the last block.
-
-    Blocks of definitions that it needs are put before it. Text without a block is code itself where Python can read
-    it, alone or as a body.
-
-    Args:
-        text (`str`): The answer, without its thought.
-        entry_point (`str`): The function's name.
-    """
-    python = ([], ["python"], ["py"], ["python3"])
-    blocks = [match["code"] for match in _FENCE.finditer(text) if match["kind"].lower().split()[:1] in python]
-    if blocks:
-        defining = [block for block in blocks if _defines(block, entry_point)]
-        return _with_helpers((defining or blocks)[-1], [block for block in blocks if block not in defining])
-    return text if _reads(text) or _reads(_as_body(text)) else None
-
-
-def complete_program(signature: str, code: str, entry_point: str) -> str:
-    """A program that defines the function: the code with what stood before the signature, or the body below it.
-
-    A method, as of a `class Solution`, becomes the function through an instance.
-
-    Args:
-        signature (`str`): HumanEval's prompt: imports and helpers, then the function's head and docstring.
-        code (`str`): As [`extract_code`] found it.
-        entry_point (`str`): The function's name.
-    """
-    if _defines(code, entry_point):
-        head = re.search(rf"^def {re.escape(entry_point)}\b", signature, re.MULTILINE)
-        code = re.sub(r"^from __future__ .*", "", textwrap.dedent(code), flags=re.MULTILINE)  # it must come first
-        holder = _class_around(code, entry_point)
-        method = f"\n{entry_point} = {holder}().{entry_point}\n" if holder else ""
-        return f"{signature[: head.start()] if head else ''}\n{code}\n{method}"
-    return f"{signature.rstrip()}\n{_as_body(code).split(chr(10), 1)[1]}\n"
-
-
 def _boxed(text: str) -> list[tuple[int, str]]:
     """Where each box stands and what is in it; a box that does not close holds nothing."""
     found = []
@@ -274,92 +230,6 @@ def _letter(text: str, whole: bool = False) -> str | None:
     if _SECOND.match(rest):
         return letter.upper() + "+"
     return letter.upper()
-
-
-def _defines(code: str, name: str) -> bool:
-    named = re.escape(name)
-    return (
-        re.search(rf"^[ \t]*(?:(?:async )?def {named}\b|{named}\s*(?::[^=\n]*)?=\s*lambda\b)", code, re.M) is not None
-    )
-
-
-def _with_helpers(code: str, blocks: list[str]) -> str:
-    """The code below those blocks of definitions that have what it needs and lacks; no other block is run."""
-    for block in reversed(blocks):
-        if _missing(code) & _definitions(block):
-            code = f"{textwrap.dedent(block)}\n\n{textwrap.dedent(code)}"
-    return code
-
-
-def _definitions(block: str) -> set[str]:
-    """The names that a block defines, if it does nothing else: an example calls what it shows."""
-    names: set[str] = set()
-    for statement in _statements(block):
-        match statement:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                names.add(statement.name)
-            case ast.Import() | ast.ImportFrom():
-                names.update((alias.asname or alias.name).partition(".")[0] for alias in statement.names)
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if not _calls(value):
-                names.add(name)
-            case ast.Expr(value=ast.Constant()):
-                pass
-            case _:
-                return set()
-    return names
-
-
-def _missing(code: str) -> set[str]:
-    """The global names that code refers to, and that neither it nor Python defines."""
-    try:
-        module = symtable.symtable(textwrap.dedent(code), "answer", "exec")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
-    tables, used = [module], set()
-    for table in tables:
-        tables.extend(table.get_children())
-        used |= {name.get_name() for name in table.get_symbols() if name.is_referenced() and name.is_global()}
-    bound = {name.get_name() for name in module.get_symbols() if name.is_assigned() or name.is_imported()}
-    return used - bound - set(dir(builtins))
-
-
-def _class_around(code: str, name: str) -> str | None:
-    """The last class that has the function as a method, where it stands in no other place."""
-    holder = None
-    for statement in _statements(code):
-        if isinstance(statement, ast.ClassDef):
-            methods = [inner.name for inner in statement.body if isinstance(inner, ast.FunctionDef)]
-            holder = statement.name if name in methods else holder
-        elif _defines(ast.unparse(statement), name):
-            return None
-    return holder
-
-
-def _calls(expression: ast.expr) -> bool:
-    return any(isinstance(node, ast.Call) for node in ast.walk(expression))
-
-
-def _statements(code: str) -> list[ast.stmt]:
-    """The statements of code, none where Python cannot read it."""
-    try:
-        return ast.parse(textwrap.dedent(code)).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-
-
-def _as_body(code: str) -> str:
-    """Code as the body of a function, indented as one; the first line of a body sometimes comes without its indent."""
-    first, _, rest = code.strip("\n").partition("\n")
-    bodies = (textwrap.indent(textwrap.dedent(code.strip("\n")), "    "), f"    {first.strip()}\n{rest}")
-    programs = [f"def body():\n{body}" for body in bodies]
-    return next((program for program in programs if _reads(program)), programs[0])
-
-
-def _reads(code: str) -> bool:
-    """Whether Python can read code; prose of one word, which it can, is none."""
-    body = _statements(code)
-    inner = body[0].body if len(body) == 1 and isinstance(body[0], ast.FunctionDef) else body
-    return any(not isinstance(statement, ast.Expr) for statement in inner)
 
 
 def _graded(answer: Answer, judge: str, correct: bool, found: str) -> Verdict:
