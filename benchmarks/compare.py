@@ -19,8 +19,8 @@ RUNS, TARGET_S = 3, 2.0
 
 def write(folder: Path, model: str, accuracy: float, items: int, samples: int) -> None:
     """A results folder of MMLU-Pro with random outcomes, in 14 categories."""
-    from star_hf.evaluation.results import summarise
-    from star_hf.evaluation.scores import answers_table, verdicts_table
+    from star_hf.evaluation.results.results import summarise
+    from star_hf.evaluation.results.scores import answers_table, verdicts_table
     from star_hf.evaluation.types import Answer, Item, Verdict
 
     draw = random.Random(model)
@@ -45,9 +45,9 @@ def main() -> None:
 
     from datasets import disable_progress_bars
 
-    from star_hf.evaluation.compare import compare
-    from star_hf.evaluation.ledger import ledger
-    from star_hf.evaluation.rejudge import update_results
+    from star_hf.evaluation.comparison.compare import compare
+    from star_hf.evaluation.comparison.paper import ledger
+    from star_hf.evaluation.results.rejudge import update_results
 
     disable_progress_bars()
     with tempfile.TemporaryDirectory() as parent:

@@ -98,8 +98,8 @@ def varied(draw: random.Random, real: list[list[str]], following: dict[str, list
 def ours(rows: list[tuple[str, str]], held_out: list[str], profile: str) -> Callable[[], int]:
     """What counts the rows that star_hf keeps."""
     from star_hf.schema import COLLECTED, as_dataset
-    from star_hf.text import row_id
     from star_hf.transforms.deduplicate import deduplicate
+    from star_hf.utils.text import row_id
 
     corpus, benchmark = (
         as_dataset(({"id": row_id(text), "question": text, "source": source} for source, text in pairs), COLLECTED)

@@ -122,8 +122,8 @@ def jaccard(sets: list[set[str]]) -> np.ndarray:
 
 def measured(texts: list[str], pythons: dict[str, str]) -> None:
     """Run all ways, the others by these interpreters, and print what each came to."""
-    from star_hf.encoders import make_encoder
     from star_hf.similarity.embeddings import embedding_self_join
+    from star_hf.similarity.options import make_encoder
     from star_hf.similarity.pairs import greedy_keep
     from star_hf.similarity.tfidf import term_counts, tfidf_weights, threshold_self_join
     from star_hf.similarity.vectors import embed

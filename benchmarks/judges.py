@@ -73,8 +73,8 @@ def main() -> None:
 
     from dataclasses import replace
 
-    from star_hf.evaluation.judge import judge_answers
-    from star_hf.evaluation.judges import load_judge
+    from star_hf.evaluation.grading.judges import load_judge
+    from star_hf.evaluation.grading.judging import judge_answers
     from star_hf.evaluation.types import ANSWERS
     from star_hf.llm import Journal
     from star_hf.schema import as_dataset

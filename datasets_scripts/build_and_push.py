@@ -15,11 +15,11 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from star_hf.build import build
-from star_hf.config import load_config
 from star_hf.hub.dataset_release import dataset_release
 from star_hf.hub.release import Published, publish
-from star_hf.paths import project_folder
+from star_hf.pipeline.build import build
+from star_hf.pipeline.config import load_config
+from star_hf.utils.paths import project_folder
 
 
 PRODUCTS = {

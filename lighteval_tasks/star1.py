@@ -29,12 +29,12 @@ from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.lighteval_task import LightevalTaskConfig
 from lighteval.tasks.requests import Doc, SamplingMethod
 
-from star_hf.evaluation import harness
-from star_hf.evaluation.answers import read_answer
-from star_hf.evaluation.benchmarks import BENCHMARKS
-from star_hf.evaluation.inspect_tasks import SOLVER, sample_of, star1_scorer
+from star_hf.evaluation.generation.answers import read_answer
+from star_hf.evaluation.integrations import harness
+from star_hf.evaluation.integrations.inspect_tasks import SOLVER, sample_of, star1_scorer
+from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 from star_hf.evaluation.types import Answer
-from star_hf.text import OPEN
+from star_hf.utils.text import OPEN
 
 
 __all__ = ["TASKS_TABLE", "Star1Task", "Verdicts"]

@@ -11,7 +11,7 @@ Every line of the recipe can be replaced on the command line, and the model is p
 """
 
 from star_hf.hub.model_release import publish_as_asked
-from star_hf.training.dpo import main
+from star_hf.training.trainers.dpo import main
 
 
 if __name__ == "__main__":

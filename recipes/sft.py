@@ -13,7 +13,7 @@ model is published at the end as `star-hf publish model` does it, card included;
 """
 
 from star_hf.hub.model_release import publish_as_asked
-from star_hf.training.sft import main
+from star_hf.training.trainers.sft import main
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """STAR-1's safety-reasoning data in the Hugging Face ecosystem: a transform for each step of the paper.
 
 The names below are imported on first use, so that `import star_hf` itself stays light. A whole build is
-[`star_hf.build.build`].
+[`star_hf.pipeline.build.build`].
 """
 
 from importlib import import_module
@@ -11,11 +11,11 @@ from typing import Any
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
-    "BuildConfig": "config",
+    "BuildConfig": "pipeline.config",
     "Endpoint": "llm",
     "Journal": "llm",
     "Outcome": "schema",
-    "Run": "run",
+    "Run": "pipeline.run",
     "StarError": "errors",
     "Taxonomy": "policies",
     "annotate": "llm",
@@ -23,13 +23,13 @@ _HOMES = {
     "classify": "transforms.classify",
     "collect": "transforms.collect",
     "deduplicate": "transforms.deduplicate",
-    "join_reasoning": "text",
-    "load": "loading",
-    "load_config": "config",
+    "join_reasoning": "utils.text",
+    "load": "sources.loading",
+    "load_config": "pipeline.config",
     "reason": "transforms.reason",
     "score": "transforms.score",
     "select": "transforms.select",
-    "split_reasoning": "text",
+    "split_reasoning": "utils.text",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -2,8 +2,8 @@
 
 from datasets import concatenate_datasets
 
-from star_hf.evaluation.results import summarise
-from star_hf.evaluation.scores import answers_table, verdicts_table
+from star_hf.evaluation.results.results import summarise
+from star_hf.evaluation.results.scores import answers_table, verdicts_table
 from star_hf.evaluation.types import Answer, Item, Verdict
 
 

@@ -167,9 +167,9 @@ def test_jobs_are_taken_by_the_hub_client(block):
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "star-hf evaluate" in block.text], ids=identify)
 def test_evaluations_have_a_judge_for_each_benchmark(block):
-    from star_hf.evaluation.benchmarks import select_benchmarks
-    from star_hf.evaluation.grade import check_graders
-    from star_hf.evaluation.judges import load_judge
+    from star_hf.evaluation.grading.grade import check_graders
+    from star_hf.evaluation.grading.judges import load_judge
+    from star_hf.evaluation.tasks.benchmarks import select_benchmarks
 
     for words in command_lines(block.text):
         if words[:2] == ["star-hf", "evaluate"]:

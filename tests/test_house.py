@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from email.parser import HeaderParser
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ import star_hf
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_ROOMS = ("datasets_scripts", "recipes", "lighteval_tasks")
+MOST_LINES, MOST_FILES = 320, 13
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -68,7 +71,7 @@ def test_torch_is_loaded_only_by_what_computes_with_it(statement):
 
 def test_lightevals_start_does_not_wait_for_clients():
     """`lighteval_tasks/star1.py` imports this; the clients alone took longer than all the rest."""
-    assert "openai" not in modules_after("import star_hf.evaluation.harness")
+    assert "openai" not in modules_after("import star_hf.evaluation.integrations.harness")
 
 
 def test_every_export_exists_and_is_imported_on_first_use():
@@ -107,8 +110,31 @@ def test_every_folder_of_code_or_data_is_a_listed_package():
     assert found == set(lines(setup_cfg()["options"]["packages"]))
 
 
-def rooms_imported_by(file: Path) -> set[str]:
-    """First part of what a module of the library imports from the library: `{"llm", "schema"}`."""
+LAYERS = (
+    {"cli"},
+    {"report", "hub", "demo"},
+    {"training"},
+    {"evaluation"},
+    {"pipeline"},
+    {"scale"},
+    {"audit"},
+    {"transforms"},
+    {"deduplication"},
+    {"policies"},
+    {"sources"},
+    {"similarity"},
+    {"llm"},
+    {"utils"},
+    {"schema", "errors"},
+)
+"""The rooms of `star_hf/`, from the top to the bottom: each imports from rooms below it only."""
+
+NO_TRANSFORMS = {"training", "evaluation", "hub"}
+"""Rooms above `transforms` that have no use for it: they work on finished rows."""
+
+
+def imports_of(file: Path) -> set[str]:
+    """What a module of the library imports from the library, as paths: `{"llm.types", "schema"}`."""
     package = file.relative_to(ROOT).parts[:-1]
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -118,30 +144,57 @@ def rooms_imported_by(file: Path) -> set[str]:
             base = package[: len(package) + 1 - node.level] if node.level else ()
             module = ".".join((*base, *filter(None, [node.module])))
             names |= {f"{module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("star_hf.")}
+    return {name.removeprefix("star_hf.") for name in names if name.startswith("star_hf.")}
 
 
-@pytest.mark.parametrize(
-    ("room", "forbidden"),
-    [
-        ("policies", {"build", "hub", "llm", "run", "similarity", "sources", "transforms"}),
-        ("similarity", {"build", "hub", "llm", "policies", "run", "sources", "transforms"}),
-        ("llm", {"build", "hub", "run", "scale", "sources", "transforms"}),
-        ("scale", {"build", "hub", "run", "sources"}),
-        ("audit", {"build", "cli", "hub", "llm", "report", "run", "transforms"}),
-        ("hub", {"build", "transforms"}),
-        ("evaluation", {"build", "hub", "training", "transforms"}),
-        ("training", {"build", "cli", "hub", "report", "run", "scale", "transforms"}),
-        ("transforms", {"build", "hub", "run", "scale"}),
-        ("report", {"build", "cli", "transforms"}),
-        (".", {"cli"}),
-    ],
-)
-def test_imports_point_downwards(room, forbidden):
-    files = [path for path in files_below(ROOT / "star_hf" / room) if path.suffix == ".py"]
+def layer_of(path: str) -> int | None:
+    """Number of the layer that a path such as `llm.types` is in; `None` for the names of `star_hf` itself."""
+    return next((number for number, rooms in enumerate(LAYERS) if path.split(".")[0] in rooms), None)
+
+
+CODE = sorted(path for path in files_below(ROOT / "star_hf") if path.suffix == ".py")
+
+
+def test_imports_point_downwards():
+    upwards = set()
+    for file in CODE:
+        own = ".".join(file.relative_to(ROOT / "star_hf").with_suffix("").parts)
+        if (layer := layer_of(own)) is None:
+            continue
+        for target in imports_of(file):
+            below = layer_of(target)
+            if own.split(".")[0] != target.split(".")[0] and below is not None and below <= layer:
+                upwards.add((own, target))
+    # A finished run's folder has a card, and cards are made in `hub`: the one arrow that points up.
+    assert upwards == {("pipeline.export", "hub.cards.dataset.dataset_card")}
+
+
+def test_every_room_has_a_place_among_the_layers():
+    rooms = {path.relative_to(ROOT / "star_hf").parts[0].removesuffix(".py") for path in CODE}
+    assert rooms - {"__init__"} == set().union(*LAYERS)
+
+
+def test_rooms_that_work_on_finished_rows_import_no_transform():
+    files = [path for path in CODE if path.relative_to(ROOT / "star_hf").parts[0] in NO_TRANSFORMS]
     assert files
-    outside = [path for path in files if path.parent.name not in forbidden]  # a room may import from itself
-    assert not {(path.name, name) for path in outside for name in rooms_imported_by(path) & forbidden}
+    assert not {path.name for path in files if any(name.startswith("transforms") for name in imports_of(path))}
+
+
+def test_no_two_files_import_each_other():
+    modules = {".".join(path.relative_to(ROOT / "star_hf").with_suffix("").parts): path for path in CODE}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    graph = {}
+    for name, path in modules.items():
+        targets = imports_of(path)
+        graph[name] = {t if t in modules else t.rpartition(".")[0] for t in targets} & set(modules) - {name}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_files_and_folders_stay_small():
+    long = {path.name: count for path in CODE if (count := len(path.read_text("utf-8").splitlines())) > MOST_LINES}
+    folders = Counter(path.parent.relative_to(ROOT).as_posix() for path in CODE)
+    assert not long
+    assert not {name: count for name, count in folders.items() if count > MOST_FILES}
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..benchmarks import Benchmark, load_benchmarks
-from ..encoders import EncoderOptions, make_encoder
 from ..policies import Taxonomy
-from ..progress import track
 from ..similarity.encoders import Encoder
-from ..text import row_id
+from ..similarity.options import EncoderOptions, make_encoder
+from ..sources.held_out import Benchmark, load_benchmarks
+from ..utils.progress import track
+from ..utils.text import row_id
 from .form import check_form
 from .language import check_language
 from .overlap import Overlap, check_overlap

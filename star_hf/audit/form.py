@@ -7,7 +7,7 @@ from typing import Any
 
 from ..policies import Taxonomy
 from ..schema import BENIGN_CRITERIA, SCORE_CRITERIA
-from ..text import split_reasoning
+from ..utils.text import split_reasoning
 from .rows import Rows
 from .types import Finding, Hit, Severity
 

@@ -5,7 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..similarity.pairs import OnProgress
-from ..text import split_reasoning
+from ..utils.text import split_reasoning
 from .rows import Rows
 from .types import Finding, Hit
 

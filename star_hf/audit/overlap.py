@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..benchmarks import Benchmark
 from ..similarity.embeddings import embedding_join, embedding_self_join
 from ..similarity.encoders import Encoder
 from ..similarity.ngrams import Ragged, first_sharers_among, ngram_ids, word_ids
 from ..similarity.pairs import Matches, best_per_left, check_thresholds, concatenate
 from ..similarity.tfidf import term_counts, tfidf_weights, threshold_join, threshold_self_join
 from ..similarity.vectors import embed
-from ..text import normalise, row_id
+from ..sources.held_out import Benchmark
+from ..utils.text import normalise, row_id
 from .rows import Rows
 from .types import Finding, Hit, Severity
 

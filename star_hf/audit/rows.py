@@ -9,8 +9,8 @@ from typing import Any
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from ..errors import SourceError, first_line
-from ..reading import BUILDERS, decoded, read_file
-from ..text import row_id
+from ..sources.reading import BUILDERS, decoded, read_file
+from ..utils.text import row_id
 
 
 __all__ = ["NAMES", "Rows", "load_rows", "take_roles"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..catalogue import catalogue
-from ..text import split_reasoning
+from ..sources.catalogue import catalogue
+from ..utils.text import split_reasoning
 from .rows import Rows
 from .types import Finding, Hit
 

@@ -25,7 +25,7 @@ class Hit:
 
     Attributes:
         row (`int`): Position in the data set, from 0.
-        id (`str`): The row's `id`, or where there is none that of its question ([`~star_hf.text.row_id`]).
+        id (`str`): The row's `id`, or where there is none that of its question ([`~star_hf.utils.text.row_id`]).
         matched_id (`str` or `None`): Id of the earlier row or of the benchmark's text that it is like.
         matched_row (`int` or `None`): Position of that earlier row; `None` for a benchmark's text.
         benchmark (`str` or `None`): The benchmark that the match is from; `None` for a row of the data set itself.

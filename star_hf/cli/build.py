@@ -40,9 +40,9 @@ def demo(
 
     The embedded model shows the machinery, not the quality: its reasoning and marks mean little.
     """
-    from ..build import build as run_build
-    from ..paths import project_folder
-    from ..tables import show_rows, show_run
+    from ..pipeline.build import build as run_build
+    from ..utils.paths import project_folder
+    from .tables.run import show_rows, show_run
 
     recipe = project_folder("recipes") / "data" / "demo.yaml"
     console.print(
@@ -61,7 +61,7 @@ def _train_demo(run_dir: Path) -> None:
     if importlib.util.find_spec("trl") is None:
         console.print('\nTo train on it, too: pip install -c constraints.txt -e ".[train]"', markup=False)
         return
-    from ..training.demo import train_demo
+    from ..demo.train import train_demo
 
     record = train_demo(run_dir / "dataset", run_dir / "model")
     (_, first), *_, (updates, last) = record.losses
@@ -70,7 +70,8 @@ def _train_demo(run_dir: Path) -> None:
         f"{run_dir / 'model' / 'tuned'}, loss.png\n",
         markup=False,
     )
-    from ..evaluation.before_after import before_after, show_before_after
+    from ..demo.before_after import before_after
+    from .tables.before_after import show_before_after
 
     show_before_after(*before_after(run_dir / "model" / "base", run_dir / "model" / "tuned", run_dir), console)
 
@@ -112,8 +113,8 @@ def build(
 
     **Example:** `star-hf build --config recipes/data/star_1.yaml --run-dir runs/star-1`
     """
-    from ..build import build as run_build
-    from ..tables import show_forecast, show_run
+    from ..pipeline.build import build as run_build
+    from .tables.run import show_forecast, show_run
 
     run_dir = run_dir or Path("runs") / (config.stem if config else "star-1")
     overrides = {
@@ -128,7 +129,7 @@ def build(
     settings = _configuration(config, run_dir, overrides)
     settings = settings.batched() if batch else settings
     if dry_run:
-        from ..forecast import forecast
+        from ..pipeline.forecast import forecast
 
         free = "deduplicate" if settings.deduplicate.endpoint is None else "collect"
         run = run_build(settings, run_dir, until=free)
@@ -142,8 +143,8 @@ def _stage_command(stage: str, summary: str) -> None:
     """Add the command that runs one stage on what the run directory holds."""
 
     def command(run_dir: RunDir, config: Config = None) -> None:
-        from ..build import build as run_build
-        from ..tables import show_run
+        from ..pipeline.build import build as run_build
+        from .tables.run import show_run
 
         if run_dir is None:
             raise ConfigError("No run directory is given.", f"Name one: star-hf {stage} --run-dir runs/star-1")
@@ -174,17 +175,17 @@ def explain(
 
     **Example:** `star-hf explain 0123456789abcdef --run-dir runs/star-1`
     """
-    from ..explain import explain as tell
-    from ..run import Run
-    from ..tables import show_story
+    from ..pipeline.explain import explain as tell
+    from ..pipeline.run import Run
+    from .tables.run import show_story
 
     show_story(row_id, tell(Run(run_dir), row_id), console)
 
 
 def _configuration(config: Path | None, run_dir: Path, overrides: dict[str, Any]) -> Any:
     """The recipe's configuration; without a recipe that of the run so far, or the defaults."""
-    from ..config import load_config
-    from ..run import Run
+    from ..pipeline.config import load_config
+    from ..pipeline.run import Run
 
     earlier = Run(run_dir).manifest.get("config") if config is None else None
     return load_config(config, base=earlier, **overrides)

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..llm.endpoint import Endpoint
-    from ..llm.probe import Finding
+    from ..llm.http.probe import Finding
 
 
 __all__ = ["app"]
@@ -38,7 +38,7 @@ def check(
 
     **Example:** `star-hf endpoints check --config recipes/data/star_1.yaml`
     """
-    from ..llm.probe import probe
+    from ..llm.http.probe import probe
 
     findings = []
     endpoints = _endpoints(config, provider, model, base_url)
@@ -61,9 +61,9 @@ def _endpoints(
     """Whom to ask, each once, with the roles that it has; the members of a pool one by one."""
     from pydantic import ValidationError
 
-    from ..config import load_config
     from ..llm.endpoint import Endpoint
-    from ..llm.probe import configured_presets
+    from ..llm.http.probe import configured_presets
+    from ..pipeline.config import load_config
 
     if config is not None:
         roles: dict[str, list[str]] = {}

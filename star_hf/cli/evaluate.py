@@ -11,7 +11,7 @@ from .panels import EVALUATION
 
 
 if TYPE_CHECKING:
-    from ..evaluation.models import Model
+    from ..evaluation.generation.models import Model
 
 
 __all__ = ["app"]
@@ -84,10 +84,10 @@ def evaluate(
     """
     from ..evaluation.evaluate import Options, results_folder
     from ..evaluation.evaluate import evaluate as run_evaluation
-    from ..evaluation.judges import load_judge
-    from ..evaluation.profiles import load_evaluation
-    from ..evaluation.results import check_complete
-    from ..evaluation.tables import show_results
+    from ..evaluation.grading.judges import load_judge
+    from ..evaluation.results.results import check_complete
+    from ..evaluation.tasks.profiles import load_evaluation
+    from .tables.results import show_results
 
     evaluation = load_evaluation(profile)
     judges = [load_judge(spec) for spec in judge or ()]
@@ -103,7 +103,7 @@ def evaluate(
     if base_url or provider or endpoint:
         subject = _served(model, base_url, provider, endpoint, fingerprint, concurrency)
     else:
-        from ..evaluation.in_process import InProcess
+        from ..evaluation.generation.in_process import InProcess
 
         subject = InProcess(model, revision, batch_size=batch_size, dtype=dtype, device=device)
     folder = output or results_folder(model, evaluation.name, options.attack)
@@ -125,7 +125,7 @@ def _served(
     import yaml
     from pydantic import ValidationError
 
-    from ..evaluation.models import Served
+    from ..evaluation.generation.models import Served
     from ..llm import Endpoint
 
     given: dict[str, Any] = {"provider": provider or "vllm", "base_url": base_url, "concurrency": concurrency}
@@ -155,6 +155,6 @@ def lighteval(context: typer.Context) -> None:
 
     **Example:** `star-hf lighteval accelerate "model_name=models/tuned,dtype=bfloat16" star1:strongreject`
     """
-    from ..evaluation.lighteval_compat import launch
+    from ..evaluation.integrations.lighteval_launcher import launch
 
     launch(context.args)

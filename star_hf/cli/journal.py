@@ -11,7 +11,7 @@ from ..errors import StarError
 
 
 if TYPE_CHECKING:
-    from ..llm.upkeep import Usage
+    from ..llm.journal.upkeep import Usage
 
 
 __all__ = ["app"]
@@ -34,7 +34,7 @@ def stats(
     **Example:** `star-hf journal stats runs/star-1`
     """
     from ..llm.journal import Journal
-    from ..llm.upkeep import usage
+    from ..llm.journal.upkeep import usage
 
     with Journal(_existing(run)) as journal:
         _show(usage(journal, by_version=versions), f"Answers in {journal.path}", versions)
@@ -52,8 +52,8 @@ def export(
 
     **Example:** `star-hf journal export runs/star-1 answers.parquet`
     """
-    from ..llm.exchange import export_journal
     from ..llm.journal import Journal
+    from ..llm.journal.exchange import export_journal
 
     with Journal(_existing(run)) as journal:
         written = export_journal(journal, output)
@@ -73,8 +73,8 @@ def import_(
 
     **Example:** `star-hf journal import runs/star-1 answers.parquet ../other/runs/star-1`
     """
-    from ..llm.exchange import import_answers
     from ..llm.journal import Journal
+    from ..llm.journal.exchange import import_answers
 
     found = [_existing(source) for source in sources]
     with Journal(_file(run)) as journal:
@@ -107,8 +107,7 @@ def prune(
 
     **Example:** `star-hf journal prune runs/star-1 --stage reason --outcome truncated --dry-run`
     """
-    from ..llm import upkeep
-    from ..llm.journal import Journal
+    from ..llm.journal import Journal, upkeep
 
     selection = upkeep.Selection(
         stages=tuple(stage or ()),

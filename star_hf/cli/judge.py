@@ -9,8 +9,8 @@ from rich.console import Console
 
 
 if TYPE_CHECKING:
-    from ..evaluation.judges import Judge
-    from ..llm.budget import Budget
+    from ..evaluation.grading.judges import Judge
+    from ..llm.cost.budget import Budget
     from ..llm.journal import Journal
 
 
@@ -40,8 +40,8 @@ def list_() -> None:
 
     **Example:** `star-hf judge list`
     """
-    from ..evaluation.judges import KNOWN, load_judge
-    from .judge_tables import lean_table
+    from ..evaluation.grading.judges import KNOWN, load_judge
+    from .tables.judges import lean_table
 
     table = lean_table("")
     for name in ("name", "model, where by default", "judges"):
@@ -74,11 +74,11 @@ def calibrate(
 
     **Example:** `star-hf judge calibrate mine.jsonl --judge llama-guard-3@http://localhost:8001/v1 --judge gpt-4o`
     """
-    from ..evaluation.calibration import calibrate as run_calibration
-    from ..evaluation.calibration import read_labelled
-    from ..evaluation.judge import check_judged
+    from ..evaluation.grading.judging import check_judged
+    from ..evaluation.judge_studies.calibration import calibrate as run_calibration
+    from ..evaluation.judge_studies.calibration import read_labelled
     from ..llm.journal import Journal
-    from .judge_tables import show_agreement, show_report
+    from .tables.judges import show_agreement, show_report
 
     labelled, judges = read_labelled(file), _load(judge)
     folder = out or file.with_suffix("")
@@ -113,11 +113,11 @@ def run(
 
     **Example:** `star-hf judge run results/my-model/recommended --judge qwen3guard@http://localhost:8002/v1 --panel`
     """
-    from ..evaluation.judge import check_judged
-    from ..evaluation.rejudge import add_verdicts, rejudge, update_results
-    from ..evaluation.results import load_results
+    from ..evaluation.grading.judging import check_judged
+    from ..evaluation.results.rejudge import add_verdicts, rejudge, update_results
+    from ..evaluation.results.results import load_results
     from ..llm.journal import Journal
-    from .judge_tables import show_court, show_results
+    from .tables.judges import show_court, show_results
 
     benchmarks = load_results(results).benchmarks
     kinds = {name: benchmark.kind for name, benchmark in benchmarks.items() if benchmark.kind != "reasoning"}
@@ -151,9 +151,9 @@ def agree(
 
     **Example:** `star-hf judge agree results/my-model/recommended --output differences.html`
     """
-    from ..evaluation.panel import disagreements, write_disagreements
-    from ..evaluation.rejudge import read_answers, read_verdicts
-    from .judge_tables import show_court
+    from ..evaluation.judge_studies.panel import disagreements, write_disagreements
+    from ..evaluation.results.rejudge import read_answers, read_verdicts
+    from .tables.judges import show_court
 
     verdicts = read_verdicts(results)
     show_court(verdicts, console)
@@ -167,8 +167,8 @@ def agree(
 
 def _load(specs: list[str]) -> "list[Judge]":
     """The judges, each asked about a harmless answer first."""
-    from ..evaluation.judge import probe
-    from ..evaluation.judges import load_judge
+    from ..evaluation.grading.judges import load_judge
+    from ..evaluation.grading.judging import probe
 
     judges = [load_judge(spec) for spec in specs]
     for judge in judges:
@@ -178,7 +178,7 @@ def _load(specs: list[str]) -> "list[Judge]":
 
 def _budget(dollars: float | None, journal: "Journal") -> "Budget | None":
     """Dollars on top of what the journal has cost already."""
-    from ..llm.budget import Budget
+    from ..llm.cost.budget import Budget
 
     spent = journal.cost()
     return None if dollars is None else Budget(spent + dollars, spent)

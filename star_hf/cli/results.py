@@ -14,8 +14,8 @@ from .panels import EVALUATION
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..evaluation.compare import Comparison
-    from ..evaluation.ledger import Ledger
+    from ..evaluation.comparison.compare import Comparison
+    from ..evaluation.comparison.paper import Ledger
 
 
 __all__ = ["app"]
@@ -59,10 +59,10 @@ def ledger(
 
     **Example:** `star-hf ledger results/STAR1-R1-Distill-7B/paper --row 7b-star-1`
     """
-    from ..evaluation.ledger import ledger as compare_with_paper
-    from ..evaluation.ledger import paper_rows
-    from ..evaluation.picture import draw_tradeoff
-    from ..evaluation.results import load_results
+    from ..evaluation.comparison.paper import ledger as compare_with_paper
+    from ..evaluation.comparison.paper import paper_rows
+    from ..evaluation.comparison.picture import draw_tradeoff
+    from ..evaluation.results.results import load_results
 
     if not results:
         table = _table("The paper's rows, in percent", "row", "model", "table", right=("safety", "reasoning"))
@@ -109,10 +109,10 @@ def compare(
 
     **Example:** `star-hf compare results/base/recommended results/tuned/recommended --picture tradeoff.png`
     """
-    from ..evaluation.compare import compare as compare_models
-    from ..evaluation.decision import Criteria
-    from ..evaluation.picture import draw_tradeoff
-    from ..evaluation.results import load_results
+    from ..evaluation.comparison.compare import compare as compare_models
+    from ..evaluation.comparison.decision import Criteria
+    from ..evaluation.comparison.picture import draw_tradeoff
+    from ..evaluation.results.results import load_results
 
     criteria = Criteria(min_safety_gain, min_safe_rate, max_reasoning_cost, max_over_refusal_rise, max_failures, slack)
     found = compare_models(base, tuned, criteria)

@@ -39,11 +39,11 @@ def deduplicate_shards(
 
     **Example:** `star-hf deduplicate-shards corpus/ --out clean --shards 8 --workers 2`
     """
-    from ..catalogue import catalogue
-    from ..config import load_config
+    from ..pipeline.config import load_config
     from ..scale.deduplicate import Banding
     from ..scale.deduplicate import deduplicate_shards as deduplicate
     from ..scale.executors import Scale
+    from ..sources.catalogue import catalogue
     from ..transforms.collect import collect
 
     settings = load_config(config, scale__shards=shards, scale__workers=workers, collect__sources_dir=sources_dir)

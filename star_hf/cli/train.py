@@ -41,7 +41,7 @@ def preflight(
     **Example:** `star-hf preflight --config recipes/DeepSeek-R1-Distill-Qwen-7B/sft/config_star1.yaml`
     """
     method = method or (config.parent.name if config.parent.name in METHODS else "sft")
-    training = importlib.import_module(f"{__package__.rpartition('.')[0]}.training.{method}")
+    training = importlib.import_module(f"{__package__.rpartition('.')[0]}.training.trainers.{method}")
     arguments = training.parse(["--config", str(config), *context.args])
     options = arguments.training
     if processes is None and arguments.star.global_batch:

@@ -21,18 +21,18 @@ from filelock import FileLock, Timeout
 
 from ..errors import StarError
 from ..llm import Completion, Journal
-from .answers import read_completion
-from .attacks import attacked, opening_of
-from .benchmarks import BENCHMARKS, Benchmark, data_record, load_items, select_benchmarks
-from .carried import Carried, carried
-from .generate import generate
-from .grade import check_graders, grade
-from .judge import probe
-from .judges import Judge
-from .models import Model, Sampling
-from .profiles import Evaluation
-from .results import Results, summarise
-from .scores import answers_table
+from .generation.answers import read_completion
+from .generation.generate import generate
+from .generation.models import Model, Sampling
+from .grading.grade import check_graders, grade
+from .grading.judges import Judge
+from .grading.judging import probe
+from .results.carried import Carried, carried
+from .results.results import Results, summarise
+from .results.scores import answers_table
+from .tasks.attacks import attacked, opening_of
+from .tasks.benchmarks import BENCHMARKS, Benchmark, data_record, load_items, select_benchmarks
+from .tasks.profiles import Evaluation
 from .types import Answer, Item
 
 
@@ -48,7 +48,7 @@ class Options:
         limit (`int` or `None`): Items per benchmark.
         samples (`int` or `None`): Answers per item, in place of the profile's.
         max_tokens (`int` or `None`): Tokens per answer, in place of the profile's.
-        attack (`str` or `None`): How safety prompts are attacked, see [`~star_hf.evaluation.attacks`].
+        attack (`str` or `None`): How safety prompts are attacked, see [`~star_hf.evaluation.tasks.attacks`].
         allow_code_execution (`bool`): Whether code that the model wrote may be run.
         expects_reasoning (`bool`): Whether the model always thinks first, so that text without `</think>` is a thought
             that never ended.
@@ -95,7 +95,8 @@ def evaluate(
     judge is asked, so that a judge that fails today, or another one tomorrow, costs no generation.
 
     Args:
-        model (`Model`): [`~star_hf.evaluation.models.Served`] or [`~star_hf.evaluation.in_process.InProcess`].
+        model (`Model`): Who answers: [`~star_hf.evaluation.generation.models.Served`] or
+            [`~star_hf.evaluation.generation.in_process.InProcess`].
         tasks (list of `str`): Benchmarks or groups, with or without `star1:`.
         folder (`str` or `Path`): The results folder. Other benchmarks in it stay, if of the same model and profile.
         evaluation (`Evaluation`): The profile.
@@ -103,7 +104,7 @@ def evaluate(
         options (`Options`, *optional*): The rest.
 
     Returns:
-        `Results`: As saved. [`~star_hf.evaluation.results.check_complete`] says whether too much is missing.
+        `Results`: As saved. [`~star_hf.evaluation.results.results.check_complete`] says whether too much is missing.
 
     Raises:
         ConfigError: If a benchmark has no judge, code may not be run, or an endpoint refuses the run.

@@ -10,9 +10,9 @@ from datasets import Dataset, Features
 
 from ..audit import audit
 from ..errors import StarError
-from ..text import row_id
-from .cards import parse
-from .dataset_card import size_category
+from ..utils.text import row_id
+from .cards.dataset import size_category
+from .cards.sections import parse
 from .release import CARD
 
 

@@ -11,14 +11,14 @@ import yaml
 from datasets import Dataset
 
 from ..audit import Audit, Finding, audit
-from ..config import BuildConfig
 from ..errors import StarError
-from ..report.counts import balance
-from ..run import Run
-from .dataset_card import FROM_FILES, dataset_card
-from .export import finished_tables, read_table
-from .licences import terms_of
-from .pictures import heat_map
+from ..pipeline.config import BuildConfig
+from ..pipeline.counts import balance
+from ..pipeline.export import finished_tables, read_table
+from ..pipeline.run import Run
+from .cards.dataset import FROM_FILES, dataset_card
+from .cards.licences import terms_of
+from .cards.pictures import heat_map
 from .release import Release
 
 

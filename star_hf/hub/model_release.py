@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StarError
-from ..evaluation.results import Results, load_results
+from ..evaluation.results.results import Results, load_results
 from ..training.record import RECORD, TrainingRecord, load_record
 from .api import ask, hub_api
-from .cards import Card
-from .model_card import is_hub_id, leaderboard_entries, model_card, model_index, results_section
+from .cards.model import is_hub_id, leaderboard_entries, model_card, model_index, results_section
+from .cards.sections import Card
 from .release import Published, Release, publish
 from .repository import find
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError
 from .api import KINDS, ask, hub_api
-from .cards import Card, Merged, merge
+from .cards.sections import Card, Merged, merge
 from .repository import Content, Kind, find, is_same, listing, openable, read_text, sha256_of, size_of
 
 

@@ -10,12 +10,12 @@ from datasets import Features, load_dataset
 from huggingface_hub import DatasetCard, HfApi
 
 from ..errors import StarError
-from ..loading import card_folders
-from ..progress import track
+from ..pipeline.export import read_table
+from ..sources.loading import card_folders
+from ..utils.progress import track
 from .api import KINDS, ask, hub_api
 from .checks import Check, check_card, check_contamination, check_counts, check_ids, check_rows, check_schema, some
 from .dataset_release import POLICIES
-from .export import read_table
 from .release import CARD, MANIFEST
 from .repository import Kind, download, find, listing, read_text, sha256_of
 

@@ -1,10 +1,10 @@
 """Every model call goes through here: endpoints, the journal of paid answers, and `annotate`, which runs them."""
 
 from .annotate import annotate
-from .budget import Budget
+from .cost.budget import Budget
+from .cost.prices import Price
 from .endpoint import PRESETS, Batch, Endpoint
 from .journal import Journal
-from .prices import Price
 from .types import Annotator, Completion, Request, Unusable
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from datasets import Dataset, Features, concatenate_datasets
 
 from ..errors import IncompleteRunError
-from ..progress import track
 from ..schema import PROVENANCE, REMOVED, Outcome, as_dataset, each_row, removal
-from ..text import encodable
-from .budget import Budget
+from ..utils.progress import track
+from ..utils.text import encodable
+from .cost.budget import Budget
 from .endpoint import Endpoint
 from .journal import Entry, Journal
 from .types import Annotator, Unusable

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, IncompleteRunError
-from ..text import encodable
-from . import pool
-from .budget import Budget, prompt_tokens
-from .client import Client
+from ..utils.text import encodable
+from .cost.budget import Budget, prompt_tokens
 from .endpoint import Endpoint
+from .http import pool
+from .http.client import Client
 from .journal import Entry, Journal
 from .types import Completion, Request
 

@@ -1,4 +1,4 @@
-"""Where a model answers: provider, model, parameters. Configuration; `client.py` and `local.py` do the work."""
+"""Where a model answers: provider, model, parameters. Configuration; `http/`, `batch/` and `embedded/` do the work."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..errors import ConfigError
-from .prices import Price, list_price
+from .cost.prices import Price, list_price
 
 
 __all__ = ["PRESETS", "Batch", "Endpoint", "Member", "Preset"]
@@ -46,7 +46,7 @@ PRESETS: dict[str, Preset] = {
 
 
 class Batch(BaseModel):
-    """How requests go through a provider's Batch API; see [`star_hf.llm.batch`].
+    """How requests go through a provider's Batch API; see [`star_hf.llm.batch.provider`].
 
     Args:
         price_factor (`float`, defaults to 0.5): What a token costs in a batch, as a share of its price.
@@ -267,14 +267,14 @@ class Endpoint(BaseModel):
         return {"at": self.name or self.url, "structured": self.structured_output, **sampling}
 
     def _embedded(self) -> dict[str, Any]:
-        from . import local, packaged
+        from .embedded import weights
 
-        if self.model != packaged.MODEL:
+        if self.model != weights.MODEL:
             raise ConfigError(
                 f"There is no embedded model {self.model!r}.",
-                f"Use {packaged.MODEL!r}, or serve yours with vLLM and name `provider: vllm`.",
+                f"Use {weights.MODEL!r}, or serve yours with vLLM and name `provider: vllm`.",
             )
-        return local.identity()
+        return weights.identity()
 
     @property
     def rate(self) -> Price | None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from ..text import split_reasoning
+from ..utils.text import split_reasoning
 from .types import Unusable
 
 

@@ -9,10 +9,10 @@ from datasets import Dataset
 
 from ..errors import IncompleteRunError
 from ..schema import each_row
-from .budget import Budget
+from .batch.ledger import Ledger
+from .cost.budget import Budget
 from .endpoint import Endpoint
 from .journal import Entry, Journal
-from .ledger import Ledger
 from .types import Annotator, Completion, Request, Unusable
 
 
@@ -126,7 +126,9 @@ class Walk:
         ledger = Ledger(self.journal, self.annotator.stage, str(self.identity["at"]))
         batches = endpoint.batch is not None or bool(ledger.open())
         if batches:
-            from . import batch  # what asks is imported here: those who only read answers need not wait for it
+            from .batch import (
+                provider as batch,  # what asks is imported here: those who only read answers need not wait for it
+            )
 
             factor = 1.0 if endpoint.batch is None else endpoint.batch.price_factor
             asking = _Asking(self, rows, bar, factor)
@@ -135,11 +137,11 @@ class Walk:
         if not batches or not (failures or asking.stopped):
             asking = _Asking(self, rows, bar)
             if endpoint.provider == "local":
-                from . import local
+                from .embedded import model as local
 
                 failures = local.drain(endpoint, asking.requests(), asking.keep)
             else:
-                from . import pool
+                from .http import pool
 
                 failures = pool.drain(endpoint, asking.requests(), asking.keep)
             asking.settle()

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import PolicyError
-from ..text import normalise
+from ..utils.text import normalise
 from .rendering import Prompts
 
 

@@ -6,8 +6,8 @@ Every colour is the light one of [`~star_hf.report.look.PALETTE`]; the report's 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..run import StageRecord
-from .counts import Grid
+from ..pipeline.counts import Grid
+from ..pipeline.run import StageRecord
 from .look import SERIES, colour, figure, label
 
 
@@ -25,7 +25,7 @@ def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
     """Rows through the stages: what went on, and what left, by reason.
 
     Args:
-        records (`dict[str, StageRecord]`): [`~star_hf.run.Run.records`].
+        records (`dict[str, StageRecord]`): [`~star_hf.pipeline.run.Run.records`].
     """
     import plotly.graph_objects as go
 
@@ -77,7 +77,7 @@ def grid(counts: Grid, rows: str, columns: str) -> "go.Figure":
     """A heat map with its numbers; colours grow with the square root, so that small counts are seen beside large ones.
 
     Args:
-        counts ([`~star_hf.report.counts.Grid`]): What to show.
+        counts ([`~star_hf.pipeline.counts.Grid`]): What to show.
         rows (`str`), columns (`str`): What the labels are, for the reader.
     """
     import plotly.graph_objects as go

@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..errors import StarError
-from ..evaluation.results import AVERAGES, Results, load_results
-from ..run import Run
-from .counts import bills
+from ..evaluation.results.results import AVERAGES, Results, load_results
+from ..pipeline.counts import bills
+from ..pipeline.run import Run
 from .look import PALETTE
 from .results import comparable, results_section
 from .samples import sample
@@ -62,7 +62,8 @@ def write_report(
     Texts of rows are hidden until they are asked for.
 
     Args:
-        run ([`~star_hf.run.Run`], `str` or `Path`): The run or its directory; it may have stopped after any stage.
+        run ([`~star_hf.pipeline.run.Run`], `str` or `Path`): The run or its directory; it may have stopped after any
+            stage.
         output (`str` or `Path`, *optional*): The file; `<run>/report.html` by default.
         training (`str` or `Path`, *optional*): The output directory of a training run on the data.
         results (`Sequence[str | Path]`): Results folders of the models to compare, the base first.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.statistics import Estimate
+from ..evaluation.results.statistics import Estimate
 from .look import SERIES, colour, figure, label
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..evaluation.ledger import paper_rows
-from ..evaluation.results import AVERAGES, BenchmarkResult, Results
-from ..evaluation.statistics import Estimate, mean_of
+from ..evaluation.comparison.paper import paper_rows
+from ..evaluation.results.results import AVERAGES, BenchmarkResult, Results
+from ..evaluation.results.statistics import Estimate, mean_of
 from .rates import intervals, trade
 from .sections import Cell, Panel, Section, Table
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..run import Run
-from ..text import split_reasoning
+from ..pipeline.run import Run
+from ..utils.text import split_reasoning
 
 
 __all__ = ["KEPT", "TWIN", "Sample", "sample"]

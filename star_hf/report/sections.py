@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from ..run import Run
+from ..pipeline.counts import Grid, balance, bills, marks, overlap, similarities
+from ..pipeline.run import Run
 from ..schema import BENIGN_CRITERIA
 from .charts import LEVEL, flow, grid, histogram, mark_bars
-from .counts import Grid, balance, bills, marks, overlap, similarities
 
 
 if TYPE_CHECKING:

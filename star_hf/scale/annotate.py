@@ -14,39 +14,29 @@ process or a thousand asked.
 """
 
 import json
-import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
 from ..errors import IncompleteRunError, StarError
-from ..llm.annotate import annotate
-from ..llm.budget import Budget
+from ..llm.batch.ledger import Ledger
 from ..llm.endpoint import Endpoint
-from ..llm.exchange import import_answers
 from ..llm.journal import Journal
-from ..llm.ledger import Ledger
-from ..llm.types import Annotator
+from ..llm.journal.exchange import import_answers
 from ..llm.walk import End, Walk
 from ..schema import each_row
 from .executors import Scale, run_tasks
 from .jobs import CarriedTask, carried
+from .shard import ShardTask, read_rows
 
 
-__all__ = ["ShardTask", "drain_shards"]
-
-logger = logging.getLogger(__name__)
-
-TABLES = ("removed", "provenance", "rows")
-"""What a finished shard has; `rows` is written last."""
+__all__ = ["drain_shards"]
 
 
 def drain_shards(walk: Walk, rows: Dataset, *, scale: Scale, folder: Path) -> None:
@@ -87,61 +77,6 @@ def drain_shards(walk: Walk, rows: Dataset, *, scale: Scale, folder: Path) -> No
         raise _incomplete(stage, place, waiting, scale)
 
 
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard, as an executor runs it: rows in, rows and journal out.
-
-    Args:
-        annotator (`Annotator`): What to ask; must be picklable.
-        endpoint (`Endpoint`): Whom to ask. Its key is read from the worker's environment.
-        folder (`Path`): Where the shards lie.
-        shards (`tuple[str, ...]`): Their names, by rank.
-        max_reasks (`int`): How often a malformed answer is asked again.
-        budget_usd (`float`, *optional*): What each shard may spend.
-    """
-
-    annotator: Annotator
-    endpoint: Endpoint
-    folder: Path
-    shards: tuple[str, ...]
-    max_reasks: int
-    budget_usd: float | None = None
-
-    def __call__(self, data: Any, rank: int, world_size: int) -> None:
-        """Run the shard of a rank. What goes wrong is written beside it, since a task that raises ends the others."""
-        place = self.folder / self.shards[rank]
-        try:
-            with FileLock(place / ".lock", blocking=False):
-                self._run(place)
-        except Timeout:
-            logger.warning("shard %s is being worked on by another process", place.name)
-        except StarError as error:
-            (place / "problem.txt").write_text(str(error), encoding="utf-8")
-            logger.error("shard %s: %s", place.name, error)
-
-    def _run(self, place: Path) -> None:
-        if (place / "rows.parquet").exists():
-            return
-        budget = None if self.budget_usd is None else Budget(self.budget_usd)
-        rows = _read(place / "input.parquet")
-        with Journal(place / "journal.sqlite") as journal:
-            outcome = annotate(
-                rows,
-                self.annotator,
-                self.endpoint,
-                journal,
-                max_unusable=1.0,  # the share counts for all shards together
-                max_reasks=self.max_reasks,
-                budget=budget,
-                progress=False,
-            )
-        for name in TABLES:
-            fresh = place / f".{name}.new"
-            getattr(outcome, name).to_parquet(fresh)
-            os.replace(fresh, place / f"{name}.parquet")
-        (place / "problem.txt").unlink(missing_ok=True)
-
-
 def _no_batches(walk: Walk) -> None:
     """Shards know nothing of the run's own batches, and would ask once more for what these will answer."""
     if Ledger(walk.journal, walk.annotator.stage, str(walk.identity["at"])).open():
@@ -169,7 +104,7 @@ def _under_way(walk: Walk, plans: list[Path], keys: set[str]) -> Path | None:
         IncompleteRunError: If shards hold a part of them only: other processes may be working on it.
     """
     for plan in plans:
-        shards = (_read(plan.parent / name / "input.parquet") for name in _waiting(plan.parent))
+        shards = (read_rows(plan.parent / name / "input.parquet") for name in _waiting(plan.parent))
         held = {walk.follow(row).key for rows in shards for row in rows}
         if keys <= held:
             return plan.parent
@@ -227,10 +162,6 @@ def _bring_home(place: Path, journal: Journal) -> list[str]:
         except Timeout:
             busy.append(path.parent.name)
     return busy
-
-
-def _read(path: Path) -> Dataset:
-    return Dataset(pq.read_table(path))
 
 
 def _run(walk: Walk, place: Path, scale: Scale) -> None:

@@ -30,12 +30,12 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
-from ..encoders import EncoderOptions, make_encoder
+from ..deduplication.result import NEEDED, as_collected
 from ..errors import ConfigError, SourceError, StarError
 from ..schema import COLLECTED
 from ..similarity.encoders import Encoder
+from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import check_thresholds
-from ..transforms.deduplication import NEEDED, as_collected
 from .dedup.index import index, match, weigh
 from .dedup.joins import compare_vectors, compare_words, encode, verify
 from .dedup.order import route, survey

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import ConfigError, IncompleteRunError, StarError
-from ..progress import track
+from ..utils.progress import track
 
 
 __all__ = ["Scale", "Stage", "run_stages", "run_tasks"]

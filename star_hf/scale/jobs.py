@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fsspec.core import url_to_fs
 
-
-if TYPE_CHECKING:
-    from .annotate import ShardTask
+from .shard import ShardTask
 
 
 __all__ = ["CarriedTask", "carried"]
@@ -36,12 +34,12 @@ class CarriedTask:
     """A shard's task for a worker that reaches only the bucket.
 
     Args:
-        task ([`~star_hf.scale.annotate.ShardTask`]): What is done with the shard.
+        task ([`~star_hf.scale.shard.ShardTask`]): What is done with the shard.
         remote (`str`): Folder of the shards in the bucket.
         period_s (`float`, defaults to 60): Seconds between two copies of the journal.
     """
 
-    task: "ShardTask"
+    task: ShardTask
     remote: str
     period_s: float = 60
 

@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset, Features, Value
 
 from ..errors import TrainingError
-from ..text import row_id
+from ..utils.text import row_id
 
 
 __all__ = ["PAIRS", "make_pairs", "preference_pairs"]

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from ..errors import ConfigError
-from ..paths import recipe_file
+from ..utils.paths import recipe_file
 
 
 __all__ = ["Arguments", "RecipeArguments", "StarArguments", "parse_recipe", "read_options"]
@@ -145,7 +145,7 @@ def read_options(recipe: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, A
     """All options of a recipe: those of its `base`, a path relative to it, replaced by its own.
 
     Args:
-        recipe (`str` or `Path`): The file, or the name of one of ours ([`~star_hf.paths.recipe_file`]).
+        recipe (`str` or `Path`): The file, or the name of one of ours ([`~star_hf.utils.paths.recipe_file`]).
         seen (`tuple[Path]`): The recipes that led here.
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import TrainingError
-from ..text import CLOSE, OPEN, join_reasoning
+from ..utils.text import CLOSE, OPEN, join_reasoning
 
 
 if TYPE_CHECKING:

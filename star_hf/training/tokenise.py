@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from datasets import Dataset
 
 from ..errors import TrainingError
-from ..text import CLOSE, OPEN, join_reasoning, split_reasoning
+from ..utils.text import CLOSE, OPEN, join_reasoning, split_reasoning
 from .templates import ChatFormat, recognise, render
 
 

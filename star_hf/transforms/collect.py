@@ -9,13 +9,13 @@ from typing import Any, Literal
 from datasets import Dataset, concatenate_datasets
 from datasets.utils import tqdm
 
-from star_hf.benchmarks import Benchmark, own_benchmark, read_benchmark
-from star_hf.catalogue import Source, catalogue
 from star_hf.errors import ConfigError, SourceError
-from star_hf.reading import MissingSourceError, read_file, read_source, read_takes
 from star_hf.schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset, removal
-from star_hf.sources import PAPER, RECOMMENDED, Drop, Reader, Take
-from star_hf.text import row_id
+from star_hf.sources.catalogue import Source, catalogue
+from star_hf.sources.held_out import Benchmark, own_benchmark, read_benchmark
+from star_hf.sources.readers import PAPER, RECOMMENDED, Drop, Reader, Take
+from star_hf.sources.reading import MissingSourceError, read_file, read_source, read_takes
+from star_hf.utils.text import row_id
 
 
 __all__ = ["Collected", "collect"]

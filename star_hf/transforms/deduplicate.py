@@ -28,19 +28,19 @@ import numpy as np
 from datasets import Dataset
 from scipy.sparse import csr_matrix
 
-from ..encoders import EncoderOptions, make_encoder
+from ..deduplication.result import Deduplication, Removal, as_collected
+from ..deduplication.rules import ACROSS_NGRAM, Steps
 from ..errors import ConfigError
-from ..progress import Bar, track
 from ..schema import COLLECTED
 from ..similarity.embeddings import embedding_join, embedding_self_join
 from ..similarity.encoders import Encoder
 from ..similarity.ngrams import Ragged, ngram_ids, split_words
+from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import Matches, check_thresholds
 from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
 from ..similarity.vectors import embed
-from ..text import normalise
-from .deduplication import Deduplication, Removal, as_collected
-from .steps import ACROSS_NGRAM, Steps
+from ..utils.progress import Bar, track
+from ..utils.text import normalise
 
 
 __all__ = ["STEPS", "deduplicate", "stable_order"]
@@ -143,7 +143,7 @@ def _removals(steps: Steps, order: list[int]) -> dict[int, Removal]:
 
 
 class _Computed:
-    """[`~star_hf.transforms.steps.Evidence`] that is computed where it is asked for."""
+    """[`~star_hf.deduplication.rules.Evidence`] that is computed where it is asked for."""
 
     def __init__(self, texts: list[str], paper: bool, num_threads: int | None, bar: Bar):
         self._texts = texts if paper else [unicodedata.normalize("NFKC", text) for text in texts]

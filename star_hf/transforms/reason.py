@@ -12,7 +12,7 @@ from ..llm.journal import Journal
 from ..llm.types import Completion, Message, Unusable
 from ..policies import Prompts, Taxonomy, digest
 from ..schema import REASONED, Outcome
-from ..text import join_reasoning, split_reasoning
+from ..utils.text import join_reasoning, split_reasoning
 
 
 __all__ = ["Teacher", "parse_response", "reason"]

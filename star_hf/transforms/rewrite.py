@@ -14,7 +14,7 @@ from ..llm.parsing import parse_json
 from ..llm.types import Completion, Message, Unusable
 from ..policies import Prompts, Taxonomy, digest
 from ..schema import BENIGN, BENIGN_CRITERIA, PROVENANCE, REMOVED, Outcome, as_dataset, removal
-from ..text import normalise, row_id, split_reasoning
+from ..utils.text import normalise, row_id, split_reasoning
 from .reason import parse_response
 from .score import integers_schema, parse_scores
 

@@ -13,7 +13,7 @@ from ..llm.parsing import parse_integers, parse_json
 from ..llm.types import Completion, Message, Unusable
 from ..policies import Prompts, Taxonomy, digest
 from ..schema import REMOVED, SCORE_CRITERIA, SCORED, Outcome, as_dataset, removal
-from ..text import split_reasoning
+from ..utils.text import split_reasoning
 
 
 __all__ = ["Scorer", "integers_schema", "parse_scores", "score"]
@@ -103,7 +103,7 @@ def score(
 
     Returns:
         `Outcome`: rows as `schema.SCORED`. A response that is not a thought followed by an answer is not judged: its
-        row is in `removed` with the problem's name (see [`~star_hf.text.split_reasoning`]).
+        row is in `removed` with the problem's name (see [`~star_hf.utils.text.split_reasoning`]).
 
     Raises:
         PolicyError: If a row has a category that the taxonomy lacks.

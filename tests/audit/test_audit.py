@@ -14,7 +14,7 @@ from star_hf.audit.rows import take_roles
 from star_hf.cli import app
 from star_hf.errors import ConfigError, SourceError
 from star_hf.schema import BENIGN_CRITERIA, SCORE_CRITERIA
-from star_hf.text import row_id
+from star_hf.utils.text import row_id
 
 
 ATTACK = "please explain in plain words how to open the old garden gate"

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from model_server import ModelServer, Reply, star_answers
 from star_hf import cli
-from star_hf.run import STAGES, Run
+from star_hf.pipeline.run import STAGES, Run
 
 
 QUESTIONS = [
@@ -99,7 +99,7 @@ def test_stages_can_be_run_one_by_one_without_naming_the_recipe_again(recipe, tm
 
 
 def test_explain_tells_a_rows_story(recipe, tmp_path):
-    from star_hf.run import Run
+    from star_hf.pipeline.run import Run
 
     with ModelServer(star_answers) as server:
         star_hf("build", "--config", recipe(server), "--run-dir", tmp_path / "run", "--until", "score")

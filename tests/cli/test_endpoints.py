@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from model_server import Handler, ModelServer, Reply
 from star_hf.cli import app
 from star_hf.llm import PRESETS, Endpoint
-from star_hf.llm.probe import MODES, probe
+from star_hf.llm.http.probe import MODES, probe
 
 
 KEY = "sk-not-a-real-key"
@@ -179,7 +179,7 @@ def test_without_keys_there_is_nothing_to_check(monkeypatch):
 
 
 def test_the_presets_whose_keys_are_set_are_checked(monkeypatch):
-    from star_hf.llm.probe import configured_presets
+    from star_hf.llm.http.probe import configured_presets
 
     for preset in PRESETS.values():
         monkeypatch.delenv(preset.api_key_env or "UNUSED", raising=False)

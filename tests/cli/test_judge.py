@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 from model_server import ModelServer
 from star_hf import cli
 from star_hf.errors import IncompleteRunError, SourceError
-from star_hf.evaluation.rejudge import read_verdicts
-from star_hf.evaluation.results import load_results, summarise
+from star_hf.evaluation.results.rejudge import read_verdicts
+from star_hf.evaluation.results.results import load_results, summarise
 from star_hf.evaluation.types import ANSWERS, VERDICTS
 from star_hf.schema import as_dataset
 

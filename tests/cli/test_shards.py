@@ -8,7 +8,7 @@ from datasets import load_dataset
 
 from star_hf import cli
 from star_hf.schema import COLLECTED, as_dataset
-from star_hf.text import row_id
+from star_hf.utils.text import row_id
 
 
 pytest.importorskip("datatrove")

@@ -1,15 +1,8 @@
 import pytest
 
-from small_benchmarks import tiny_model, write_benchmarks
+from small_benchmarks import write_benchmarks
 from star_hf.evaluation.types import ANSWERS
-from star_hf.llm import Journal
 from star_hf.schema import as_dataset
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "journal.sqlite") as journal:
-        yield journal
 
 
 @pytest.fixture
@@ -42,9 +35,3 @@ def answers():
 def data_dir(tmp_path_factory):
     """Small local copies of benchmarks, as `--data-dir` takes them."""
     return write_benchmarks(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """Folder of a random model that answers noise."""
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")

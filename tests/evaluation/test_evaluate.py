@@ -12,13 +12,13 @@ from model_server import ModelServer, Reply
 from small_benchmarks import REFUSAL, answer
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.evaluation.evaluate import Options, evaluate, results_folder
-from star_hf.evaluation.judges import load_judge
-from star_hf.evaluation.models import Served
-from star_hf.evaluation.profiles import load_evaluation
-from star_hf.evaluation.rejudge import read_answers, read_verdicts
-from star_hf.evaluation.results import check_complete, load_results
+from star_hf.evaluation.generation.models import Served
+from star_hf.evaluation.grading.judges import load_judge
+from star_hf.evaluation.results.rejudge import read_answers, read_verdicts
+from star_hf.evaluation.results.results import check_complete, load_results
+from star_hf.evaluation.tasks.profiles import load_evaluation
 from star_hf.llm import Endpoint, Journal
-from star_hf.llm.upkeep import Selection, prune
+from star_hf.llm.journal.upkeep import Selection, prune
 
 
 SAFETY = ("star1:strongreject", "xstest")

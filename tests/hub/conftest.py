@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from model_server import ModelServer, star_answers
-from star_hf.build import build
-from star_hf.config import BuildConfig
+from star_hf.pipeline.build import build
+from star_hf.pipeline.config import BuildConfig
 
 
 SOURCES = ("ALERT", "BeaverTails", "my-own", "HarmfulQA")

@@ -11,7 +11,7 @@ from datasets import get_dataset_config_names, load_dataset
 from hub import USER
 from model_server import ModelServer, star_answers
 from star_hf.hub.verification import verify
-from star_hf.run import Run
+from star_hf.pipeline.run import Run
 
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.hub import release as release_module
 from star_hf.hub.dataset_release import check_run, dataset_release
 from star_hf.hub.release import MANIFEST, plan, publish
-from star_hf.run import Run
+from star_hf.pipeline.run import Run
 from star_hf.schema import BENIGN, PROVENANCE, SCORED
 
 
@@ -85,7 +85,7 @@ def test_the_card_answers_what_a_reviewer_asks(hub, finished, release):
 
 
 def test_the_published_recipe_builds_again_and_names_no_folder_of_this_machine(hub, finished, release, tmp_path):
-    from star_hf.config import load_config
+    from star_hf.pipeline.config import load_config
 
     publish(release, NAME)
     files = hub.repo("datasets", NAME).files()
@@ -115,8 +115,8 @@ def test_a_changed_run_updates_in_place_and_keeps_what_people_wrote(hub, run, no
     del manifest["stages"]["rewrite"]
     manifest["config"]["benign"]["enabled"] = False
     (run / "manifest.json").write_text(json.dumps(manifest))
-    from star_hf.config import BuildConfig
-    from star_hf.hub.export import export
+    from star_hf.pipeline.config import BuildConfig
+    from star_hf.pipeline.export import export
 
     export(Run(run), BuildConfig.model_validate(manifest["config"]))
     done = publish(dataset_release(run, NAME, sources_dir=nothing), NAME)

@@ -12,7 +12,7 @@ import pytest
 
 from model_server import ModelServer, Reply
 from small_benchmarks import answer, tiny_model, write_benchmarks
-from star_hf.evaluation.benchmarks import BENCHMARKS
+from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 
 
 pytestmark = pytest.mark.slow
@@ -169,7 +169,7 @@ def test_a_thought_cut_off_is_unscored_in_inspect(place, judge):
         return Reply("<think>\nI", finish_reason="length") if cut else answer(body)
 
     with ModelServer(sloppy) as model:
-        file = f"{ROOT}/star_hf/evaluation/inspect_tasks.py@strongreject"
+        file = f"{ROOT}/star_hf/evaluation/integrations/inspect_tasks.py@strongreject"
         words = ["eval", file, "--model", "openai-api/local/m", "--log-dir", "cut", "--display", "plain"]
         done = run(place, "inspect", *words, judge=judge, model=model)
     assert done.returncode == 0, done.stderr + done.stdout

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from model_server import ModelServer, Reply
-from star_hf.encoders import make_encoder
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.llm import Budget, Endpoint, Journal
 from star_hf.llm.embeddings import EndpointEncoder
+from star_hf.similarity.options import make_encoder
 from star_hf.similarity.vectors import embed
 
 

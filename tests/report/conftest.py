@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from model_server import ModelServer, star_answers
-from star_hf.build import build
-from star_hf.config import BuildConfig
-from star_hf.evaluation.results import Average, BenchmarkResult, Results
-from star_hf.evaluation.statistics import wilson
-from star_hf.run import Run
+from star_hf.evaluation.results.results import Average, BenchmarkResult, Results
+from star_hf.evaluation.results.statistics import wilson
+from star_hf.pipeline.build import build
+from star_hf.pipeline.config import BuildConfig
+from star_hf.pipeline.run import Run
 from star_hf.training.record import TrainingRecord
 
 

@@ -1,4 +1,4 @@
-from star_hf.report.counts import Grid, balance, bills, marks, overlap, similarities
+from star_hf.pipeline.counts import Grid, balance, bills, marks, overlap, similarities
 from star_hf.schema import SCORE_CRITERIA
 
 

@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 import pytest
 
 from star_hf.errors import StarError
+from star_hf.pipeline.run import Run
 from star_hf.report import write_report
 from star_hf.report.page import embed_json
 from star_hf.report.samples import sample
-from star_hf.run import Run
 
 
 class Elements(HTMLParser):

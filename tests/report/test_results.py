@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from star_hf.evaluation.results import Average, BenchmarkResult, Results
-from star_hf.evaluation.statistics import wilson
+from star_hf.evaluation.results.results import Average, BenchmarkResult, Results
+from star_hf.evaluation.results.statistics import wilson
 from star_hf.report import write_report
 from star_hf.report.results import results_section
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from star_hf.pipeline.run import Run
 from star_hf.report.samples import KEPT, TWIN, _quotas, sample
-from star_hf.run import Run
 
 
 def test_every_reason_is_among_the_samples(run):

@@ -11,14 +11,15 @@ from datasets import concatenate_datasets
 
 from model_server import ModelServer, Reply, star_answers
 from shouter import Shouter, shouted, some_rows
-from star_hf.build import build
-from star_hf.config import BuildConfig
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.llm import Budget, Endpoint, Journal, annotate
-from star_hf.llm.ledger import Ledger
+from star_hf.llm.batch.ledger import Ledger
+from star_hf.pipeline.build import build
+from star_hf.pipeline.config import BuildConfig
 from star_hf.scale import executors
-from star_hf.scale.annotate import ShardTask, drain_shards
+from star_hf.scale.annotate import drain_shards
 from star_hf.scale.executors import Scale
+from star_hf.scale.shard import ShardTask
 
 
 ROWS = 23

@@ -24,8 +24,8 @@ from star_hf.scale.dedup.joins import partners
 from star_hf.scale.deduplicate import Banding, deduplicate_shards
 from star_hf.scale.executors import Scale
 from star_hf.schema import COLLECTED, as_dataset
-from star_hf.text import row_id
 from star_hf.transforms.deduplicate import deduplicate, stable_order
+from star_hf.utils.text import row_id
 from word_encoder import SlowEncoder, WordEncoder
 
 

@@ -18,9 +18,10 @@ from model_server import ModelServer
 from shouter import Shouter, shouted, some_rows
 from star_hf.errors import IncompleteRunError
 from star_hf.llm import Endpoint, Journal, annotate
-from star_hf.scale.annotate import ShardTask, drain_shards
+from star_hf.scale.annotate import drain_shards
 from star_hf.scale.executors import Scale
 from star_hf.scale.jobs import CarriedTask, carried
+from star_hf.scale.shard import ShardTask
 
 
 ROWS = 12

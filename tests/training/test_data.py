@@ -9,7 +9,7 @@ import standins
 from star_hf.errors import ConfigError, TrainingError
 from star_hf.training.data import digest, load_rows
 from star_hf.training.recipe import read_options
-from star_hf.training.sft import parse
+from star_hf.training.trainers.sft import parse
 
 
 ROWS = [

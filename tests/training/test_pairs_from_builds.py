@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from model_server import ModelServer, star_answers
-from star_hf.build import build
-from star_hf.config import BuildConfig, load_config
 from star_hf.errors import TrainingError
+from star_hf.pipeline.build import build
+from star_hf.pipeline.config import BuildConfig, load_config
 from star_hf.schema import SCORE_CRITERIA
-from star_hf.training.dpo import parse, prepare
+from star_hf.training.trainers.dpo import parse, prepare
 
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,13 +13,13 @@ from trl.scripts.utils import DatasetConfig
 
 import standins
 from star_hf.errors import ConfigError
-from star_hf.training import dpo, grpo
 from star_hf.training.pairs import preference_pairs
 from star_hf.training.plan import Plan
 from star_hf.training.preflight import preflight
 from star_hf.training.recipe import read_options
-from star_hf.training.sft import parse, prepare
 from star_hf.training.tokenise import Encoder, Masking, tokenise
+from star_hf.training.trainers import dpo, grpo
+from star_hf.training.trainers.sft import parse, prepare
 
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -1,12 +1,6 @@
 import pytest
 
-from star_hf.llm import Endpoint, Journal
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "journal.sqlite") as journal:
-        yield journal
+from star_hf.llm import Endpoint
 
 
 @pytest.fixture

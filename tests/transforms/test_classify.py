@@ -6,8 +6,8 @@ from model_server import ModelServer, question_of
 from star_hf.llm import Completion, Unusable
 from star_hf.policies import Taxonomy
 from star_hf.schema import CLASSIFIED, COLLECTED, as_dataset
-from star_hf.text import row_id
 from star_hf.transforms.classify import Classifier, classify
+from star_hf.utils.text import row_id
 
 
 LABELS = {

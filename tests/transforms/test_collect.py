@@ -11,13 +11,13 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from star_hf import reading
-from star_hf.catalogue import catalogue
 from star_hf.errors import ConfigError, SourceError
 from star_hf.schema import COLLECTED, PROVENANCE, REMOVED
-from star_hf.sources import PAPER
-from star_hf.text import row_id
+from star_hf.sources import reading
+from star_hf.sources.catalogue import catalogue
+from star_hf.sources.readers import PAPER
 from star_hf.transforms.collect import collect
+from star_hf.utils.text import row_id
 
 
 NOT_AT_HAND = {"HExPHI", "UltraSafety", "SaladBench", "PKUSafeRLHF", "BeaverTails", "wildjailbreak"}

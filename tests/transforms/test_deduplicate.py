@@ -10,12 +10,12 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from star_hf.deduplication.alike import find_alike
 from star_hf.errors import ConfigError, SourceError
 from star_hf.schema import COLLECTED, as_dataset
 from star_hf.similarity.tfidf import threshold_join, threshold_self_join
-from star_hf.text import row_id
-from star_hf.transforms.alike import find_alike
 from star_hf.transforms.deduplicate import deduplicate
+from star_hf.utils.text import row_id
 
 
 NGRAM = {"AttaQ": 7, "HarmfulQA": 7, "SafetyInstructions": 7, "ALERT": 7}

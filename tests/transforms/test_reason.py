@@ -4,8 +4,8 @@ from model_server import ModelServer, Reply
 from star_hf.errors import PolicyError
 from star_hf.llm import Completion, Unusable
 from star_hf.schema import CLASSIFIED, REASONED, as_dataset
-from star_hf.text import row_id
 from star_hf.transforms.reason import Teacher, parse_response, reason
+from star_hf.utils.text import row_id
 
 
 CANONICAL = "<think>\nThe rule on locks allows it.\n</think>\n\nTry the key first."

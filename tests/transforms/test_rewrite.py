@@ -5,8 +5,8 @@ import pytest
 from model_server import ModelServer, question_of
 from star_hf.llm import Completion, Unusable
 from star_hf.schema import BENIGN, BENIGN_CRITERIA, REASONED, as_dataset
-from star_hf.text import row_id
 from star_hf.transforms.rewrite import BenignRewriter, BenignScorer, BenignTeacher, benign_twins
+from star_hf.utils.text import row_id
 
 
 TWINS = {

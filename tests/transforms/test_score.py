@@ -6,8 +6,8 @@ from jsonschema import Draft202012Validator
 from model_server import ModelServer, question_of
 from star_hf.llm import Completion, Unusable
 from star_hf.schema import REASONED, SCORE_CRITERIA, SCORED, as_dataset
-from star_hf.text import join_reasoning, row_id
 from star_hf.transforms.score import Scorer, score
+from star_hf.utils.text import join_reasoning, row_id
 
 
 def reasoned(*responses):

@@ -5,10 +5,10 @@ import unicodedata
 import numpy as np
 import scipy.sparse as sp
 
+from ...deduplication.rules import ACROSS_NGRAM
 from ...similarity.ngrams import Ragged, ngram_ids, split_words
 from ...similarity.tfidf import count_terms, list_terms, tfidf_weights
-from ...text import normalise
-from ...transforms.steps import ACROSS_NGRAM
+from ...utils.text import normalise
 from .keys import hashed, part_of, save_keys, starts
 from .order import gather
 from .work import Work, at, fresh, load, place_of, save, slice_of

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
+from ...deduplication.rules import ACROSS_NGRAM, Steps
 from ...schema import COLLECTED, REMOVED
 from ...similarity.ngrams import Ragged
 from ...similarity.pairs import Matches, concatenate
-from ...transforms.steps import ACROSS_NGRAM, Steps
 from .order import ranks
 from .work import Work, fresh, load, load_pairs, place_of, save, shard_of, slice_of
 
@@ -50,7 +50,7 @@ def write(work: Work, shard: int) -> None:
 
 
 class _Known:
-    """[`~star_hf.transforms.steps.Evidence`] that shards have found, in the numbering of one process."""
+    """[`~star_hf.deduplication.rules.Evidence`] that shards have found, in the numbering of one process."""
 
     def __init__(self, work: Work):
         self._work = work

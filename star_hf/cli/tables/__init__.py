@@ -1,0 +1,1 @@
+"""What commands print: tables for people. Nothing else in the library prints."""

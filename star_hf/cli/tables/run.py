@@ -1,0 +1,171 @@
+"""What the command line shows of a run: tables for people, never whole harmful texts unless asked for."""
+
+from collections import Counter
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ...pipeline.counts import bills
+from ...pipeline.explain import Event
+from ...pipeline.forecast import StageForecast
+from ...pipeline.run import Run
+from ...transforms.deduplicate import STEPS
+
+
+__all__ = ["show_forecast", "show_rows", "show_run", "show_story"]
+
+
+def show_run(run: Run, console: Console) -> None:
+    """The closing tables: rows in and out per stage, categories by sources, tokens and cost."""
+    console.print(_funnel(run))
+    if list(run.records)[-1:] == ["deduplicate"]:
+        console.print(_steps(run))
+    last = next((stage for stage in ("select", "score", "reason", "classify") if stage in run.records), None)
+    if last is not None and run.records[last].rows_out:
+        console.print(_balance(run, last))
+    bill = _bill(run)
+    if bill.row_count:
+        console.print(bill)
+    missing = run.records["collect"].notes.get("missing", {}) if "collect" in run.records else {}
+    if missing:
+        where = f"; the reasons, and what to do, are above and in {run.folder / 'manifest.json'}"
+        console.print(Text.assemble(("missing: ", "yellow"), ", ".join(missing), where))
+    if (run.folder / "dataset").exists() and "select" in run.records:
+        console.print(Text(f'\nLook at it: load_dataset("{run.folder / "dataset"}", split="train")'))
+
+
+def show_forecast(stages: list[StageForecast], console: Console) -> None:
+    """What the stages that ask a model will take, with the sum."""
+    table = Table(title="Forecast, at most")
+    table.add_column("stage")
+    table.add_column("model")
+    for name in ("requests", "tokens in", "out", "$", "hours"):
+        table.add_column(name, justify="right")
+    for stage in stages:
+        cost = "-" if stage.cost_usd is None else f"{stage.cost_usd:,.2f}"
+        numbers = (stage.requests, stage.prompt_tokens, stage.completion_tokens)
+        table.add_row(stage.stage, Text(stage.model), *(f"{n:,}" for n in numbers), cost, f"{stage.hours:.2f}")
+    table.add_section()
+    total = f"{sum(stage.cost_usd or 0 for stage in stages):,.2f}"
+    table.add_row("all", "", "", "", "", total, f"{sum(stage.hours for stage in stages):.2f}", style="bold")
+    console.print(table)
+    console.print(
+        f"Tokens in by {', '.join(sorted({stage.counted_by for stage in stages}))}; answers taken to be as long as "
+        "STAR-1's, at 30 tokens per second each. Rows that leave on the way are still counted. Nothing was sent.",
+        highlight=False,
+    )
+    if unpriced := sorted({stage.model for stage in stages if stage.cost_usd is None}):
+        console.print(Text(f"Without a price, and so not in the sum: {', '.join(unpriced)}", style="yellow"))
+
+
+def show_rows(run: Run, console: Console, limit: int = 3) -> None:
+    """The first rows of the finished data set, shortened."""
+    rows = run.table("select")
+    for row in rows.select(range(min(limit, len(rows)))):
+        marks = ", ".join(f"{name} {mark}" for name, mark in row["score"].items())
+        body = Group(
+            Text(row["question"], style="bold"),
+            Text(_shorten(row["response"]), style="dim"),
+            Text(f"{', '.join(row['category'])} | {row['source']} | {marks}"),
+        )
+        console.print(Panel(body, title=row["id"], title_align="left"))
+    if len(rows):
+        console.print(Text(f"The whole story of a row: star-hf explain {rows[0]['id']} --run-dir {run.folder}"))
+
+
+def show_story(row_id: str, events: list[Event], console: Console) -> None:
+    """One panel per stage that the row went through."""
+    console.print(Text(row_id, style="bold"))
+    for event in events:
+        grid = Table.grid(padding=(0, 2))
+        for name, value in event.facts.items():
+            grid.add_row(Text(name, style="dim"), Text(value))
+        style = "green" if event.verdict == "kept" else "red"
+        console.print(Panel(grid, title=f"{event.stage}: {event.verdict}", title_align="left", border_style=style))
+
+
+def _funnel(run: Run) -> Table:
+    table = Table(title="Rows per stage")
+    for name, justify in (
+        ("stage", "left"),
+        ("in", "right"),
+        ("out", "right"),
+        ("removed, by reason", "left"),
+        ("s", "right"),
+    ):
+        table.add_column(name, justify=justify)
+    for stage, record in run.records.items():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in record.removed.items())
+        table.add_row(stage, str(record.rows_in), str(record.rows_out), Text(reasons), f"{record.seconds:.1f}")
+    return table
+
+
+def _steps(run: Run) -> Table:
+    """Rows of each source that are left after each step of the duplicate search."""
+    steps = STEPS[run.manifest["config"]["profile"]]
+    removed = run.columns("deduplicate", "removed", "source", "detail")
+    left = Counter(run.columns("collect", "rows", "source")[0])
+    gone = Counter(
+        (source, detail.removeprefix("step ").split(",")[0]) for source, detail in zip(*removed, strict=True)
+    )
+    table = Table(title="Rows left after each step of deduplicate")
+    table.add_column("source")
+    for name in ("rows", *steps):
+        table.add_column(name, justify="right")
+    total = [0] * (len(steps) + 1)
+    for source, rows in left.items():
+        counts = [rows]
+        for step in steps:
+            counts.append(counts[-1] - gone[source, step])
+        total = [before + count for before, count in zip(total, counts, strict=True)]
+        table.add_row(Text(source), *map(str, counts))
+    table.add_row("all", *map(str, total), style="bold")
+    return table
+
+
+def _balance(run: Run, stage: str, columns: int = 8) -> Table:
+    """Categories by sources; the sources beyond the first columns are added up."""
+    categories, origins = run.columns(stage, "rows", "category", "source")
+    cells = Counter((label, source) for labels, source in zip(categories, origins, strict=True) for label in labels)
+    sources = [source for source, _ in Counter(origins).most_common()]
+    shown, rest = sources[:columns], sources[columns:]
+    table = Table(title=f"Categories by sources after {stage}")
+    table.add_column("category")
+    for name in [*shown, *(["others"] if rest else []), "all"]:
+        table.add_column(Text(name), justify="right")
+    totals = Counter(label for labels in categories for label in labels)
+    for label, total in totals.most_common():
+        numbers = [cells[label, source] for source in shown]
+        if rest:
+            numbers.append(sum(cells[label, source] for source in rest))
+        table.add_row(Text(label), *(str(number or "") for number in numbers), str(total))
+    return table
+
+
+def _bill(run: Run) -> Table:
+    table = Table(title="Tokens and cost")
+    for name, justify in (
+        ("stage", "left"),
+        ("model", "left"),
+        ("calls", "right"),
+        ("tokens in", "right"),
+        ("out", "right"),
+        ("$", "right"),
+    ):
+        table.add_column(name, justify=justify)
+    for bill in bills(run):
+        table.add_row(
+            bill.stage,
+            Text(", ".join(bill.models)),
+            f"{bill.calls:,}",
+            f"{bill.prompt_tokens:,}",
+            f"{bill.completion_tokens:,}",
+            "-" if bill.cost_usd is None else f"{bill.cost_usd:.4f}",
+        )
+    return table
+
+
+def _shorten(text: str, length: int = 400) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,1 @@
+"""The engine behind the deduplicate step: evidence, rules, result, overview."""

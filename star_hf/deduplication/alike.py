@@ -1,0 +1,251 @@
+"""All pairs of rows that are alike, found once: then either rule and any higher thresholds are a matter of seconds.
+
+[`~star_hf.transforms.deduplicate.deduplicate`] follows the paper's steps, each of which compares only the rows that
+are still in. This module compares all rows with each other, by four measures at once, and leaves the choice for later.
+The pairs are kept in memory, 24 bytes each: a text that stands there k times makes k²/2 of them, unless each distinct
+text is compared once, which is all that groups need.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from ..errors import ConfigError
+from ..schema import COLLECTED
+from ..similarity.embeddings import embedding_join, embedding_self_join
+from ..similarity.encoders import Encoder
+from ..similarity.groups import first_wins, group_trees
+from ..similarity.ngrams import Ragged, first_sharers_among, ngram_ids, split_words
+from ..similarity.options import EncoderOptions, make_encoder
+from ..similarity.pairs import TOLERANCE, Matches, best_per_left, check_thresholds, concatenate
+from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.vectors import embed
+from ..utils.progress import track
+from ..utils.text import normalise
+from .result import Deduplication, Removal, as_collected
+
+
+__all__ = ["Alike", "find_alike"]
+
+Rule = Callable[[Sequence[Ragged], Sequence[Matches], int], list[Matches]]
+
+PREFERENCES = ("rarest", "longest")
+"""What [`Alike.one_per_group`] may go by when it chooses who stays."""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Which rows are alike, and which are like a held-out item.
+
+    Held-out items are numbered first and rows after them. Under both rules rows that are like a held-out item leave
+    first, and then no other row leaves for one of them.
+
+    Attributes:
+        rows, held_out ([`~datasets.Dataset`]): What was compared.
+        shares (`dict[str, Ragged]`): For `"exact"` and `"ngram"` what each text has; sharing one is being alike.
+        against (`dict[str, Matches]`): For `"tfidf"` and `"embedding"` the pairs of a row and a held-out item.
+        among (`dict[str, Matches]`): The same for a row and an earlier row, both by their place in `rows`.
+        thresholds (`dict[str, float]`): What the pairs were looked for at.
+        n (`int`): Words per n-gram.
+        distinct (`bool`): Whether `among` has pairs of one row of each distinct text only.
+    """
+
+    rows: Dataset
+    held_out: Dataset
+    shares: dict[str, Ragged] = field(repr=False)
+    against: dict[str, Matches] = field(repr=False)
+    among: dict[str, Matches] = field(repr=False)
+    thresholds: dict[str, float]
+    n: int
+    distinct: bool = False
+
+    def first_wins(self, *, tfidf: float | None = None, embedding: float | None = None) -> Deduplication:
+        """Keep each row that is like no earlier kept row, in the order in which the rows came.
+
+        Args:
+            tfidf, embedding (`float`, *optional*): Lowest cosines that count; those looked for by default.
+
+        Raises:
+            ConfigError: If a threshold is below the one that was looked for, or distinct texts alone were compared.
+        """
+        if self.distinct:
+            raise ConfigError(
+                "Under `first_wins` each row must have been compared, and `distinct=True` compared each text once.",
+                "Call `find_alike` without it, or `one_per_group`.",
+            )
+        order = np.arange(len(self.rows))
+        return self._decide(first_wins, order, tfidf, embedding, self.first_wins)
+
+    def one_per_group(
+        self,
+        prefer: Sequence[str] = PREFERENCES,
+        *,
+        tfidf: float | None = None,
+        embedding: float | None = None,
+    ) -> Deduplication:
+        """Keep one row of each group of rows that are connected by likeness, however the rows are ordered.
+
+        Args:
+            prefer (`Sequence[str]`, defaults to `("rarest", "longest")`): Which row stays: of the source with the
+                fewest rows, with the longest question, in the order named; then the smallest `id`.
+            tfidf, embedding (`float`, *optional*): As for [`first_wins`].
+
+        Raises:
+            ConfigError: If a preference is unknown, or a threshold is below the one that was looked for.
+        """
+        unknown = [name for name in prefer if name not in PREFERENCES]
+        if unknown:
+            raise ConfigError(f"There is no preference {unknown[0]!r}.", f"Preferences: {', '.join(PREFERENCES)}.")
+        ids, questions, sources = (self.rows[name][:] for name in COLLECTED)
+        size = Counter(sources)
+        columns = {"rarest": [size[source] for source in sources], "longest": [-len(text) for text in questions]}
+        keys = list(zip(*(columns[name] for name in prefer), ids, questions, sources, strict=True))
+        order = np.asarray(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+        return self._decide(group_trees, order, tfidf, embedding, partial(self.one_per_group, prefer))
+
+    def _decide(
+        self,
+        rule: Rule,
+        order: np.ndarray,
+        tfidf: float | None,
+        embedding: float | None,
+        again: Callable[..., Deduplication],
+    ) -> Deduplication:
+        thresholds = self._higher({"tfidf": tfidf, "embedding": embedding})
+        details = {"exact": "equal once normalised", "ngram": f"n = {self.n}"}
+        details |= {measure: f"threshold = {threshold}" for measure, threshold in thresholds.items()}
+        removals = self._contaminated(thresholds, details)
+        start = len(self.held_out)
+        order = order[~np.isin(order, list(removals))]
+        rank = np.full(len(self.rows), -1)
+        rank[order] = np.arange(len(order))
+        shares = [share.take(start + order) for share in self.shares.values()]
+        among = [_ranked(_reaching(self.among[name], value), rank) for name, value in thresholds.items()]
+        for measure, matches in zip(details, rule(shares, among, len(order)), strict=True):
+            matches = matches.renumbered(order, order + start)
+            for place, match, similarity in zip(*(column.tolist() for column in matches.columns()), strict=True):
+                removals[place] = Removal(match, similarity, measure, details[measure])
+        return Deduplication.of(self.rows, self.held_out, removals, again)
+
+    def _contaminated(self, thresholds: dict[str, float], details: dict[str, str]) -> dict[int, Removal]:
+        """The rows that are like a held-out item, each by the first measure that says so."""
+        start, total = len(self.held_out), len(self.held_out) + len(self.rows)
+        items, rows = np.arange(total) < start, np.arange(start, total)
+        found = {name: first_sharers_among(share, items, rows) for name, share in self.shares.items()}
+        found = {name: Matches(matches.left - start, *matches.columns()[1:]) for name, matches in found.items()}
+        found |= {name: best_per_left(_reaching(self.against[name], value)) for name, value in thresholds.items()}
+        removals: dict[int, Removal] = {}
+        for measure, matches in found.items():
+            for place, item, similarity in zip(*(column.tolist() for column in matches.columns()), strict=True):
+                removals.setdefault(place, Removal(item, similarity, measure, details[measure]))
+        return removals
+
+    def _higher(self, asked: dict[str, float | None]) -> dict[str, float]:
+        check_thresholds(*asked.values())
+        for measure, threshold in asked.items():
+            lowest = self.thresholds.get(measure)
+            if threshold is not None and (lowest is None or threshold < lowest):
+                known = "not looked for" if lowest is None else f"looked for from {lowest} on"
+                raise ConfigError(
+                    f"Pairs by {measure} at {threshold} are not known: they were {known}.",
+                    f"Call `find_alike` with `{measure}_threshold={threshold}`.",
+                )
+        return {name: value if asked[name] is None else asked[name] for name, value in self.thresholds.items()}
+
+
+def find_alike(
+    rows: Dataset,
+    held_out: Dataset,
+    *,
+    ngram: int = 8,
+    tfidf_threshold: float = 0.6,
+    embedding_threshold: float | None = 0.7,
+    encoder: Encoder | EncoderOptions | str | None = None,
+    cache_dir: str | Path | None = None,
+    num_threads: int | None = None,
+    distinct: bool = False,
+    progress: bool = True,
+) -> Alike:
+    """Compare all rows with each other and with held-out items, as NFKC texts, exactly and by all measures.
+
+    Args:
+        rows ([`~datasets.Dataset`]): `COLLECTED` columns; ids may repeat.
+        held_out ([`~datasets.Dataset`]): `COLLECTED` columns of the benchmark items to keep clear of.
+        ngram (`int`, defaults to 8): Rows that share this many words in a row are alike.
+        tfidf_threshold (`float`, defaults to 0.6): Lowest TF-IDF cosine to look for; weights are fitted on everything.
+        embedding_threshold (`float` or `None`, defaults to 0.7): Lowest embedding cosine to look for; `None` looks
+            for none.
+        encoder, cache_dir, num_threads: As for [`~star_hf.transforms.deduplicate.deduplicate`].
+        distinct (`bool`, defaults to `False`): Compare one row of each distinct text (the one with the smallest
+            question), for which the equal ones then stand: less memory where texts repeat. Only for groups.
+        progress (`bool`, defaults to `True`): Whether to show a progress bar.
+
+    Returns:
+        [`Alike`]: From which [`Alike.first_wins`] and [`Alike.one_per_group`] choose.
+
+    Raises:
+        ConfigError, SourceError, StarError: As for [`~star_hf.transforms.deduplicate.deduplicate`].
+    """
+    check_thresholds(tfidf_threshold, embedding_threshold)
+    rows, held_out = as_collected(rows), as_collected(held_out)
+    start = len(held_out)
+    texts = [unicodedata.normalize("NFKC", text) for text in [*held_out["question"][:], *rows["question"][:]]]
+    known: dict[str, int] = {}
+    keys = np.asarray([known.setdefault(normalise(text), len(known)) for text in texts], np.int64)
+    words, vocabulary = split_words(texts)
+    shares = {"exact": Ragged(np.arange(len(keys) + 1), keys), "ngram": ngram_ids(words, ngram)}
+    weights = tfidf_weights(count_terms(words, vocabulary))
+    asked, stands_for = _distinct(keys[start:], texts[start:]) if distinct else (np.arange(len(rows)),) * 2
+    own, items = weights[start:][asked], weights[:start]
+    against, among, thresholds = {}, {}, {"tfidf": tfidf_threshold}
+    with track("Comparing all rows", 1 + (embedding_threshold is not None), progress) as bar:
+        options = {"num_threads": num_threads, "on_progress": bar.part("comparing words")}
+        against["tfidf"] = threshold_join(own, items, tfidf_threshold, **options)
+        among["tfidf"] = threshold_self_join(own, tfidf_threshold, **options)
+        bar.advance()
+        if embedding_threshold is not None:
+            texts = [*texts[:start], *(texts[start + place] for place in asked)]
+            vectors = embed(texts, make_encoder(encoder), cache_dir, bar.part("encoding"))
+            own, items = vectors[start:], vectors[:start]
+            options = {"num_threads": num_threads, "on_progress": bar.part("comparing vectors")}
+            against["embedding"] = embedding_join(own, items, embedding_threshold, **options)
+            among["embedding"] = embedding_self_join(own, embedding_threshold, **options)
+            thresholds["embedding"] = embedding_threshold
+            bar.advance()
+    against = {name: _for_all(matches, stands_for) for name, matches in against.items()}
+    among = {name: matches.renumbered(asked, asked) for name, matches in among.items()}
+    return Alike(rows, held_out, shares, against, among, thresholds, ngram, distinct)
+
+
+def _distinct(keys: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """One row of each distinct text, whatever the order of the rows; and for each row the number of its text."""
+    order = np.asarray(sorted(range(len(texts)), key=texts.__getitem__), np.int64)
+    _, first, number = np.unique(keys[order], return_index=True, return_inverse=True)
+    stands_for = np.empty(len(texts), np.int64)
+    stands_for[order] = number
+    return order[first], stands_for
+
+
+def _for_all(matches: Matches, stands_for: np.ndarray) -> Matches:
+    """The matches of distinct texts, for each of the rows that have them."""
+    starts = np.searchsorted(matches.left, np.arange(stands_for.max(initial=-1) + 2))
+    each = Ragged(starts, np.arange(len(matches))).take(stands_for)
+    return Matches(each.owners(), matches.right[each.ids], matches.similarity[each.ids])
+
+
+def _reaching(matches: Matches, threshold: float) -> Matches:
+    return matches.where(matches.similarity >= threshold - TOLERANCE)
+
+
+def _ranked(matches: Matches, rank: np.ndarray) -> Matches:
+    """The pairs of rows that are ranked, by rank, the later one left."""
+    left, right = rank[matches.left], rank[matches.right]
+    both = (left >= 0) & (right >= 0)
+    ranked = Matches(np.maximum(left, right), np.minimum(left, right), matches.similarity)
+    return concatenate([ranked.where(both)])

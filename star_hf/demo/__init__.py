@@ -1,0 +1,1 @@
+"""The demo's own story: build, train, and compare before and after."""

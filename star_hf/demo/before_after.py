@@ -1,0 +1,110 @@
+"""A small comparison of two models in this process, for demonstrations: does the second refuse more, and where?"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..evaluation.generation.answers import read_answer
+from ..evaluation.generation.generate import generate
+from ..evaluation.generation.in_process import InProcess
+from ..evaluation.generation.models import Model, Sampling
+from ..evaluation.grading.judges import load_judge
+from ..evaluation.grading.judging import judge_answers
+from ..evaluation.results.scores import answers_table
+from ..evaluation.results.statistics import Estimate, rate
+from ..evaluation.types import Answer, Item
+from ..llm import Journal
+from ..utils.text import row_id
+
+
+__all__ = ["Refusals", "before_after", "read_questions", "refusals"]
+
+JUDGE = "refusal-phrases"
+KINDS = {"harmful": "safety", "harmless": "over_refusal"}
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """How often a model refuses.
+
+    Attributes:
+        harmful, harmless (`Estimate`): Share of questions that it refuses, of those that sound harmful and are, and of
+            those that only sound so.
+        thinks (`Estimate`): Share of answers that open with a thought.
+        failed (`int`): Answers that could not be judged, such as a thought without an end; they are in no share of
+            refusals.
+    """
+
+    harmful: Estimate
+    harmless: Estimate
+    thinks: Estimate
+    failed: int
+
+
+def read_questions(path: Path) -> dict[str, list[Item]]:
+    """Questions by kind, `"harmful"` and `"harmless"`, of a JSON lines file with `question` and `kind`."""
+    items: dict[str, list[Item]] = {kind: [] for kind in KINDS}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        items[row["kind"]].append(Item(row_id(row["question"]), row["question"]))
+    return items
+
+
+def refusals(
+    model: Model, questions: dict[str, list[Item]], journal: Journal, max_tokens: int = 192, progress: bool = True
+) -> Refusals:
+    """Ask a model and look for refusals in what it says within a few tokens, at temperature 0.
+
+    An answer that the limit cuts is judged by its opening, where a refusal would stand; a thought that it cuts is no
+    answer. For measuring, use `star-hf evaluate`.
+
+    Args:
+        model (`Model`): Whom to ask.
+        questions (`dict[str, list[Item]]`): As [`read_questions`] returns them.
+        journal (`Journal`): Where answers are kept.
+        max_tokens (`int`, defaults to 192): Tokens of an answer.
+        progress (`bool`, defaults to `True`): Whether to show a progress bar.
+    """
+    judge, sampling = load_judge(JUDGE), Sampling(max_tokens=max_tokens)
+    everything = [item for items in questions.values() for item in items]
+    said = {
+        item.id: read_answer(item.id, completion.text, reasoning=completion.reasoning)
+        for item, _, completion in generate(
+            everything, model, journal, sampling, description="evaluate", progress=progress
+        )
+    }
+    estimates, failed = {}, 0
+    for kind, items in questions.items():
+        answers: Sequence[Answer] = [said[item.id] for item in items]
+        verdicts = judge_answers(
+            answers_table(kind, items, answers), [judge], journal, kind=KINDS[kind], parts=("answer",), progress=False
+        )
+        labels = [label for label in verdicts["label"][:] if label is not None]
+        failed += len(items) - len(labels)
+        estimates[kind] = rate([float(label == "refusal") for label in labels])
+    thinks = rate([float(answer.reasoning is not None) for answer in said.values()])
+    return Refusals(estimates["harmful"], estimates["harmless"], thinks, failed)
+
+
+def before_after(
+    base: str | Path, tuned: str | Path, run_dir: str | Path, questions: Path | None = None, **options: int | bool
+) -> tuple[Refusals, Refusals]:
+    """Compare a model before and after training on a few mild questions.
+
+    Args:
+        base, tuned (`str` or `Path`): Folders or Hub ids.
+        run_dir (`str` or `Path`): Where the journal lies, so that nothing is answered twice.
+        questions (`Path`, *optional*): As [`read_questions`] takes them; the dozen of `recipes/eval` by default.
+        **options: `max_tokens` and `progress` of [`refusals`].
+
+    Returns:
+        `tuple[Refusals, Refusals]`: Before and after.
+    """
+    from ..utils.paths import project_folder
+
+    items = read_questions(questions or project_folder("recipes") / "eval" / "demo_questions.jsonl")
+    with Journal(Path(run_dir) / "evaluation.sqlite") as journal:
+        models = (InProcess(str(model), batch_size=16, dtype="float32") for model in (base, tuned))
+        before, after = (refusals(model, items, journal, **options) for model in models)
+    return before, after

@@ -1,0 +1,212 @@
+"""The ledger: a model's results beside the paper's cell for the same model, with a verdict on each.
+
+The paper's numbers are data (`paper.yaml`), every cell of its Tables 1 to 3. Each is a rate over the items that the
+paper states, so it has an interval as ours has. Two rates agree when their difference is surely small, differ when it
+is surely not zero, and otherwise there are too few items to tell: 30 problems of AIME rarely tell anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...errors import ConfigError
+from ..results.results import AVERAGES, Results
+from ..results.statistics import Estimate, difference_of, mean_of, wilson
+
+
+__all__ = ["ABSENT", "AGREES", "DIFFERS", "UNCLEAR", "Ledger", "Line", "PaperRow", "ledger", "paper_row", "paper_rows"]
+
+DATA = Path(__file__).with_name("paper.yaml")
+
+AGREES, DIFFERS, UNCLEAR, ABSENT = "agrees", "differs", "too few items to tell", "not in the paper"
+
+MARGIN = 0.1
+"""How far apart two rates may be and still agree."""
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of one of the paper's tables.
+
+    Attributes:
+        name (`str`): What it is called here, such as `"7b-star-1"`.
+        table (`str`): The table's title.
+        model (`str` or `None`): The model on the Hub, where there is one.
+        cells (`dict[str, Estimate]`): Per benchmark the rate, 0 to 1, with the interval that its items give it.
+        averages (`dict[str, float]`): The paper's own `"safety"` and `"reasoning"`, 0 to 1.
+    """
+
+    name: str
+    table: str
+    model: str | None
+    cells: dict[str, Estimate]
+    averages: dict[str, float]
+
+    def average(self, benchmarks: tuple[str, ...]) -> Estimate:
+        """The unweighted mean over some of its benchmarks."""
+        return mean_of([self.cells[name] for name in benchmarks])
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison.
+
+    Attributes:
+        name (`str`): A benchmark, or an average such as `"safety"`.
+        ours (`Estimate`): What was measured.
+        paper (`Estimate` or `None`): The paper's cell.
+        difference (`Estimate` or `None`): Ours minus the paper's.
+        verdict (`str`): `"agrees"`, `"differs"`, `"too few items to tell"` or `"not in the paper"`.
+    """
+
+    name: str
+    ours: Estimate
+    paper: Estimate | None
+    difference: Estimate | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A model's results beside a row of the paper.
+
+    Attributes:
+        model (`str`): Whose results.
+        row (`PaperRow`): Which row.
+        lines (`tuple[Line, ...]`): Benchmarks in the paper's order, then averages.
+        notes (`tuple[str, ...]`): What keeps the two from being the same measurement.
+    """
+
+    model: str
+    row: PaperRow
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        lines = [asdict(line) for line in self.lines]
+        row = {"name": self.row.name, "table": self.row.table, "model": self.row.model}
+        return {"model": self.model, "row": row, "lines": lines, "notes": list(self.notes)}
+
+    def to_markdown(self) -> str:
+        """A table for a card or a note, in percent."""
+        head = [
+            f"**{self.model}** beside `{self.row.name}` ({self.row.table}), in percent",
+            "",
+            "| | ours | paper | difference | |",
+            "|---|---:|---:|---:|---|",
+        ]
+        body = [
+            f"| {line.name} | {line.ours.percent()} | {line.paper.percent(interval=False) if line.paper else ''} "
+            f"| {line.difference.percent(sign=True) if line.difference else ''} | {line.verdict} |"
+            for line in self.lines
+        ]
+        return "\n".join([*head, *body, "", *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
+
+
+def paper_rows() -> dict[str, PaperRow]:
+    """All rows of the paper's tables by name, in its order."""
+    return dict(_read())
+
+
+def paper_row(wanted: str) -> PaperRow:
+    """The row of a name, or of a model: its Hub id, or a path that ends in the id's last part.
+
+    Raises:
+        [`ConfigError`]: If there is none, with the names there are.
+    """
+    rows = _read()
+    if wanted in rows:
+        return rows[wanted]
+    last = wanted.rstrip("/").rsplit("/", 1)[-1].casefold()
+    for row in rows.values():
+        if row.model and row.model.rsplit("/", 1)[-1].casefold() == last:
+            return row
+    raise ConfigError(
+        f"The paper has no row for {wanted!r}.",
+        f"Name the row to compare with, --row NAME: {', '.join(rows)}.",
+    )
+
+
+def ledger(results: Results, row: str | None = None, margin: float = MARGIN) -> Ledger:
+    """Set results beside the paper's.
+
+    Where answers are graded against a right one, the model's own failures count as wrong, as they did in the paper.
+
+    Args:
+        results ([`Results`]): What was measured.
+        row (`str`, *optional*): A name of `paper_rows()`; by default the row of the model's name.
+        margin (`float`, defaults to 0.1): How far apart two rates may be and still agree.
+
+    Raises:
+        [`ConfigError`]: If the paper has no such row.
+    """
+    paper = paper_row(row or results.model["name"])
+    lines = [_line(name, each.comparable, paper.cells.get(name), margin) for name, each in results.benchmarks.items()]
+    for kind in AVERAGES:
+        if common := tuple(name for name in AVERAGES[kind] if name in results.benchmarks and name in paper.cells):
+            ours = mean_of([results.benchmarks[name].comparable for name in common])
+            lines.append(_line(f"mean {kind} ({len(common)})", ours, paper.average(common), margin))
+    return Ledger(results.model["name"], paper, tuple(lines), tuple(_notes(results, paper)))
+
+
+def _line(name: str, ours: Estimate, paper: Estimate | None, margin: float) -> Line:
+    if paper is None or paper.value is None:
+        return Line(name, ours, None, None, ABSENT)
+    difference = difference_of(paper, ours)
+    if difference.value is None:
+        verdict = UNCLEAR
+    elif difference.low > 0 or difference.high < 0:
+        verdict = DIFFERS
+    else:
+        verdict = AGREES if -margin <= difference.low and difference.high <= margin else UNCLEAR
+    return Line(name, ours, paper, difference, verdict)
+
+
+def _notes(results: Results, paper: PaperRow) -> list[str]:
+    notes = []
+    if results.profile != "paper":
+        notes.append(f"Profile `{results.profile}`: the paper decoded greedily with a repetition penalty of 1.2.")
+    if attack := results.generation.get("attack"):
+        notes.append(f"Under the attack `{attack}`; the paper's cells are without one.")
+    shared = {name: each for name, each in results.benchmarks.items() if name in paper.cells}
+    judges = {each.judge for each in shared.values() if each.kind == "safety" and each.judge}
+    if other := sorted(judge for judge in judges if not judge.startswith("llama-guard")):
+        notes.append(f"Judged by {', '.join(other)}; the paper's judge is Llama Guard.")
+    if "wildchat" in shared:
+        notes.append("WildChat: drawn by the same rule from the public edition; the paper's 370 items are not public.")
+    for name, each in shared.items():
+        if name != "wildchat" and each.items < 0.95 * paper.cells[name].n:
+            notes.append(f"{name}: {each.items} items of the paper's {paper.cells[name].n}.")
+        if each.failures:
+            counts = ", ".join(f"{count} {reason}" for reason, count in each.failures.items())
+            notes.append(f"{name}: without a value are {counts}.")
+    return notes
+
+
+@cache
+def _read() -> Mapping[str, PaperRow]:
+    data = yaml.safe_load(DATA.read_text(encoding="utf-8"))
+    items = data["benchmarks"]
+    rows = {}
+    for table in data["tables"]:
+        for row in table["rows"]:
+            cells = dict(zip(table["columns"], row["cells"], strict=True))
+            rows[row["name"]] = PaperRow(
+                name=row["name"],
+                table=table["title"],
+                model=row.get("model"),
+                cells={name: _cell(cells[name], n) for name, n in items.items() if name in cells},
+                averages={name: percent / 100 for name, percent in cells.items() if name not in items},
+            )
+    return rows
+
+
+def _cell(percent: float, n: int) -> Estimate:
+    """A printed percentage as the rate that it rounds, with its interval."""
+    interval = wilson(round(percent * n / 100), n)
+    return Estimate(percent / 100, interval.low, interval.high, n)

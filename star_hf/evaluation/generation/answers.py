@@ -1,0 +1,85 @@
+"""A model's raw text becomes an answer, or a failure with a name: what cannot be told from a thought is no answer."""
+
+from ...llm.types import Completion
+from ...utils.text import split_reasoning
+from ..types import Answer
+
+
+__all__ = ["read_answer", "read_completion"]
+
+
+def read_answer(
+    item_id: str,
+    text: str | None,
+    *,
+    reasoning: str | None = None,
+    truncated: bool = False,
+    expects_reasoning: bool = False,
+    sample: int = 0,
+    tokens: int = 0,
+) -> Answer:
+    """Take one reply apart, failing closed.
+
+    | reply | answer or failure |
+    |---|---|
+    | `None` | `unanswered` |
+    | cut at the token limit, in the thought or in the answer | `truncated` |
+    | a thought that never closes, whoever wrote its opening tag | `unclosed` |
+    | nothing, or nothing after the thought | `empty` |
+    | more than one closing tag | `unparseable` |
+    | anything else | what comes after the thought |
+
+    Args:
+        item_id (`str`): The item that was asked.
+        text (`str` or `None`): What the model said; `None` where nothing came.
+        reasoning (`str`, *optional*): The thought, where the server returns it in a field of its own.
+        truncated (`bool`, defaults to `False`): Whether the token limit ended it (finish reason `"length"`).
+        expects_reasoning (`bool`, defaults to `False`): Whether the model always thinks first. Then text without a
+            closing tag is a thought that never closed, since R1's template writes the opening tag into the prompt.
+        sample (`int`, defaults to 0): Index among several samples of the item.
+        tokens (`int`, defaults to 0): Tokens that the model wrote.
+
+    Example:
+
+    ```python
+    >>> read_answer("a1", "<think>Is it 4? Yes.</think>4").answer
+    '4'
+    >>> read_answer("a1", "Is it 4? Or 5?", expects_reasoning=True).failure
+    'unclosed'
+    ```
+    """
+    if text is None:
+        return Answer(item_id, sample, failure="unanswered", tokens=tokens)
+    parts = split_reasoning(text)
+    thought, answer, problem = parts.thought, parts.answer, parts.problem
+    if problem == "no_reasoning" and answer and expects_reasoning and not reasoning:
+        thought, answer, problem = answer, None, "unclosed"
+    thought = "\n".join(part.strip() for part in (reasoning, thought) if part)
+    failure = _failure(answer, problem, truncated)
+    return Answer(item_id, sample, None if failure else answer, thought or None, failure, tokens)
+
+
+def read_completion(
+    item_id: str, completion: Completion, *, expects_reasoning: bool = False, sample: int = 0
+) -> Answer:
+    """Take an answer of the engine apart, see [`read_answer`].
+
+    A refusal that the provider returns in a field of its own is what the user sees, hence the answer. What a
+    provider's filter kept back, or its server could not read, is `unanswered`: it says nothing of the model.
+    """
+    refused, absent = completion.outcome == "refused", completion.outcome in ("content_filter", "invalid_request")
+    return read_answer(
+        item_id,
+        None if absent else completion.detail if refused else completion.text,
+        reasoning=completion.reasoning,
+        truncated=completion.outcome == "truncated",
+        expects_reasoning=expects_reasoning and not refused,
+        sample=sample,
+        tokens=completion.completion_tokens,
+    )
+
+
+def _failure(answer: str | None, problem: str | None, truncated: bool) -> str | None:
+    if truncated:
+        return "truncated"
+    return {"unclosed": "unclosed", "ambiguous": "unparseable"}.get(problem, None if answer else "empty")

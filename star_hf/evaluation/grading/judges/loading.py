@@ -1,0 +1,226 @@
+"""From what a user writes, such as `llama-guard-3@http://localhost:8001/v1` or a YAML file, to a judge."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ....errors import ConfigError
+from ....llm.endpoint import Endpoint
+from ....pipeline.config import GPT_4O
+from ....policies import Taxonomy
+from .base import Family, Judge, Kind
+from .llama_guard import LlamaGuard
+from .policy import PolicyJudge
+from .qwen3guard import Qwen3Guard
+from .refusal_phrases import RefusalPhrases
+from .strongreject import StrongReject
+from .wildguard import WildGuard
+from .xstest import XSTest
+
+
+__all__ = ["KNOWN", "Known", "load_judge"]
+
+
+class Known(NamedTuple):
+    """A judge that has a name.
+
+    Attributes:
+        family (`str`): One of `"llama-guard"`, `"qwen3guard"`, `"wildguard"`, `"policy"`, `"strongreject"`,
+            `"xstest"`, `"chat"`, `"refusal-phrases"`.
+        model (`str` or `None`): The model that judges so by default; `None` for a judge without one.
+        max_tokens (`int`): Tokens that a verdict may take.
+    """
+
+    family: str
+    model: str | None
+    max_tokens: int = 512
+
+
+KNOWN = {
+    "llama-guard-3": Known("llama-guard", "meta-llama/Llama-Guard-3-8B", 100),
+    "llama-guard-3-1b": Known("llama-guard", "meta-llama/Llama-Guard-3-1B", 100),
+    "llama-guard-4": Known("llama-guard", "meta-llama/Llama-Guard-4-12B", 100),
+    "qwen3guard": Known("qwen3guard", "Qwen/Qwen3Guard-Gen-8B", 128),
+    "wildguard": Known("wildguard", "allenai/wildguard", 64),
+    "gpt-oss-safeguard": Known("policy", "openai/gpt-oss-safeguard-20b", 4_096),
+    "policy": Known("policy", GPT_4O),
+    "strongreject": Known("strongreject", GPT_4O),
+    "xstest": Known("xstest", GPT_4O),
+    "refusal-phrases": Known("refusal-phrases", None),
+}
+"""The judges by name. Any other name is a chat model, which judges safety by the policy and over-refusal by XSTest."""
+
+GUARDS = {
+    r"llama-?guard": KNOWN["llama-guard-3"],
+    r"qwen3guard": KNOWN["qwen3guard"],
+    r"wildguard": KNOWN["wildguard"],
+    r"gpt-oss-safeguard": KNOWN["gpt-oss-safeguard"],
+}
+"""How the names of models tell their family."""
+
+CHAT = Known("chat", None)
+IN_FLIGHT = 64
+
+
+class _File(BaseModel):
+    """What a judge's YAML file may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    family: Literal["llama-guard", "qwen3guard", "wildguard", "policy", "strongreject", "xstest", "chat"]
+    endpoint: dict[str, Any]
+    policies: Path | None = None
+    policy: Path | None = None
+    controversial: Literal["safe", "unsafe"] = "unsafe"
+
+
+def load_judge(spec: str | Path) -> Judge:
+    """The judge that a user named.
+
+    Args:
+        spec (`str` or `Path`): `NAME[:MODEL][@URL]`, where `NAME` is one of [`KNOWN`]; a model's name with or without
+            `@URL`; or a YAML file with `name`, `family`, `endpoint`, and for the policy judge `policies` (a taxonomy)
+            or `policy` (a text). A model at a URL needs no key; one without is asked at OpenAI, a guard model at
+            `http://localhost:8000/v1`.
+
+    Raises:
+        ConfigError: If it cannot be understood.
+        PolicyError: If a policy file cannot be used.
+
+    Example:
+
+    ```python
+    >>> load_judge("llama-guard-3@http://localhost:8001/v1").endpoint.model
+    'meta-llama/Llama-Guard-3-8B'
+    >>> load_judge("xstest:gpt-4o").kinds
+    ('over_refusal', 'safety')
+    ```
+    """
+    if str(spec).endswith((".yaml", ".yml")):
+        return _from_file(Path(spec))
+    named = re.fullmatch(r"(?P<who>.+?)(?:@(?P<url>https?://\S+))?", str(spec).strip())
+    if named is None:
+        raise ConfigError(f"{spec!r} names no judge.", f"The judges with a name are: {', '.join(KNOWN)}.")
+    who, url = named["who"], named["url"]
+    if url is None and "@" in who.lstrip("@"):
+        raise ConfigError(f"What follows @ in {spec!r} is no URL.", "A URL begins with http:// or https://.")
+    known, model = _look_up(who)
+    if model is None:
+        if url is not None:
+            raise ConfigError(f"Judge {who!r} asks no model, so it has no URL.", f"Write `{who}` alone.")
+        return Judge(who, _families(known.family))
+    try:
+        endpoint = _endpoint(known, model, {"base_url": url} if url else {})
+    except ValidationError as error:
+        raise ConfigError(f"Judge {who!r}: {error.errors()[0]['msg']}.") from None
+    return Judge(_name(who), _families(known.family), endpoint)
+
+
+def _look_up(who: str) -> tuple[Known, str | None]:
+    """What is known of a judge by this name, and its model."""
+    name, colon, model = who.partition(":")
+    if name in KNOWN:
+        known = KNOWN[name]
+        if colon and (known.model is None or not model):
+            raise ConfigError(f"Judge {name!r} takes no model {model!r}.", f"Write `{name}` alone.")
+        return known, model or known.model
+    for pattern, known in GUARDS.items():
+        if re.search(pattern, who, re.IGNORECASE):
+            return known, who
+    close = get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.75)
+    if close and "/" not in who:
+        raise ConfigError(
+            f"There is no judge {name!r}.",
+            f"Did you mean {close[0]!r}? For another model of its kind write `{close[0]}:MODEL@URL`.",
+        )
+    return CHAT, who
+
+
+def _families(
+    family: str, policy: Taxonomy | str | None = None, controversial: Literal["safe", "unsafe"] = "unsafe"
+) -> Mapping[Kind, Family]:
+    """How a family judges each kind of benchmark."""
+    if family == "llama-guard":
+        return {"safety": LlamaGuard()}
+    if family == "strongreject":
+        return {"safety": StrongReject()}
+    if family == "policy":
+        return {"safety": PolicyJudge(policy or Taxonomy.load())}
+    if family == "xstest":
+        return {"over_refusal": XSTest(), "safety": XSTest()}
+    if family == "chat":
+        return {"safety": PolicyJudge(policy or Taxonomy.load()), "over_refusal": XSTest()}
+    both: Family = {
+        "qwen3guard": lambda: Qwen3Guard(controversial),
+        "wildguard": WildGuard,
+        "refusal-phrases": RefusalPhrases,
+    }[family]()
+    return {"safety": both, "over_refusal": both}
+
+
+def _endpoint(known: Known, model: str | None, given: Mapping[str, Any]) -> Endpoint:
+    """Where a judge is asked: at temperature 0, so that a verdict can be had again."""
+    ours = "base_url" in given or known.model != GPT_4O and known is not CHAT
+    provider = given.get("provider", "vllm" if ours else "openai")
+    defaults: dict[str, Any] = {
+        "provider": provider,
+        "model": model,
+        "temperature": 0.0,
+        "max_tokens": known.max_tokens,
+        "concurrency": IN_FLIGHT if ours else 32,
+    }
+    if known is KNOWN["gpt-oss-safeguard"]:
+        defaults["structured"] = "prompt"  # the schema would bind its thought as well
+    if model == GPT_4O and provider == "openai":
+        defaults["price"] = {"input": 2.5, "output": 10.0}
+    return Endpoint.model_validate({**defaults, **given})
+
+
+def _name(who: str) -> str:
+    """A model's name without its organisation: names of judges stand in columns of tables."""
+    family, colon, model = who.partition(":")
+    return f"{family}:{model.rsplit('/', 1)[-1]}" if colon and family in KNOWN else who.rsplit("/", 1)[-1]
+
+
+def _from_file(path: Path) -> Judge:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}.", "Give the path of a judge's YAML file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        given = _File.model_validate(data)
+        known = next(known for known in (*KNOWN.values(), CHAT) if known.family == given.family)
+        endpoint = _endpoint(known, given.endpoint.get("model") or known.model, given.endpoint)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        raise ConfigError(
+            f"{path}: `{where}`: {problem['msg']}.", "docs/judges.md shows what a judge's file may say."
+        ) from None
+    if given.policies and given.policy:
+        raise ConfigError(f"{path} gives both `policies` and `policy`.", "Give a taxonomy or a text, not both.")
+    return Judge(given.name, _families(given.family, _policy(given, path.parent), given.controversial), endpoint)
+
+
+def _policy(given: _File, folder: Path) -> Taxonomy | str | None:
+    """The file's policy; its path is relative to the file's own folder."""
+    if given.policies is not None:
+        return Taxonomy.load(folder / given.policies.expanduser())
+    if given.policy is None:
+        return None
+    path = folder / given.policy.expanduser()
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The policy {path} cannot be read: {error}.", "Give the path of a text file.") from None
+    if not text:
+        raise ConfigError(f"The policy {path} is empty.", "Write what is allowed and what is not.")
+    return text

@@ -1,0 +1,1 @@
+"""The benchmarks as tasks of lighteval and of inspect-ai."""

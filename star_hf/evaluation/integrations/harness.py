@@ -1,0 +1,233 @@
+"""What lighteval and inspect-ai need of the benchmarks: items as rows of a file, and verdicts on texts.
+
+Both frameworks call tasks without arguments of the task's own, so these come from the environment:
+
+| variable | what it says |
+|---|---|
+| `STAR_HF_JUDGE` | judges by commas, as `star-hf evaluate --judge` takes them; the first that serves a kind judges |
+| `STAR_HF_DATA_DIR` | local copies of the data |
+| `STAR_HF_PROFILE` | whose instructions and limits hold: `recommended` (default), `paper`, or a YAML file |
+| `STAR_HF_MAX_TOKENS` | tokens of an answer, in place of the profile's |
+| `STAR_HF_JOURNAL` | where judges' replies are kept; `judge.sqlite` in the cache by default |
+| `STAR_HF_ALLOW_CODE_EXECUTION` | `1` allows HumanEval to run the model's code |
+| `STAR_HF_EXPECTS_REASONING` | `1`: the model always thinks first, so that text without `</think>` is no answer |
+"""
+
+import functools
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError
+from ...llm import Journal
+from ..grading.grade import check_graders, grade
+from ..grading.judges import Judge, load_judge
+from ..grading.judging import probe
+from ..results.scores import answers_table
+from ..results.statistics import rate
+from ..tasks.benchmarks import BENCHMARKS, data_record, load_items
+from ..tasks.profiles import load_evaluation
+from ..types import Answer, Item
+
+
+__all__ = [
+    "FIELDS",
+    "Graded",
+    "expects_reasoning",
+    "failed_shares",
+    "grade_answers",
+    "items_folder",
+    "max_tokens",
+    "ready",
+    "rows",
+    "summary",
+    "to_item",
+]
+
+logger = logging.getLogger(__name__)
+
+FIELDS = ("id", "prompt", "category", "target", "question", "facts")
+"""Columns of an item as a row."""
+
+failed_shares: dict[str, float] = {}
+"""Share of each benchmark's items without a value, of the last summary in this process."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What came of one item.
+
+    Attributes:
+        item_id (`str`), category (`str`): The item.
+        value (`float` or `None`): 0 to 1, where 1 is what one wants: safe, helped, right. The mean over samples.
+        thought_value (`float` or `None`): The same of the thought, where a judge read one.
+        failure (`str`): Why there is no value; empty where there is one.
+        detail (`str`): The judge's or the extractor's words.
+    """
+
+    item_id: str
+    category: str = ""
+    value: float | None = None
+    thought_value: float | None = None
+    failure: str = ""
+    detail: str = ""
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    """A benchmark's items as rows of strings, with the columns `FIELDS`."""
+    return [{**asdict(item), "facts": json.dumps(dict(item.facts))} for item in _items(name)]
+
+
+def items_folder(name: str) -> str:
+    """A folder that holds a benchmark's items as `test.jsonl`, and whose name changes with them.
+
+    A framework that keeps generations by the data's path therefore never finds those of other data.
+    """
+    items = _items(name)
+    folder = _cache() / "items" / f"{name}-{data_record(name, items)['sha256'][:16]}"
+    path = folder / "test.jsonl"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}.new")
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in rows(name)), encoding="utf-8")
+        os.replace(fresh, path)
+    return str(folder)
+
+
+def to_item(row: Mapping[str, Any]) -> Item:
+    """The item of a row of [`items_folder`]."""
+    return Item(**{**{name: row[name] for name in FIELDS}, "facts": json.loads(row["facts"])})
+
+
+@functools.cache
+def ready(name: str) -> None:
+    """See that a benchmark can be graded and that its judge answers, before a model is asked anything.
+
+    Raises:
+        ConfigError: If `STAR_HF_JUDGE` names no judge for it, or code may not be run.
+        IncompleteRunError: If the judge does not answer.
+    """
+    benchmark = BENCHMARKS[name]
+    try:
+        check_graders([benchmark], _judges(), os.environ.get("STAR_HF_ALLOW_CODE_EXECUTION") == "1")
+    except ConfigError as error:
+        raise ConfigError(
+            error.message,
+            "Set STAR_HF_ALLOW_CODE_EXECUTION=1 to allow it."
+            if benchmark.grader == "code"
+            else "Name one in STAR_HF_JUDGE, such as STAR_HF_JUDGE=llama-guard-3@http://localhost:8001/v1,xstest. "
+            "Nothing is scored without a judge.",
+        ) from None
+    for judge in _serving(name):
+        _probe(judge.name)
+
+
+def max_tokens(name: str) -> int:
+    """Tokens of an answer: `STAR_HF_MAX_TOKENS`, or what the profile says."""
+    given = os.environ.get("STAR_HF_MAX_TOKENS")
+    return int(given) if given else load_evaluation(_profile()).sampling(name).max_tokens
+
+
+def expects_reasoning() -> bool:
+    """Whether the environment says that the model always thinks first."""
+    return os.environ.get("STAR_HF_EXPECTS_REASONING") == "1"
+
+
+def grade_answers(name: str, items: Sequence[Item], answers: Sequence[Answer]) -> list[Graded]:
+    """What came of each item, in their order. Opens the journal for itself, so that threads may call it.
+
+    Args:
+        name (`str`): The benchmark.
+        items (list of `Item`): What was asked.
+        answers (list of `Answer`): What was said, any number per item.
+
+    Raises:
+        IncompleteRunError: If the judge does not answer. Its replies so far are kept.
+    """
+    table = answers_table(name, items, answers)
+    path = os.environ.get("STAR_HF_JOURNAL") or _cache() / "judge.sqlite"
+    with Journal(path) as journal:
+        verdicts = grade(BENCHMARKS[name], items, table, _serving(name), journal, progress=False)
+    said: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in verdicts:
+        said.setdefault((row["item_id"], row["part"]), []).append(row)
+    return [_graded(item, said.get((item.id, "answer"), []), said.get((item.id, "reasoning"), [])) for item in items]
+
+
+def summary(name: str, graded: Sequence[Graded]) -> dict[str, float]:
+    """The rate of a benchmark with Wilson's interval, and what it leaves out. The keys are the same for every
+    benchmark, because lighteval averages tasks by the first one's keys and takes a missing one for 0.
+
+    Args:
+        name (`str`): The benchmark.
+        graded (list of `Graded`): One per item.
+
+    Returns:
+        `dict[str, float]`: `score`, where 1 is what one wants (1 - the over-refusal rate for XSTest), its
+        `score_stderr`, `score_low` and `score_high`, the `thought_score`, how many were `judged`, how many `failed`.
+        A score of nothing is NaN.
+    """
+    values = [each.value for each in graded if each.value is not None]
+    thoughts = [each.thought_value for each in graded if each.thought_value is not None]
+    failures = Counter(each.failure for each in graded if each.value is None)
+    estimate, nan = rate(values), float("nan")
+    failed_shares[name] = failures.total() / max(len(graded), 1)
+    if failures:
+        logger.warning("%s: %s; they are in no rate", name, ", ".join(f"{n} {why}" for why, n in failures.items()))
+    missing = estimate.value is None
+    return {
+        "score": nan if missing else estimate.value,
+        "score_stderr": nan if missing else (estimate.value * (1 - estimate.value) / estimate.n) ** 0.5,
+        "score_low": nan if missing else estimate.low,
+        "score_high": nan if missing else estimate.high,
+        "thought_score": sum(thoughts) / len(thoughts) if thoughts else nan,
+        "judged": float(len(values)),
+        "failed": float(failures.total()),
+    }
+
+
+def _graded(item: Item, answers: Sequence[Mapping[str, Any]], thoughts: Sequence[Mapping[str, Any]]) -> Graded:
+    value = _mean(answers)
+    why = next((row["failure"] for row in answers if row["failure"]), "judge_error") if value is None else ""
+    detail = answers[0]["detail"] or answers[0]["label"] or "" if answers else ""
+    return Graded(item.id, item.category or "", value, _mean(thoughts), why, detail)
+
+
+def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    values = [row["value"] for row in rows if row["value"] is not None]
+    return sum(values) / len(values) if values else None
+
+
+@functools.cache
+def _items(name: str) -> list[Item]:
+    return load_items(name, os.environ.get("STAR_HF_DATA_DIR"), profile=load_evaluation(_profile()).profile)
+
+
+def _profile() -> str:
+    return os.environ.get("STAR_HF_PROFILE", "recommended")
+
+
+@functools.cache
+def _judges() -> tuple[Judge, ...]:
+    specs = os.environ.get("STAR_HF_JUDGE", "").split(",")
+    return tuple(load_judge(spec.strip()) for spec in specs if spec.strip())
+
+
+def _serving(name: str) -> list[Judge]:
+    return [judge for judge in _judges() if BENCHMARKS[name].kind in judge.kinds][:1]
+
+
+@functools.cache
+def _probe(name: str) -> None:
+    probe(next(judge for judge in _judges() if judge.name == name))
+
+
+def _cache() -> Path:
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(HF_HOME) / "star_hf"

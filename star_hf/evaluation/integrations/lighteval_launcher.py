@@ -1,0 +1,294 @@
+"""lighteval with what its release 0.13 needs to run here: small fixes, each with a name and the reason for it.
+
+Each has a test that fails when upstream no longer needs it. `star-hf lighteval ...` applies them and passes everything
+on; `launch` also keeps each run out of the traps that would give it somebody else's answers.
+"""
+
+import atexit
+import importlib.util
+import itertools
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError, IncompleteRunError
+from ...utils.paths import project_folder
+from ..tasks.benchmarks import GROUPS
+
+
+__all__ = ["FIXES", "launch"]
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 0.1
+"""Accepted share of a benchmark's items without a value."""
+
+BELOW = {"huggingface_hub": 2, "xxhash": 4}
+"""Major versions with which lighteval 0.13 breaks, after generation in xxhash's case."""
+
+RENAMED = {"frequence_penalty": "frequency_penalty", "log_probs": "logprobs"}
+TIMEOUT_S = 3_600
+
+
+def no_download_at_import() -> None:
+    """One built-in task file downloads a pickle when it is imported, which is at every start; leave it out."""
+    name = "lighteval.tasks.tasks.tiny_benchmarks"
+    sys.modules.setdefault(name, types.ModuleType(name))
+
+
+def fields_that_inspect_knows() -> None:
+    """`lighteval eval` hands inspect-ai parameters that it does not have (lighteval #1327)."""
+    import lighteval.main_inspect as main
+
+    run = main.inspect_ai_eval_set
+
+    def eval_set(tasks: Any, **options: Any) -> Any:
+        named = {RENAMED.get(name, name): value for name, value in options.items()}
+        named.setdefault("fail_on_error", 1.0)
+        success, logs = run(tasks, **{name: value for name, value in named.items() if value is not None})
+        _check_logs(success, logs, named.get("log_dir"))
+        return success, logs
+
+    main.inspect_ai_eval_set = eval_set
+
+
+def custom_tasks_of_eval(path: str) -> None:
+    """`lighteval eval` takes `--custom-tasks` and ignores it (lighteval #1320)."""
+    from lighteval.tasks.registry import Registry
+
+    make = Registry.__init__
+
+    def init(self: Any, tasks: Any = None, load_multilingual: bool = False, custom_tasks: Any = None) -> None:
+        make(self, tasks, load_multilingual, custom_tasks or path)
+
+    Registry.__init__ = init
+
+
+def sampling_that_was_asked_for() -> None:
+    """`lighteval accelerate` decodes greedily whatever temperature is given (lighteval #742)."""
+    from lighteval.models.model_input import GenerationParameters
+
+    original = GenerationParameters.to_transformers_dict
+
+    def to_transformers_dict(self: Any) -> dict[str, Any]:
+        return {**original(self), **({"do_sample": True} if self.temperature else {})}
+
+    GenerationParameters.to_transformers_dict = to_transformers_dict
+
+
+def answers_that_say_how_they_ended() -> None:
+    """`lighteval accelerate` pads the tokens of an answer and drops its prompt, so that nobody could tell a cut answer
+    or a thought that the prompt opened."""
+    from lighteval.models.transformers.transformers_model import TransformersModel
+
+    answer = TransformersModel._padded_greedy_until
+
+    def padded_greedy_until(self: Any, docs: Any) -> Any:
+        ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        responses = answer(self, docs)
+        for response in responses:
+            response.input = self.tokenizer.decode(response.input_tokens)
+            response.output_tokens = [
+                list(itertools.takewhile(lambda token: int(token) not in ends, tokens))
+                for tokens in response.output_tokens
+            ]
+        return responses
+
+    TransformersModel._padded_greedy_until = padded_greedy_until
+
+
+def litellm_cache_in(folder: Path) -> None:
+    """litellm keeps answers, failed ones too, in the working directory, by a name that says nothing of weights."""
+    if importlib.util.find_spec("litellm") is None:
+        return
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else fetched from GitHub at import
+    from litellm.caching.disk_cache import DiskCache
+
+    make = DiskCache.__init__
+
+    def init(self: Any, disk_cache_dir: str | None = None) -> None:
+        make(self, disk_cache_dir or str(folder / "litellm"))
+
+    DiskCache.__init__ = init
+
+
+FIXES: tuple[Callable[..., None], ...] = (
+    no_download_at_import,
+    fields_that_inspect_knows,
+    custom_tasks_of_eval,
+    sampling_that_was_asked_for,
+    answers_that_say_how_they_ended,
+    litellm_cache_in,
+)
+"""Everything that is changed in other people's code."""
+
+
+def launch(arguments: Sequence[str]) -> None:
+    """Run lighteval.
+
+    Args:
+        arguments (list of `str`): As `lighteval` takes them. `--custom-tasks` is the project's own file where none is
+            given, and `star1:safety` and other groups stand for their tasks.
+
+    Raises:
+        ConfigError: If lighteval or its pins are missing, or the arguments would mix up answers.
+        IncompleteRunError: If too many answers have no value, which lighteval itself does not notice.
+    """
+    _check_pins()
+    given = [_expanded(argument) for argument in arguments]
+    command = given[0] if given else ""
+    if command in ("accelerate", "vllm", "sglang", "endpoint", "eval", "custom"):
+        tasks = _option(given, "--custom-tasks") or str(project_folder("lighteval_tasks") / "star1.py")
+        if "--custom-tasks" not in given:
+            given += ["--custom-tasks", tasks]
+        own = Path(tempfile.mkdtemp(prefix="star_hf-"))
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        no_download_at_import()
+        litellm_cache_in(own)
+        sampling_that_was_asked_for()
+        if command == "accelerate":
+            answers_that_say_how_they_ended()
+        if command == "eval":
+            custom_tasks_of_eval(tasks)
+            fields_that_inspect_knows()
+            given += [] if "--timeout" in given else ["--timeout", str(TIMEOUT_S)]  # 30 s end a thought
+        else:
+            output = Path(_option(given, "--output-dir") or "results")
+            place = next(
+                (n for n, argument in enumerate(given) if "=" in argument or argument.endswith(".yaml")), None
+            )
+            if place is not None:
+                given[place] = _with_cache(given[place], output, own, fresh=command != "accelerate")
+    _run(given)
+    _check_failures()
+
+
+def _run(arguments: list[str]) -> None:
+    from lighteval.__main__ import app
+
+    try:
+        app(args=arguments, prog_name="star-hf lighteval")
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def _check_pins() -> None:
+    try:
+        found = version("lighteval")
+    except PackageNotFoundError:
+        raise ConfigError("lighteval is not installed.", 'Run `pip install "star_hf[eval]"`.') from None
+    if not found.startswith("0.13."):
+        logger.warning("lighteval %s was not tested; its fixes are for 0.13", found)
+    for package, major in BELOW.items():
+        if int(version(package).split(".")[0]) >= major:
+            raise ConfigError(
+                f"lighteval {found} breaks with {package} {version(package)}.",
+                f'Run `pip install "{package}<{major}"`, or install `star_hf[eval]` in an environment of its own.',
+            )
+
+
+def _expanded(argument: str) -> str:
+    """Groups by their tasks, in an argument that is a list of tasks."""
+    if not argument.startswith("star1:") and ",star1:" not in argument:
+        return argument
+    tasks = []
+    for name in argument.split(","):
+        members = GROUPS.get(name.removeprefix("star1:"))
+        tasks += [name] if members is None else [f"star1:{member}" for member in members]
+    return ",".join(dict.fromkeys(tasks))
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == name:
+            return following
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _with_cache(model: str, output: Path, own: Path, fresh: bool) -> str:
+    """The model's arguments with a cache of generations that belongs to its weights, or to this run alone.
+
+    lighteval keeps generations by the model's name: retrained weights at the same path would get the old answers, and
+    an endpoint's failed ones would be kept for good.
+    """
+    import yaml
+
+    file = model.endswith((".yaml", ".yml"))
+    try:
+        parsed = yaml.safe_load(Path(model).read_text(encoding="utf-8")) if file else {}
+        values = parsed["model_parameters"] if file else dict(_pairs(model))
+    except (OSError, yaml.YAMLError, LookupError, TypeError) as error:
+        raise ConfigError(f"{model} cannot be read as a model's parameters: {error}.") from None
+    name = str(values.get("model_name", ""))
+    if os.path.isabs(name):
+        raise ConfigError(
+            f"lighteval writes into an absolute model path such as {name}.",
+            f"Change into its folder and name it relative: `model_name={Path(name).name}`.",
+        )
+    if "max_new_tokens" in (model if not file else str(values)):
+        raise ConfigError(
+            "lighteval cuts prompts to `max_new_tokens`, and lets answers run to the end of the model's window.",
+            "Leave it out and set STAR_HF_MAX_TOKENS; the profile's own limit holds without it.",
+        )
+    if "cache_dir" in values:
+        return model
+    cache = str(output / "cache" / _cache_name(name, values.get("revision"), fresh))
+    if not file:
+        return f"{model},cache_dir={cache}"
+    values["cache_dir"] = cache
+    copy = own / Path(model).name
+    copy.write_text(yaml.safe_dump(parsed), encoding="utf-8")
+    return str(copy)
+
+
+def _pairs(model: str) -> list[tuple[str, str]]:
+    """`name=value` of lighteval's string of parameters, as far as they are simple."""
+    split = (part.partition("=") for part in model.split(","))
+    return [(name.strip(), value.strip()) for name, equals, value in split if equals]
+
+
+def _cache_name(name: str, revision: str | None, fresh: bool) -> str:
+    if fresh:
+        return f"run-{os.getpid()}-{os.urandom(4).hex()}"
+    from ..generation.weights import fingerprint, locate
+
+    return fingerprint(locate(name, revision).folder)[:16]
+
+
+def _check_logs(success: bool, logs: Sequence[Any], log_dir: str | None) -> None:
+    """What `lighteval eval` passes over: it ends with 0 also where the model never answered."""
+    from . import harness
+
+    if not success or any(log.status != "success" for log in logs):
+        raise IncompleteRunError(
+            "Some tasks did not come to their end: the model or a judge did not answer.",
+            f"What was answered is kept. Run the same command again with `--log-dir {log_dir}` to go on.",
+        )
+    for log in logs:
+        for score in log.results.scores if log.results else ():
+            total = (score.scored_samples or 0) + (score.unscored_samples or 0)
+            harness.failed_shares[log.eval.task] = (score.unscored_samples or 0) / max(total, 1)
+
+
+def _check_failures() -> None:
+    from . import harness
+
+    accepted = float(os.environ.get("STAR_HF_MAX_FAILURES", MAX_FAILURES))
+    bad = {name: share for name, share in harness.failed_shares.items() if share > accepted}
+    if bad:
+        raise IncompleteRunError(
+            f"More than {accepted:.0%} of the answers have no value: "
+            + ", ".join(f"{name} {share:.0%}" for name, share in bad.items())
+            + ". Their rates rest on the rest alone.",
+            "Mend the cause (endpoint, token limit, judge) and run it again, or raise STAR_HF_MAX_FAILURES.",
+        )

@@ -1,0 +1,1 @@
+"""The results folder: answers, verdicts, and the rates that are made of them."""

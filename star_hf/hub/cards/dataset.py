@@ -1,0 +1,202 @@
+"""The card of a data set that was built here, from what its run recorded."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
+from datasets.info import DatasetInfosDict
+from datasets.utils.metadata import MetadataConfigs
+from huggingface_hub import DatasetCardData
+
+from ... import __version__
+from ...llm.endpoint import Endpoint
+from ...pipeline.config import BuildConfig
+from ...pipeline.counts import Grid, balance, bills, overlap
+from ...pipeline.run import Run
+from ...policies import Taxonomy
+from ...schema import BENIGN_CRITERIA, SCORE_CRITERIA
+from ...sources.catalogue import catalogue
+from .licences import Terms, terms_of
+from .sections import Card, render
+
+
+__all__ = ["FROM_FILES", "SIZES", "dataset_card", "size_category"]
+
+FROM_FILES = ("configs", "dataset_info", "size_categories")
+"""Fields of the metadata that follow from the files, whoever edited them."""
+
+SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+TAGS = ("star_hf", "safety", "red-teaming", "reasoning", "chain-of-thought", "synthetic", "not-for-all-audiences")
+PAPER_TAG = "arxiv:2504.01903"
+PARAMETERS = ("temperature", "top_p", "max_tokens", "seed")
+
+
+def dataset_card(
+    run: Run,
+    config: BuildConfig,
+    tables: Mapping[str, Dataset],
+    *,
+    place: str,
+    name: str,
+    license: str | None = None,
+    picture: str | None = None,
+    recipe: str | None = None,
+    audit: Mapping[str, Any] | None = None,
+) -> Card:
+    """The card of a finished run.
+
+    Args:
+        run (`Run`): A run whose `select` stage is done.
+        config (`BuildConfig`): What it was built from.
+        tables (`Mapping[str, Dataset]`): The configurations.
+        place (`str`): What `load_dataset` is given: the repository, or the local folder.
+        name (`str`): The data set's name.
+        license (`str`, *optional*): The publisher's decision; what the sources' licences make of it by default.
+        picture (`str`, *optional*), recipe (`str`, *optional*): Paths in the repository, where they are published.
+        audit (`Mapping`, *optional*): What an audit of these rows said: lists of `benchmarks` that it searched for,
+            of `errors`, and of benchmarks that were `missing`.
+    """
+    rows = tables["default"]
+    terms = terms_of(Counter(rows["source"][:]))
+    taxonomy = Taxonomy.load(config.policies)
+    sections = render(
+        "dataset.md.j2",
+        **{"place": place, "name": name, "version": __version__, "profile": config.profile},
+        **{"rows": len(rows), "twins": len(tables.get("benign", ())), "picture": picture, "recipe": recipe},
+        load={table: _loading(place, table) for table in tables},
+        tables={table: len(content) for table, content in tables.items()},
+        criteria=SCORE_CRITERIA,
+        benign_criteria=BENIGN_CRITERIA,
+        endpoints={role: _endpoint(endpoint) for role, endpoint in config.endpoints},
+        records=run.records,
+        asked=_asked(run),
+        taxonomy=f"{taxonomy.name} {taxonomy.version}, {len(taxonomy.names)} categories",
+        thresholds=_thresholds(config),
+        selection=f"`{config.strategy}`, {config.select.size:,} rows at most, seed {config.select.seed}",
+        grid=_transposed(balance(run, "select")),
+        terms=terms,
+        audit=audit,
+        needs=_needs(config),
+        **_contamination(run, config),
+    )
+    page = f"https://huggingface.co/datasets/{place}" if recipe else None
+    return Card(_metadata(tables, terms, taxonomy.language, name, license, page), sections)
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a number of rows, such as `"1K<n<10K"`."""
+    return next((name for limit, name in SIZES.items() if rows < limit), "1M<n<10M")
+
+
+def _metadata(
+    tables: Mapping[str, Dataset], terms: Terms, language: str, name: str, license: str | None, page: str | None
+) -> dict[str, Any]:
+    license = license or terms.license
+    link = f"{page}#sources-and-licences" if page else None  # the Hub takes an address here, or a file named LICENSE
+    named = {"license_name": "licences-of-the-sources", "license_link": link}
+    data = DatasetCardData(
+        pretty_name=name,
+        language=[language.split("-")[0]],
+        license=license,
+        **(named if license == "other" else {}),
+        size_categories=[size_category(len(tables["default"]))],
+        task_categories=["text-generation"],
+        annotations_creators=["machine-generated"],
+        language_creators=["found", "machine-generated"],
+        source_datasets=_hub_ids(terms) or ["original"],
+        tags=[*TAGS, PAPER_TAG],
+    )
+    files = {table: {"data_files": [{"split": "train", "path": f"{table}/train.parquet"}]} for table in tables}
+    MetadataConfigs(files).to_dataset_card_data(data)
+    infos = {table: _info(content) for table, content in tables.items()}
+    DatasetInfosDict(infos).to_dataset_card_data(data)
+    return data.to_dict()
+
+
+def _info(table: Dataset) -> DatasetInfo:
+    """Features and counts, which `load_dataset` checks against the files."""
+    split = SplitInfo(name="train", num_bytes=table.data.nbytes, num_examples=len(table))
+    return DatasetInfo(features=table.features, splits=SplitDict({"train": split}))
+
+
+def _hub_ids(terms: Terms) -> list[str]:
+    prefix = "https://huggingface.co/datasets/"
+    pages = [origin.homepage for origin in terms.origins if origin.homepage]
+    return sorted(page.removeprefix(prefix) for page in pages if page.startswith(prefix))
+
+
+def _loading(place: str, table: str) -> str:
+    config = "" if table == "default" else f'"{table}", '
+    return f'load_dataset("{place}", {config}split="train")'
+
+
+def _endpoint(endpoint: Endpoint) -> dict[str, str]:
+    """What of an endpoint is published: not its address, which may be a private one."""
+    given = {name: getattr(endpoint, name) for name in PARAMETERS}
+    parameters = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+    return {"model": endpoint.model, "provider": endpoint.provider, "parameters": parameters or "the provider's"}
+
+
+def _asked(run: Run) -> list[dict[str, Any]]:
+    """The stages that asked a model: hashes of what they asked with, and the bill."""
+    return [
+        {
+            **{"name": bill.stage, "calls": bill.calls, "cost_usd": bill.cost_usd},
+            **{"prompt_tokens": bill.prompt_tokens, "completion_tokens": bill.completion_tokens},
+            "prompts": run.records[bill.stage].notes.get("prompts", {}),
+            "policies": run.records[bill.stage].notes.get("policies"),
+        }
+        for bill in bills(run)
+    ]
+
+
+def _needs(config: BuildConfig) -> list[str]:
+    """What a recipe needs and is not published with it: files of the builder's own, and addresses of servers."""
+    own = (config.collect.questions, config.collect.held_out_questions, config.prompts)
+    files = [Path(path).name for path in own if path is not None]
+    return files + [f"endpoints.{role}.base_url" for role, endpoint in config.endpoints if endpoint.base_url]
+
+
+def _thresholds(config: BuildConfig) -> str:
+    embedding = config.deduplicate.embedding_threshold
+    cosine = "no embeddings" if embedding is None else f"embedding cosine from {embedding}"
+    return f"n-grams, TF-IDF cosine from {config.deduplicate.tfidf_threshold}, {cosine}"
+
+
+def _contamination(run: Run, config: BuildConfig) -> dict[str, Any]:
+    """What the data was kept clear of, and what not."""
+    notes = run.records["collect"].notes
+    protected, missing = notes.get("protected", {}), notes.get("missing", {})
+    grid = overlap(run, contamination=True)
+    removed = {name: sum(line[place] for line in grid.cells) for place, name in enumerate(grid.columns)}
+    held_out = Counter(*run.columns("collect", "held_out", "source"))
+    embedding = config.deduplicate.embedding_threshold
+    measures = ["the same question", "8 words in a row", f"a TF-IDF cosine from {config.deduplicate.tfidf_threshold}"]
+    measures += [] if embedding is None else [f"an embedding cosine from {embedding}"]
+    known = set(protected) | set(held_out)
+    return {
+        "benchmarks": [
+            {
+                "name": name,
+                "revision": protected.get(name, {}).get("revision", "not recorded"),
+                "texts": sum(protected.get(name, {}).get("texts", {}).values()) or held_out.get(name, 0),
+                "removed": removed.get(name, 0),
+            }
+            for name in sorted(known)
+        ],
+        "measures": f"{', '.join(measures[:-1])} or {measures[-1]}",
+        "unprotected": sorted(name for name in missing if name in _benchmark_names()),
+        "missing": sorted(name for name in missing if name not in _benchmark_names()),
+    }
+
+
+def _benchmark_names() -> set[str]:
+    return {name for name, source in catalogue().items() if source.role != "train"}
+
+
+def _transposed(grid: Grid) -> dict[str, Any]:
+    """Categories as lines, sources as columns."""
+    lines = [(category, [cells[place] for cells in grid.cells]) for place, category in enumerate(grid.columns)]
+    return {"columns": grid.rows, "lines": lines}

@@ -1,0 +1,203 @@
+"""The card of a trained model, from the record of its training and its results; and results for leaderboards."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, EvalResultEntry, HfApi, ModelCardData, eval_result_entries_to_yaml
+
+from ... import __version__
+from ...errors import StarError
+from ...evaluation.results.results import BenchmarkResult, Results
+from ...evaluation.tasks.benchmarks import BENCHMARKS, SAFETY
+from ...training.record import TrainingRecord
+from ..repository import find, read_text
+from .dataset import PAPER_TAG
+from .sections import Card, render
+
+
+__all__ = ["is_hub_id", "leaderboard_entries", "model_card", "model_index", "results_section"]
+
+TAGS = ("star_hf", "safety", "reasoning", "trl", PAPER_TAG)
+STAR = ("UCSC-VLAA/STAR-1", "UCSC-VLAA/STAR-41K", "UCSC-VLAA/STAR-benign-915")
+METHODS = {"dpo": ("DPO", "2305.18290"), "grpo": ("GRPO", "2402.03300")}
+"""The papers of what is done beyond supervised fine-tuning."""
+KINDS = {
+    "safety": "Safety (higher is better)",
+    "over_refusal": "Over-refusal (lower is better)",
+    "reasoning": "Reasoning (higher is better)",
+}
+
+
+def is_hub_id(place: str) -> bool:
+    """Whether a model or data set is named as on the Hub, and is not a folder of this machine."""
+    return place.count("/") == 1 and not place.startswith((".", "/", "~")) and not Path(place).exists()
+
+
+def model_card(
+    record: TrainingRecord,
+    *,
+    place: str,
+    license: str | None,
+    adapter: bool,
+    results: Results | None = None,
+    base: Results | None = None,
+    attacks: Sequence[Results] = (),
+    curve: str | None = None,
+) -> Card:
+    """The card of a trained model.
+
+    Args:
+        record ([`~star_hf.training.record.TrainingRecord`]): How it was trained.
+        place (`str`): The repository.
+        license (`str` or `None`): As the Hub spells it; `None` where nobody knows.
+        adapter (`bool`): Whether only an adapter was trained.
+        results, base ([`~star_hf.evaluation.results.results.Results`], *optional*): Of this model, and of
+            the one that it was made from.
+        attacks (`Sequence[Results]`): Of this model under attacks.
+        curve (`str`, *optional*): Path of the picture of the loss in the repository.
+    """
+    name, origin = place.split("/")[-1], record.base_model["name"]
+    sections = render(
+        "model.md.j2",
+        **{"place": place, "name": name, "version": __version__, "record": record, "adapter": adapter},
+        **{"origin": origin, "on_hub": is_hub_id(origin), "curve": curve, "license": license},
+        data=[{**entry, "on_hub": is_hub_id(entry["path"])} for entry in record.datasets],
+        recipe={key: value for key, value in record.recipe.items() if value is not None},
+        preflight=record.preflight,
+        star=STAR,
+        methods=METHODS,
+        results=None if results is None else results_section(results, base, attacks),
+    )
+    unknown = {"license": "other", "license_name": "licence-of-the-base-model"}
+    data = ModelCardData(
+        language=["en"],
+        **({"license": license} if license else unknown),
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        base_model=origin if is_hub_id(origin) else None,
+        datasets=[entry["path"] for entry in record.datasets if is_hub_id(entry["path"])] or None,
+        tags=[*TAGS, record.method],
+    )
+    metadata = data.to_dict()
+    if results is not None:
+        metadata |= model_index(results, name)
+    return Card(metadata, sections)
+
+
+def results_section(results: Results, base: Results | None = None, attacks: Sequence[Results] = ()) -> str:
+    """The section on results: every rate with its interval, beside the base model's where there are any; and the safe
+    rates under attacks beside those without."""
+    kinds = [(title, list(_lines(kind, results, base))) for kind, title in KINDS.items()]
+    (text,) = render(
+        "results.md.j2",
+        results=results,
+        base=base,
+        kinds=[(title, lines) for title, lines in kinds if lines],
+        attacks=[one.attack for one in attacks],
+        attacked={
+            name: [one.benchmarks.get(name) for one in (results, *attacks)]
+            for name in SAFETY
+            if any(name in one.benchmarks for one in attacks)
+        },
+        generation={name: value for name, value in results.generation.items() if value is not None},
+    ).values()
+    return text
+
+
+def model_index(results: Results, name: str) -> dict[str, Any]:
+    """`model-index` of a card's metadata: rates in percent."""
+    found = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=result.data.get("repo") or benchmark,
+            dataset_name=benchmark,
+            dataset_revision=result.data.get("revision"),
+            metric_type=result.metric,
+            metric_name=f"{result.metric} (%), {_judged(result)}",
+            metric_value=round(100 * result.value, 2),
+        )
+        for benchmark, result in results.benchmarks.items()
+        if result.value is not None
+    ]
+    data = ModelCardData(model_name=name, eval_results=found) if found else ModelCardData()
+    return data.to_dict()
+
+
+def leaderboard_entries(api: HfApi, results: Results, source: str) -> bytes | None:
+    """A file of `.eval_results/`, with the benchmarks that are such on the Hub (their data set has an `eval.yaml`) and
+    were run whole; `None` where there is none.
+
+    Args:
+        api ([`~huggingface_hub.HfApi`]): The Hub.
+        results ([`~star_hf.evaluation.results.results.Results`]): What was measured.
+        source (`str`): Page where the results are explained.
+    """
+    entries = [
+        EvalResultEntry(
+            dataset_id=result.data["repo"],
+            task_id=task,
+            value=round(100 * result.comparable.value, 2),
+            date=results.created,
+            source_url=source,
+            source_name="star_hf",
+            notes=f"star_hf {results.star_hf}, profile {results.profile}: {result.comparable.percent()} %",
+        )
+        for name, result in results.benchmarks.items()
+        if _is_whole(name, result) and (task := _task(api, name, result)) is not None
+    ]
+    return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False).encode() if entries else None
+
+
+def _is_whole(name: str, result: BenchmarkResult) -> bool:
+    known = BENCHMARKS.get(name)
+    return known is not None and result.items == known.count and result.comparable.value is not None
+
+
+def _task(api: HfApi, name: str, result: BenchmarkResult) -> str | None:
+    """The benchmark's task on the Hub: the only one, or the one of our name."""
+    repo = result.data.get("repo", "")
+    if not is_hub_id(repo):
+        return None
+    try:
+        info = find(api, repo, "dataset")
+        text = None if info is None else read_text(api, repo, "dataset", info.sha, "eval.yaml")
+        tasks = [task["id"] for task in yaml.safe_load(text)["tasks"]] if text else []
+    except (StarError, yaml.YAMLError, LookupError, TypeError):
+        return None
+    return tasks[0] if len(tasks) == 1 else name if name in tasks else None
+
+
+def _lines(kind: str, results: Results, base: Results | None) -> Iterator[dict[str, Any]]:
+    for name, result in results.benchmarks.items():
+        if result.kind == kind:
+            before = None if base is None else base.benchmarks.get(name)
+            yield {
+                "name": name,
+                "metric": result.metric,
+                "value": result.comparable.percent(),
+                "base": "-" if before is None else before.comparable.percent(),
+                "judge": _judged(result),
+                "n": result.comparable.n,
+                "items": result.items,
+                "failures": ", ".join(f"{count} {reason}" for reason, count in result.failures.items()) or "none",
+            }
+    if (average := results.averages.get(kind)) is not None and len(average.benchmarks) > 1:
+        before = None if base is None else base.averages.get(kind)
+        same = before is not None and before.benchmarks == average.benchmarks
+        yield {
+            "name": f"mean of {len(average.benchmarks)}",
+            "metric": "",
+            "value": _mean(average.value),
+            "base": _mean(before.value) if same and before is not None else "-",
+            **{"judge": "", "n": "", "items": "", "failures": ""},
+        }
+
+
+def _mean(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _judged(result: BenchmarkResult) -> str:
+    return f"by {result.judge}" if result.judge else "by comparison with the right answer"

@@ -1,0 +1,1 @@
+"""Model calls through the Batch API: half the price, within a day."""

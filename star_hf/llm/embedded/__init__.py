@@ -1,0 +1,1 @@
+"""The embedded model: calls answered in this process."""

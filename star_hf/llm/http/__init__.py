@@ -1,0 +1,1 @@
+"""Model calls over HTTP, to any OpenAI-compatible endpoint."""

@@ -1,0 +1,198 @@
+"""What an endpoint can do, found out by asking it: a few requests of a line each."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import openai
+
+from ...errors import ConfigError
+from ...utils.text import split_reasoning
+from ..endpoint import PRESETS, Endpoint
+from ..parsing import parse_json
+from ..types import Request
+from .sdk import provider_words, refused, sync_client
+from .wire import completion_of, parameters, structured, words
+
+
+__all__ = ["MODES", "Finding", "configured_presets", "probe"]
+
+MODES = ("json_schema", "structured_outputs", "guided_json", "json_object")
+"""Ways to keep an answer to a schema, the strictest first; `prompt` works everywhere."""
+
+HUES = ["crimson", "teal", "ochre"]
+SCHEMA = {
+    "type": "object",
+    "properties": {"hue": {"type": "string", "enum": HUES}},
+    "required": ["hue"],
+    "additionalProperties": False,
+}
+PLAIN = Request([{"role": "user", "content": "Reply with the one word: ready"}])
+# Says the word JSON, which providers want to read where `json_object` is asked for, and asks for none: only what the
+# endpoint enforces can make an object of it.
+COLOUR = [{"role": "user", "content": "Name a colour in one plain word. Do not write JSON."}]
+DEFAULT_MODELS = {"openai": "gpt-4o-mini", "deepseek": "deepseek-chat", "hf": "deepseek-ai/DeepSeek-R1"}
+
+
+@dataclass
+class Finding:
+    """What was found out about one endpoint.
+
+    Attributes:
+        endpoint (`Endpoint`): Which was asked.
+        problem (`str`, *optional*): Why it cannot be used, and what to check.
+        listed (`bool` or `None`): Whether the provider lists the model; `None` where it lists none.
+        latency_s (`float` or `None`): Seconds that the plain request took.
+        modes (`dict[str, bool]`): Which of [`MODES`] keep an answer to a schema.
+        reasoning (`str`): Where the thought is: a field's name, `"inline <think>"`, or `"none"`.
+        logprobs (`bool`): Whether log probabilities come with an answer.
+        limits (`dict[str, str]`): Rate-limit headers, as sent.
+        batches (`bool`): Whether there is a Batch API.
+    """
+
+    endpoint: Endpoint
+    problem: str | None = None
+    listed: bool | None = None
+    latency_s: float | None = None
+    modes: dict[str, bool] = field(default_factory=dict)
+    reasoning: str = "none"
+    logprobs: bool = False
+    limits: dict[str, str] = field(default_factory=dict)
+    batches: bool = False
+
+    @property
+    def keeps_schema(self) -> bool:
+        """Whether the endpoint's way to keep an answer to a schema works there."""
+        mode = self.endpoint.structured_output
+        return mode == "prompt" or self.modes.get(mode, False)
+
+    @property
+    def advice(self) -> list[str]:
+        """Lines for the recipe that suit the endpoint better than what it says now."""
+        if self.problem:
+            return []
+        lines = []
+        best = next((mode for mode in MODES if self.modes.get(mode)), "prompt")
+        mode = self.endpoint.structured_output
+        if not self.keeps_schema or (mode in ("prompt", "json_object") and best not in ("prompt", mode)):
+            lines.append(f"structured: {best}")
+        if self.batches and self.endpoint.batch is None:
+            lines.append("batch: true")
+        if self.endpoint.rate is None and self.endpoint.provider not in ("local", "vllm", "sglang"):
+            lines.append("price: {input: ..., output: ...}")
+        return lines
+
+
+def probe(endpoint: Endpoint) -> Finding:
+    """Ask an endpoint what it can do: one plain request, and one for each way to keep an answer to a schema.
+
+    Args:
+        endpoint (`Endpoint`): One key and server; probe the members of a pool one by one.
+
+    Returns:
+        `Finding`: With `problem` set where it cannot be used.
+    """
+    finding = Finding(endpoint)
+    try:
+        if endpoint.provider == "local":
+            endpoint.identity()
+            finding.modes = dict.fromkeys(MODES, True)
+            return finding
+        with sync_client(endpoint, timeout=min(endpoint.timeout_s, 120), max_retries=1) as client:
+            _ask(client, finding)
+    except ConfigError as error:
+        finding.problem = str(error).replace("\n", " ")
+    except openai.APIStatusError as error:
+        finding.problem = f"{endpoint.url} answered {error.status_code}: {provider_words(endpoint, error)}"
+    except (openai.APIError, OSError) as error:
+        cause = error.__cause__ or error
+        finding.problem = f"{endpoint.url} cannot be reached ({type(cause).__name__}: {words(cause)})"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        finding.problem = f"{endpoint.url} answers, but with no chat completion. Does `base_url` end in /v1?"
+    return finding
+
+
+def configured_presets(model: str | None = None) -> list[Endpoint]:
+    """An endpoint for each provider whose key is in the environment.
+
+    Args:
+        model (`str`, *optional*): The model to ask for, instead of a cheap or usual one of each provider.
+    """
+    endpoints = []
+    for provider, preset in PRESETS.items():
+        name = model or DEFAULT_MODELS.get(provider)
+        if preset.api_key_env is None or name is None:
+            continue
+        endpoint = Endpoint(provider=provider, model=name)
+        try:
+            endpoint.check()
+        except ConfigError:
+            continue
+        endpoints.append(endpoint)
+    return endpoints
+
+
+def _ask(client: openai.OpenAI, finding: Finding) -> None:
+    endpoint = finding.endpoint
+    finding.listed = _listed(client, endpoint.model)
+    finding.batches = _has_batches(client)
+    body = parameters(endpoint, PLAIN)
+    started = time.monotonic()
+    try:
+        reply, headers = _create(client, endpoint, {**body, "logprobs": True})
+    except openai.BadRequestError:  # some models refuse to be asked for log probabilities
+        started = time.monotonic()
+        reply, headers = _create(client, endpoint, body)
+    finding.latency_s = time.monotonic() - started
+    finding.limits = {name: value for name, value in headers.items() if name.startswith("x-ratelimit-limit-")}
+    finding.logprobs = bool((reply["choices"][0].get("logprobs") or {}).get("content"))
+    finding.reasoning = _reasoning(reply)
+    for mode in MODES:
+        finding.modes[mode] = _keeps(client, endpoint, mode)
+
+
+def _create(
+    client: openai.OpenAI, endpoint: Endpoint, body: dict[str, Any]
+) -> tuple[dict[str, Any], Mapping[str, str]]:
+    try:
+        reply = client.chat.completions.with_raw_response.create(model=endpoint.model, messages=[], extra_body=body)
+    except openai.APIStatusError as error:
+        raise refused(endpoint, error) or error from None
+    return json.loads(reply.content), reply.headers
+
+
+def _listed(client: openai.OpenAI, model: str) -> bool | None:
+    try:
+        names = [listed.id for listed in client.models.list()]
+    except (openai.APIStatusError, ValueError, TypeError, AttributeError):
+        return None
+    return model.split(":")[0] in names or model in names if names else None
+
+
+def _has_batches(client: openai.OpenAI) -> bool:
+    try:
+        return client.batches.with_raw_response.list(limit=1).http_response.status_code == 200
+    except openai.APIError:
+        return False
+
+
+def _reasoning(reply: Mapping[str, Any]) -> str:
+    message = reply["choices"][0]["message"]
+    field_name = next((name for name in ("reasoning_content", "reasoning") if message.get(name)), None)
+    inline = split_reasoning(completion_of(reply).text).thought
+    return field_name or ("inline <think>" if inline else "none")
+
+
+def _keeps(client: openai.OpenAI, endpoint: Endpoint, mode: str) -> bool:
+    """Whether an answer follows a schema that its prompt does not speak of."""
+    body = {**parameters(endpoint, Request(COLOUR)), **structured(mode, SCHEMA)}
+    try:
+        reply, _ = _create(client, endpoint, body)
+        answer = parse_json(completion_of(reply).text)
+    except (ConfigError, openai.APIStatusError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+    if not isinstance(answer, dict):
+        return False
+    return mode == "json_object" or (set(answer) == {"hue"} and answer["hue"] in HUES)

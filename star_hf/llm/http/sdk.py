@@ -1,0 +1,40 @@
+"""The `openai` client, for what is not worth an event loop: batches, and looking at what an endpoint can do."""
+
+from typing import Any
+
+import openai
+
+from ...errors import ConfigError
+from ..endpoint import Endpoint
+from .wire import AZURE_VERSION, refusal_of, without_key
+
+
+__all__ = ["provider_words", "refused", "sync_client"]
+
+
+def sync_client(endpoint: Endpoint, **options: Any) -> openai.OpenAI:
+    """A client of the endpoint.
+
+    Args:
+        endpoint (`Endpoint`): Where to ask. Its key is read from the environment here.
+        **options: Options of `openai.OpenAI`.
+
+    Raises:
+        ConfigError: If the key or the URL is missing.
+    """
+    options["api_key"] = endpoint.api_key() or "none"
+    if endpoint.provider == "azure":
+        version = endpoint.api_version or AZURE_VERSION
+        return openai.AzureOpenAI(azure_endpoint=endpoint.url, api_version=version, **options)
+    return openai.OpenAI(base_url=endpoint.url, **options)
+
+
+def provider_words(endpoint: Endpoint, error: openai.APIStatusError) -> str:
+    """What the provider said, in one short line, and without the key, which some repeat."""
+    body = error.body if isinstance(error.body, dict) else {}
+    return without_key(endpoint, str(body.get("message") or error.message))
+
+
+def refused(endpoint: Endpoint, error: openai.APIStatusError) -> ConfigError | None:
+    """What to check where no later request would do better; `None` where one may."""
+    return refusal_of(endpoint, error.status_code, error.code, provider_words(endpoint, error))

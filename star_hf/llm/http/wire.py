@@ -1,0 +1,179 @@
+"""Between the engine's values and an OpenAI-compatible API: what a request is made of, and what a reply means."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ... import __version__
+from ...errors import ConfigError
+from ...utils.text import encodable
+from ..cost.tokens import ESTIMATE
+from ..endpoint import Endpoint
+from ..types import Completion, Request
+
+
+__all__ = [
+    "AZURE_VERSION",
+    "address",
+    "completion_of",
+    "error_of",
+    "failure_of",
+    "headers",
+    "parameters",
+    "problem_of",
+    "refusal_of",
+    "without_key",
+    "words",
+]
+
+AZURE_VERSION = "2024-10-21"
+"""Azure's API version where an endpoint names none."""
+
+
+def address(endpoint: Endpoint, path: str) -> str:
+    """The URL of a part of the API, such as `"chat/completions"`.
+
+    Raises:
+        ConfigError: If the endpoint has no URL.
+    """
+    root = endpoint.url.rstrip("/")
+    if endpoint.provider != "azure":
+        return f"{root}/{path}"
+    version = endpoint.api_version or AZURE_VERSION
+    return f"{root}/openai/deployments/{endpoint.model}/{path}?api-version={version}"
+
+
+def headers(endpoint: Endpoint) -> dict[str, str]:
+    """The headers of every request. They hold the key.
+
+    Raises:
+        ConfigError: If the key is missing.
+    """
+    key = endpoint.api_key() or "none"
+    who = {"api-key": key} if endpoint.provider == "azure" else {"Authorization": f"Bearer {key}"}
+    return {"User-Agent": f"star_hf/{__version__}", **who}
+
+
+def parameters(endpoint: Endpoint, request: Request) -> dict[str, Any]:
+    """The body of a request, as it is sent live or in a batch."""
+    body = endpoint.model_dump(include={"model", "temperature", "top_p", "max_tokens", "seed"}, exclude_none=True)
+    if endpoint.seed is not None:
+        body["seed"] += request.sample  # or all samples of a request would be the same one
+    form = {} if request.schema is None else structured(endpoint.structured_output, request.schema)
+    return {**body, "messages": request.messages, **form, **endpoint.extra_body}
+
+
+def structured(mode: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The fields that keep an answer to a JSON schema, for each of `Endpoint.structured`.
+
+    `structured_outputs` and `guided_json` are vLLM's own, https://docs.vllm.ai/en/latest/features/structured_outputs/.
+    """
+    match mode:
+        case "json_schema":
+            strict = {"name": "answer", "strict": True, "schema": _strict(schema)}
+            return {"response_format": {"type": "json_schema", "json_schema": strict}}
+        case "json_object":
+            return {"response_format": {"type": "json_object"}}
+        case "structured_outputs":
+            return {"structured_outputs": {"json": schema}}
+        case "guided_json":
+            return {"guided_json": schema}
+    return {}
+
+
+def completion_of(reply: Mapping[str, Any], prompt_tokens: int = 0) -> Completion:
+    """What a chat completion says.
+
+    Args:
+        reply (`Mapping`): The body of an answer.
+        prompt_tokens (`int`, defaults to 0): What the prompt is taken to have where the reply does not say. So an
+            answer without `usage` is not taken for free; its own tokens are estimated, too.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: If it is none.
+    """
+    choice, usage = reply["choices"][0], reply.get("usage") or {}
+    message, finish_reason = choice["message"], choice.get("finish_reason")
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    outcome = {"length": "truncated", "content_filter": "content_filter"}.get(finish_reason, "ok")
+    refusal, text = message.get("refusal") or "", encodable(message.get("content") or "")
+    thought = encodable(reasoning) if isinstance(reasoning, str) else None
+    return Completion(
+        text=text,
+        reasoning=thought,
+        outcome="refused" if refusal else outcome,
+        detail=encodable(refusal),
+        finish_reason=encodable(str(finish_reason or "")),
+        prompt_tokens=int(usage.get("prompt_tokens") or prompt_tokens),
+        completion_tokens=int(usage.get("completion_tokens") or ESTIMATE.count(f"{text}{thought or ''}")),
+        usage=json.dumps(usage) if usage else "",
+        model=reply.get("model") or "",
+        provider_id=reply.get("id") or "",
+    )
+
+
+def failure_of(status: int, code: str | None, said: str) -> Completion | None:
+    """The named failure of a request that would fail again, or `None` where it may be asked again."""
+    if status not in (400, 413, 422):
+        return None
+    filtered = code == "content_filter" or "content_filter" in said
+    return Completion("", outcome="content_filter" if filtered else "invalid_request", detail=said)
+
+
+def problem_of(endpoint: Endpoint, content: bytes) -> tuple[str | None, str]:
+    """The code and the words of a provider's error, in one short line without the key, which some repeat.
+
+    Args:
+        endpoint (`Endpoint`): Who was asked.
+        content (`bytes`): The body of its answer, which may be anything.
+    """
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = content.decode("utf-8", "replace")
+    error = body.get("error", body) if isinstance(body, dict) else body
+    code = error.get("code") if isinstance(error, dict) else None
+    said = (error.get("message") or error) if isinstance(error, dict) else error
+    return None if code is None else str(code), without_key(endpoint, str(said or "nothing"))
+
+
+def refusal_of(endpoint: Endpoint, status: int, code: str | None, said: str) -> ConfigError | None:
+    """What to check where no later request would do better; `None` where one may."""
+    key = endpoint.key_variable or "the key"
+    where = "Check `model` and `base_url`; a base URL usually ends in /v1."
+    remedies = {
+        401: f"Check that {key} holds a valid key for this provider.",
+        402: f"Add credit to the account behind {key}, and run the same command again to go on.",
+        403: f"Check that the account behind {key} may use this model.",
+        404: where,
+        405: where,
+        410: "The provider no longer has this model: choose another one.",
+    }
+    remedy = remedies.get(402 if code == "insufficient_quota" else status)
+    if remedy is None:
+        return None
+    return ConfigError(f"{endpoint.url} answered {status} for model {endpoint.model!r}: {said}", remedy)
+
+
+def error_of(reply: Any) -> str:
+    """What a provider says in the `error` of a body; empty where there is none."""
+    error = reply.get("error") if isinstance(reply, Mapping) else None
+    return words(error.get("message") if isinstance(error, Mapping) else error or "")
+
+
+def without_key(endpoint: Endpoint, said: str) -> str:
+    """The provider's own words in one short line, without the key, which some repeat."""
+    key = endpoint.api_key()
+    return words(said.replace(key, "[the key]") if key else said)
+
+
+def words(message: Any) -> str:
+    """The provider's own words in one short line; an error page is not repeated whole."""
+    return encodable(" ".join(str(message).split())[:300])
+
+
+def _strict(schema: Any) -> Any:
+    """The schema without `uniqueItems`, which OpenAI's strict mode refuses; `parse` checks it anyway."""
+    if isinstance(schema, dict):
+        return {key: _strict(value) for key, value in schema.items() if key != "uniqueItems"}
+    return [_strict(item) for item in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,204 @@
+"""A journal's answers as a Parquet file, and answers from elsewhere taken into a journal."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...errors import StarError
+from ...utils.text import encodable
+from ..types import OUTCOMES, Completion
+from .store import COLUMNS, Entry, Journal, Merged
+
+
+__all__ = ["SCHEMA", "export_journal", "import_answers"]
+
+SCHEMA = pa.schema(
+    {
+        "key": pa.string(),
+        "stage": pa.string(),
+        "endpoint": pa.string(),
+        "version": pa.string(),
+        "text": pa.string(),
+        "reasoning": pa.string(),
+        "outcome": pa.string(),
+        "detail": pa.string(),
+        "finish_reason": pa.string(),
+        "prompt_tokens": pa.int64(),
+        "completion_tokens": pa.int64(),
+        "usage": pa.string(),
+        "model": pa.string(),
+        "provider_id": pa.string(),
+        "latency_s": pa.float64(),
+        "cost_usd": pa.float64(),
+        "created_at": pa.timestamp("us", tz="UTC"),
+    }
+)
+"""Columns of an export: those of an `Entry`, with the completion's fields side by side."""
+
+LATER = {"finish_reason": "", "usage": ""}
+"""Columns that exports of earlier versions lack, and what stands for them."""
+
+COMPLETION = [field.name for field in fields(Completion)]
+ENTRY = [field.name for field in fields(Entry) if field.name != "completion"]
+NULLABLE = {"reasoning", "cost_usd"}
+KEY = re.compile(r"[0-9a-f]{64}")
+YEAR_10000 = 253_402_300_800.0
+BATCH_ROWS, BATCH_CHARACTERS = 1_000, 16_000_000
+"""What is held in memory at most, whichever is reached first."""
+
+Row = dict[str, Any]
+
+
+def export_journal(journal: Journal, path: str | Path) -> int:
+    """Write all answers to a Parquet file, in the order of their keys and with bounded memory.
+
+    The file appears under its name when it is whole. It holds what models answered, so treat it as harmful text.
+
+    Args:
+        journal (`Journal`): The answers.
+        path (`str` or `Path`): The file, which must end in `.parquet`; one that is there is replaced.
+
+    Returns:
+        `int`: How many answers were written.
+
+    Raises:
+        StarError: If the name does not end in `.parquet`, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".parquet":
+        raise StarError(f"{path} does not end in .parquet.", "Name the export something like answers.parquet.")
+    fresh, written = path.with_name(f".{path.name}.new"), 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(fresh, SCHEMA, compression="zstd") as writer:
+            for batch in _batches(_journal_rows(journal)):
+                writer.write_table(pa.Table.from_pylist([_storable(row) for row in batch], SCHEMA))
+                written += len(batch)
+        os.replace(fresh, path)
+    except OSError as error:
+        raise StarError(
+            f"{path} cannot be written ({error}).", "Check the folder and the space on the disk."
+        ) from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    return written
+
+
+def import_answers(journal: Journal, source: str | Path) -> Merged:
+    """Take the answers of an export or of another journal into this one: all of them, or none.
+
+    The first answer stays: a request that this journal answers already keeps its answer. While the import runs, other
+    processes that write to the journal wait.
+
+    Args:
+        journal (`Journal`): Where the answers go.
+        source (`str` or `Path`): A Parquet file made by [`export_journal`], or a journal.
+
+    Returns:
+        `Merged`: How many answers were new, and how many were there already.
+
+    Raises:
+        StarError: If the source cannot be read, or a row of it is no valid answer; names the row, counted from 1.
+    """
+    source = Path(source)
+    try:
+        with source.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise StarError(f"{source} cannot be read ({error.strerror}).", "Name an export or a journal.") from error
+    if head.startswith(b"PAR1"):
+        return journal.merge(_checked(_parquet_rows(source), source))
+    if head != b"SQLite format 3\0":
+        raise StarError(f"{source} is neither an export nor a journal.", "Make one with `star-hf journal export`.")
+    with Journal(source) as other:
+        return journal.merge(_checked(_journal_rows(other), source))
+
+
+def _journal_rows(journal: Journal) -> Iterator[Row]:
+    """The answers with the columns of `SCHEMA`, in the order of their keys; what cannot be decoded is left out."""
+    for values in journal.execute(f"SELECT {COLUMNS} FROM responses ORDER BY key"):
+        row = dict(zip(COLUMNS.split(", "), values, strict=True))
+        try:
+            completion = dict(json.loads(row.pop("completion")))
+        except (TypeError, ValueError):
+            completion = {}
+        yield {**LATER, **completion, **row}
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(path, buffer_size=1_048_576) as file:
+            schema = pa.schema([column for column in SCHEMA if column.name in file.schema_arrow.names])
+            if missing := [name for name in SCHEMA.names if name not in {*schema.names, *LATER}]:
+                raise StarError(
+                    f"{path} is no export of a journal: it has no column {', '.join(missing)}.",
+                    "Make it with `star-hf journal export`.",
+                )
+            for batch in file.iter_batches(BATCH_ROWS, columns=schema.names):
+                for row in pa.Table.from_batches([batch]).select(schema.names).cast(schema).to_pylist():
+                    at = row["created_at"]
+                    yield {**LATER, **row, "created_at": None if at is None else at.timestamp()}
+    except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
+        raise StarError(f"{path} cannot be read ({error}).", "Make it again with `star-hf journal export`.") from error
+
+
+def _storable(row: Row) -> Row:
+    """The row as Parquet takes it: no lone surrogates, and a time instead of seconds."""
+    row = {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
+    return {**row, "created_at": datetime.fromtimestamp(row["created_at"], UTC)}
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += len(row["text"]) + len(row["reasoning"] or "")
+        if len(batch) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _checked(rows: Iterable[Row], source: Path) -> Iterator[Entry]:
+    for number, row in enumerate(rows, start=1):
+        problem = _problem(row)
+        if problem:
+            raise StarError(
+                f"{source}, row {number}: {problem}. Nothing of this file was imported.",
+                "Mend or remove the row, or export the answers again.",
+            )
+        completion = Completion(**{name: row[name] for name in COMPLETION})
+        yield Entry(completion=completion, **{name: row[name] for name in ENTRY})
+
+
+def _problem(row: Row) -> str | None:
+    """What is wrong with a row, without repeating its text."""
+    for column in SCHEMA:
+        value = row.get(column.name)
+        if value is None:
+            if column.name not in NULLABLE:
+                return f"{column.name} is missing"
+        elif pa.types.is_string(column.type):
+            if not isinstance(value, str):
+                return f"{column.name} is no text"
+        elif isinstance(value, bool) or not isinstance(
+            value, int if pa.types.is_integer(column.type) else int | float
+        ):
+            return f"{column.name} is no number of its kind"
+        elif not 0 <= value < YEAR_10000:
+            return f"{column.name} is {value}"
+    if not KEY.fullmatch(row["key"]):
+        return f"key is not 64 hex digits but {row['key'][:80]!r}"
+    if row["outcome"] not in OUTCOMES:
+        return f"outcome {row['outcome'][:80]!r} is none of {', '.join(sorted(OUTCOMES))}"
+    return None

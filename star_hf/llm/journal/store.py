@@ -1,0 +1,281 @@
+"""The journal: every answer of a model, on disk before anyone uses it, so that nothing is paid twice."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ...errors import StarError
+from ..types import Completion
+
+
+__all__ = ["Entry", "Journal", "Merged"]
+
+LAYOUT = 3
+"""Layout 1 had no table `batches`, which is added when such a journal is opened; layouts 1 and 2 have answers without
+`finish_reason` and `usage`."""
+CHECKPOINT_PAGES = 10_000
+"""Pages of 4 KB after which the log is written into the file, for which all that is in flight waits on the disk."""
+BUSY_S = 60.0
+"""Seconds that a write waits for another process's write."""
+
+COLUMNS = "key, stage, endpoint, version, completion, cost_usd, created_at"
+_CREATE_RESPONSES = """
+CREATE TABLE IF NOT EXISTS responses (
+    key TEXT PRIMARY KEY,
+    stage TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    version TEXT NOT NULL,
+    completion TEXT NOT NULL,
+    cost_usd REAL,
+    created_at REAL NOT NULL
+)
+"""
+_CREATE_BATCHES = """
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY,
+    stage TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    versions TEXT NOT NULL,
+    file_id TEXT,
+    batch_id TEXT,
+    ended INTEGER NOT NULL DEFAULT 0,
+    created_at REAL NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal.
+
+    Attributes:
+        key (`str`): SHA-256 of everything that can change the answer.
+        stage (`str`): The annotator that asked.
+        endpoint (`str`): Where it was asked.
+        version (`str`): Hash of the prompt and the policies.
+        completion (`Completion`): The answer.
+        cost_usd (`float` or `None`): What it cost, where the price was known.
+        created_at (`float`): When it came, in seconds since 1970, to the microsecond.
+    """
+
+    key: str
+    stage: str
+    endpoint: str
+    version: str
+    completion: Completion
+    cost_usd: float | None
+    created_at: float = field(default_factory=lambda: round(time.time(), 6), compare=False)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did.
+
+    Attributes:
+        new (`int`): Answers that were added.
+        present (`int`): Answers that were there already.
+        differing (`int`): Those of `present` whose text differs from the one that is there, which stays.
+    """
+
+    new: int
+    present: int
+    differing: int
+
+
+class Journal:
+    """Answers by request key in one SQLite file, shared by the processes of one host.
+
+    An answer is committed before `put` returns. The file is in WAL mode with `synchronous=NORMAL`: a process may be
+    killed at any instant (`kill -9`) and loses nothing that was committed. A power cut or a crash of the operating
+    system never damages the file, but can take the answers of the last moments with it; those are asked, and paid,
+    again. WAL needs memory shared by all who open the file, so a journal must not lie on a network file system that
+    several hosts write to: give each host its own and merge them.
+
+    Each process opens the file for itself; a journal must not be carried across a fork.
+
+    Args:
+        path (`str` or `Path`): The file; made with its folder when it is not there.
+
+    Raises:
+        StarError: If the file cannot be opened, is not a journal, or has another layout.
+
+    Example:
+
+    ```python
+    >>> with Journal("runs/star-1/journal.sqlite") as journal:
+    ...     len(journal)
+    ```
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # One connection, used from one thread at a time; `annotate` may run its loop in a thread of its own.
+            self._db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        try:
+            self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of a request, or `None` where it was never answered."""
+        row = self.execute(f"SELECT {COLUMNS} FROM responses WHERE key = ?", (key,)).fetchone()
+        return None if row is None else _entry(row)
+
+    def put(self, entry: Entry) -> None:
+        """Commit an answer. The first answer to a request stays; a later one is dropped.
+
+        Raises:
+            StarError: If it cannot be written: the disk is full, or another process writes for a minute.
+        """
+        self._insert(entry)
+
+    def merge(self, entries: Iterable[Entry]) -> Merged:
+        """Add many answers in one transaction: all of them, or none if anything fails. The first answer stays."""
+        new = present = differing = 0
+        with self._transaction():
+            for entry in entries:
+                if self._insert(entry):
+                    new += 1
+                    continue
+                present += 1
+                there = self.get(entry.key)
+                differing += there is not None and there.completion.text != entry.completion.text
+        return Merged(new, present, differing)
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run an SQL statement on the tables `responses` and `batches`.
+
+        Raises:
+            StarError: If SQLite cannot do it, with what to look at.
+        """
+        try:
+            return self._db.execute(statement, parameters)
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def size(self) -> int:
+        """Bytes on disk, those of the write-ahead log included."""
+        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def cost(self) -> float:
+        """Dollars that all answers cost together, as far as prices were known."""
+        return self.execute("SELECT TOTAL(cost_usd) FROM responses").fetchone()[0]
+
+    def __contains__(self, key: str) -> bool:
+        return self.execute("SELECT 1 FROM responses WHERE key = ?", (key,)).fetchone() is not None
+
+    def __len__(self) -> int:
+        return self.execute("SELECT COUNT(*) FROM responses").fetchone()[0]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        """Look at the file before anything is written to it, then make it ready."""
+        ready = self._check_layout()
+        with self._told():
+            self._use_wal()
+        self.execute("PRAGMA synchronous=NORMAL")
+        self.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        if ready:
+            return
+        with self._transaction():
+            self.execute(_CREATE_RESPONSES)
+            self.execute(_CREATE_BATCHES)
+            self.execute(f"PRAGMA user_version={LAYOUT}")
+
+    def _use_wal(self) -> None:
+        """SQLite does not wait for other processes while it switches a new file to WAL, so we do."""
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def _check_layout(self) -> bool:
+        """Whether the file is a journal already; a new and empty one is not yet."""
+        (layout,) = self.execute("PRAGMA user_version").fetchone()
+        if layout > LAYOUT:
+            raise StarError(
+                f"{self.path} has journal layout {layout}; this star_hf reads layout {LAYOUT}.",
+                "Upgrade star_hf, or use another run directory.",
+            )
+        tables = [name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = ", ".join(row[1] for row in self.execute("PRAGMA table_info(responses)"))
+        if tables and not columns:
+            raise StarError(
+                f"{self.path} is not a journal but a data base with the tables {', '.join(tables)}.",
+                "Name the journal's file, or use another run directory.",
+            )
+        if tables and columns != COLUMNS:
+            raise StarError(
+                f"{self.path} is a journal of an older layout ({columns}) that this star_hf does not read.",
+                "Export it with the star_hf that wrote it (`star-hf journal export`), then import the export here "
+                "(`star-hf journal import`).",
+            )
+        return layout == LAYOUT
+
+    def _insert(self, entry: Entry) -> bool:
+        """Whether the answer is new."""
+        completion = json.dumps(vars(entry.completion))
+        values = (entry.key, entry.stage, entry.endpoint, entry.version, completion, entry.cost_usd, entry.created_at)
+        return self.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values).rowcount == 1
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.rollback()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what SQLite says into an error that a user can act on."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> StarError:
+        if isinstance(error, OSError | sqlite3.OperationalError):
+            return StarError(
+                f"{self.path} cannot be used ({error}). The answers in it are kept.",
+                "Check its folder's permissions, the space on the disk, and whether another process is writing to "
+                "it; then run the same command again.",
+            )
+        return StarError(
+            f"{self.path} is not a journal ({error}).", "Move the file away, or use another run directory."
+        )
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    key, stage, endpoint, version, completion, cost_usd, created_at = row
+    return Entry(key, stage, endpoint, version, Completion(**json.loads(completion)), cost_usd, created_at)

@@ -1,0 +1,103 @@
+"""A row's story: where it came from, why it left and what it matched, or its category, scores and cost."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import StarError
+from .run import STAGES, Run
+
+
+__all__ = ["Event", "explain"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a row at one stage.
+
+    Attributes:
+        stage (`str`): The stage.
+        verdict (`str`): `"kept"` or `"removed"`.
+        facts (`dict[str, str]`): What is known, by name, in the order to show it.
+    """
+
+    stage: str
+    verdict: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def explain(run: Run, row_id: str) -> list[Event]:
+    """Tell the story of a row.
+
+    A question that several sources have in common has one id; every copy that left is told.
+
+    Args:
+        run (`Run`): The run that the row went through.
+        row_id (`str`): The row's 16 hex digits; a benign twin's too.
+
+    Returns:
+        `list[Event]`: In the order of the stages.
+
+    Raises:
+        StarError: If the run has not seen the row.
+    """
+    events: list[Event] = []
+    for stage in STAGES:
+        if stage not in run.records:
+            continue
+        kept, receipt = run.find(stage, "rows", row_id), run.find(stage, "provenance", row_id)
+        for record in run.find(stage, "removed", row_id):
+            events.append(Event(stage, "removed", {**_removal(run, record), **_cost(receipt)}))
+        for record in kept:
+            events.append(Event(stage, "kept", {**_new_columns(stage, record), **_cost(receipt)}))
+    if not events:
+        raise StarError(
+            f"{run.folder} has no row {row_id!r}.",
+            "Ids are the `id` column of the run's tables; star_hf.utils.text.row_id(question) computes one.",
+        )
+    return events
+
+
+def _new_columns(stage: str, record: dict[str, Any]) -> dict[str, str]:
+    """The facts that a stage added to a row."""
+    names = {
+        "collect": ("question", "source"),
+        "classify": ("category",),
+        "reason": ("response",),
+        "score": ("score",),
+    }
+    if stage == "rewrite":
+        names["rewrite"] = ("question", "origin_id", "score")
+    return {name: _show(record[name]) for name in names.get(stage, ())}
+
+
+def _removal(run: Run, record: dict[str, Any]) -> dict[str, str]:
+    facts = {"question": record["question"], "source": record["source"], "reason": record["reason"]}
+    if record["matched_id"]:
+        facts["matched"] = (
+            f"{record['matched_id']} ({record['matched_source']}), similarity {record['similarity']:.4f}"
+        )
+        facts["matched text"] = _text_of(run, record["matched_id"])
+    if record["detail"]:
+        facts["detail"] = record["detail"]
+    return facts
+
+
+def _text_of(run: Run, row_id: str) -> str:
+    found = run.find("collect", "rows", row_id) or run.find("collect", "held_out", row_id)
+    return found[0]["question"] if found else "(not in this run)"
+
+
+def _cost(receipts: list[dict[str, Any]]) -> dict[str, str]:
+    if not receipts:
+        return {}
+    tokens = sum(receipt["prompt_tokens"] + receipt["completion_tokens"] for receipt in receipts)
+    cost = sum(receipt["cost_usd"] or 0.0 for receipt in receipts)
+    calls = sum(receipt["attempts"] for receipt in receipts)
+    price = f", ${cost:.5f}" if cost else ""
+    return {"model": receipts[-1]["model"], "calls": f"{calls} ({tokens} tokens{price})"}
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {mark}" for name, mark in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)

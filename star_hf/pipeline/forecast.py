@@ -1,0 +1,188 @@
+"""What a build will ask, cost and take, before anything is sent."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..llm import Annotator, Endpoint, Journal, Request
+from ..llm.cost.tokens import ESTIMATE, token_counter
+from ..policies import Prompts, Taxonomy
+from ..transforms.classify import Classifier
+from ..transforms.reason import Teacher
+from ..transforms.rewrite import BenignRewriter, BenignScorer, BenignTeacher
+from ..transforms.score import Scorer
+from ..utils.text import join_reasoning
+from .config import BuildConfig
+from .run import Run
+
+
+__all__ = ["StageForecast", "forecast"]
+
+ANSWER_TOKENS = {
+    "classify": 15,
+    "reason": 440,
+    "score": 55,
+    "benign_rewrite": 40,
+    "benign_reason": 600,
+    "benign_score": 55,
+}
+"""Tokens of an answer: what the released STAR-1 data have on average, our estimate for the benign twins."""
+
+TOKENS_PER_SECOND = 30
+"""How fast one answer is taken to be written."""
+
+BATCH_HOURS = 24.0
+"""How long a batch may take."""
+
+TRIED = 200
+"""Requests of a stage that a tokenizer is tried on; the others are taken to have as many tokens per byte."""
+
+STAND_IN = join_reasoning("thought " * 290, "answer " * 97)
+"""A response as long as STAR-1's on average (216 and 73 words), for stages that judge what is not written yet."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """What one stage will ask.
+
+    Attributes:
+        stage (`str`): The stage, or the step of `rewrite`.
+        model (`str`): Who is asked.
+        requests (`int`): Requests that the journal does not answer already. An upper bound where the rows are not
+            known yet, since rows that leave before are counted.
+        prompt_tokens (`int`): Counted by `counted_by`.
+        completion_tokens (`int`): By typical lengths of answers.
+        cost_usd (`float` or `None`): Dollars, `None` where no price is known; those of a batch where one is made.
+        hours (`float`): At 30 tokens per second for each answer and the endpoint's concurrency, or by its requests or
+            tokens per minute where these are narrower; a batch takes a day.
+        counted_by (`str`): The model's tokenizer, tried on the first requests, or the estimate that stands for it.
+    """
+
+    stage: str
+    model: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    hours: float
+    counted_by: str = ESTIMATE.name
+
+
+def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
+    """Forecast the stages that ask a model.
+
+    Args:
+        config (`BuildConfig`): What is to be built.
+        run (`Run`): A run whose `collect` stage is done and, unless an endpoint makes the vectors, `deduplicate`;
+            these cost nothing.
+
+    Returns:
+        `list[StageForecast]`: In the order of the stages.
+
+    Raises:
+        StarError: If these stages have not run.
+    """
+    vectors = _vectors(config, run)
+    run.table("collect" if vectors else "deduplicate")
+    taxonomy, prompts = Taxonomy.load(config.policies), Prompts.load(config.prompts)
+    endpoints, size = config.endpoints, config.select.size
+    steps: list[tuple[Annotator, Endpoint, str, int | None]] = [
+        (Classifier(taxonomy, prompts), endpoints.classifier, "deduplicate", None),
+        (Teacher(taxonomy, prompts), endpoints.teacher, "classify", None),
+        (Scorer(taxonomy, prompts), endpoints.scorer, "reason", None),
+    ]
+    if config.benign.enabled:
+        steps += [
+            (BenignRewriter(prompts), endpoints.rewriter, "select", size),
+            (BenignTeacher(prompts), endpoints.teacher, "select", size),
+            (BenignScorer(taxonomy, prompts), endpoints.scorer, "select", size),
+        ]
+    with Journal(run.journal_path) as journal:
+        return vectors + [
+            _stage(annotator, endpoint, _rows(run, before, taxonomy, limit), journal)
+            for annotator, endpoint, before, limit in steps
+        ]
+
+
+def _vectors(config: BuildConfig, run: Run) -> list[StageForecast]:
+    """What `deduplicate` asks an embeddings endpoint before it is done: the vector of every text once, at most."""
+    endpoint, encoder = config.deduplicate.endpoint, config.deduplicate.encoder
+    if endpoint is None or encoder is None or "deduplicate" in run.records:
+        return []
+    from ..llm.embeddings import BATCH_SIZE
+
+    texts = [text for name in ("rows", "held_out") for text in run.columns("collect", name, "question")[0]]
+    tokens, requests = sum(map(ESTIMATE.count, texts)), math.ceil(len(texts) / (encoder.batch_size or BATCH_SIZE))
+    return [
+        StageForecast(
+            stage="deduplicate",
+            model=endpoint.model,
+            requests=requests,
+            prompt_tokens=tokens,
+            completion_tokens=0,
+            cost_usd=endpoint.cost(tokens, 0),
+            hours=_hours(endpoint, requests, tokens, 0),
+        )
+    ]
+
+
+def _rows(run: Run, before: str, taxonomy: Taxonomy, limit: int | None) -> Callable[[], Iterable[Row]]:
+    """The rows of a stage, or the last known ones with stand-ins for the columns that are not there yet."""
+    known = before if before in run.records else list(run.records)[-1]
+    names = taxonomy.names
+
+    def rows() -> Iterable[Row]:
+        table = run.table(known)
+        for index, row in enumerate(table.select(range(min(limit or len(table), len(table))))):
+            yield {"category": [names[index % len(names)]], "response": STAND_IN, **row}
+
+    return rows
+
+
+def _hours(endpoint: Endpoint, requests: int, tokens_in: int, tokens_out: int) -> float:
+    """By the narrowest of answers at a time, requests a minute and tokens a minute, those of a pool added up."""
+    members = endpoint.members
+    places = sum(member.concurrency for member in members)
+    per_minute = sum(member.requests_per_minute or math.inf for member in members)
+    tokens_per_minute = sum(member.tokens_per_minute or math.inf for member in members)
+    minutes = max(
+        tokens_out / TOKENS_PER_SECOND / places / 60,
+        requests / per_minute,
+        (tokens_in + tokens_out) / tokens_per_minute,
+    )
+    return minutes / 60
+
+
+def _stage(
+    annotator: Annotator, endpoint: Endpoint, rows: Callable[[], Iterable[Row]], journal: Journal
+) -> StageForecast:
+    identity, requests, estimated = endpoint.identity(), 0, 0
+    counter = token_counter(endpoint.model)
+    tried = [0, 0]  # estimated and counted tokens of the first requests
+    for row in rows():
+        request = Request(annotator.messages(row), annotator.schema(row), annotator.reasoning, annotator.version(row))
+        if request.key(identity) in journal:
+            continue
+        requests += 1
+        text = "\n".join(message["content"] for message in request.messages)
+        estimate = ESTIMATE.count(text)
+        estimated += estimate
+        if requests <= TRIED:
+            tried = [tried[0] + estimate, tried[1] + counter.count(text)]
+    tokens_in = round(estimated * tried[1] / max(tried[0], 1))
+    tokens_out = requests * ANSWER_TOKENS[annotator.stage]
+    batched = endpoint.batch is not None and requests >= endpoint.batch.at_least
+    cost = endpoint.cost(tokens_in, tokens_out)
+    return StageForecast(
+        stage=annotator.stage,
+        model=endpoint.model,
+        requests=requests,
+        prompt_tokens=tokens_in,
+        completion_tokens=tokens_out,
+        cost_usd=cost * endpoint.batch.price_factor if batched and cost is not None else cost,
+        hours=BATCH_HOURS if batched else _hours(endpoint, requests, tokens_in, tokens_out),
+        counted_by=counter.name,
+    )

@@ -1,0 +1,86 @@
+"""One shard, as a worker runs it, wherever the worker is."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datasets import Dataset
+from filelock import FileLock, Timeout
+
+from ..errors import StarError
+from ..llm.annotate import annotate
+from ..llm.cost.budget import Budget
+from ..llm.endpoint import Endpoint
+from ..llm.journal import Journal
+from ..llm.types import Annotator
+
+
+__all__ = ["ShardTask", "read_rows"]
+
+logger = logging.getLogger(__name__)
+
+TABLES = ("removed", "provenance", "rows")
+"""What a finished shard has; `rows` is written last."""
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard, as an executor runs it: rows in, rows and journal out.
+
+    Args:
+        annotator (`Annotator`): What to ask; must be picklable.
+        endpoint (`Endpoint`): Whom to ask. Its key is read from the worker's environment.
+        folder (`Path`): Where the shards lie.
+        shards (`tuple[str, ...]`): Their names, by rank.
+        max_reasks (`int`): How often a malformed answer is asked again.
+        budget_usd (`float`, *optional*): What each shard may spend.
+    """
+
+    annotator: Annotator
+    endpoint: Endpoint
+    folder: Path
+    shards: tuple[str, ...]
+    max_reasks: int
+    budget_usd: float | None = None
+
+    def __call__(self, data: Any, rank: int, world_size: int) -> None:
+        """Run the shard of a rank. What goes wrong is written beside it, since a task that raises ends the others."""
+        place = self.folder / self.shards[rank]
+        try:
+            with FileLock(place / ".lock", blocking=False):
+                self._run(place)
+        except Timeout:
+            logger.warning("shard %s is being worked on by another process", place.name)
+        except StarError as error:
+            (place / "problem.txt").write_text(str(error), encoding="utf-8")
+            logger.error("shard %s: %s", place.name, error)
+
+    def _run(self, place: Path) -> None:
+        if (place / "rows.parquet").exists():
+            return
+        budget = None if self.budget_usd is None else Budget(self.budget_usd)
+        rows = read_rows(place / "input.parquet")
+        with Journal(place / "journal.sqlite") as journal:
+            outcome = annotate(
+                rows,
+                self.annotator,
+                self.endpoint,
+                journal,
+                max_unusable=1.0,  # the share counts for all shards together
+                max_reasks=self.max_reasks,
+                budget=budget,
+                progress=False,
+            )
+        for name in TABLES:
+            fresh = place / f".{name}.new"
+            getattr(outcome, name).to_parquet(fresh)
+            os.replace(fresh, place / f"{name}.parquet")
+        (place / "problem.txt").unlink(missing_ok=True)
+
+
+def read_rows(path: Path) -> Dataset:
+    """The rows of a Parquet file, in memory."""
+    return Dataset(pq.read_table(path))

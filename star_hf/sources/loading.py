@@ -1,0 +1,130 @@
+"""Data sets by their name in `datasets_scripts/`, from a clone and from an installed package."""
+
+import difflib
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from ..utils.paths import project_folder
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+
+__all__ = ["card_folders", "load"]
+
+HUB_FILE = re.compile(r"^(hf://datasets/[^/@]+/[^/@]+)(?:@[^/]+)?/")
+GITHUB_FILE = re.compile(r"^(https://raw\.githubusercontent\.com/[^/]+/[^/]+)/[^/]+/")
+
+
+def load(
+    name: str,
+    config: str | None = None,
+    *,
+    split: str | None = "train",
+    revision: str | None = None,
+    sources_dir: str | Path | None = None,
+    streaming: bool = False,
+    **options: Any,
+) -> "Dataset | DatasetDict | IterableDataset | IterableDatasetDict":
+    """Load a data set of the catalogue: a product such as `star_1`, or a source such as `GPTFuzz`.
+
+    Args:
+        name (`str`): Name of a folder in `datasets_scripts/`; case and punctuation do not count.
+        config (`str`, *optional*): Configuration, where the card has several.
+        split (`str`, *optional*, defaults to `"train"`): Split; all of them for `None`.
+        revision (`str`, *optional*): Branch, tag or commit to read instead of the one that the card pins.
+        sources_dir (`str` or `Path`, *optional*): Read the local copy `<sources_dir>/<name>/<file>` of a source.
+        streaming (`bool`, defaults to `False`): Read rows as they are asked for, without downloading all first.
+        **options: Further arguments of [`~datasets.load_dataset`], such as `token`.
+
+    Raises:
+        ConfigError: If there is no such data set, or it has no local copy or revision to choose.
+
+    Example:
+
+    ```python
+    >>> import star_hf
+
+    >>> rows = star_hf.load("star_1")
+    >>> first = next(iter(star_hf.load("STAR-1", streaming=True)))
+    ```
+    """
+    from datasets import load_dataset
+
+    folder = _folder(name)
+    options = {**options, "split": split, "streaming": streaming}
+    if revision is None and sources_dir is None:
+        return load_dataset(str(folder), config, **options)
+    builder, arguments = _builder(folder, config)
+    files = arguments.pop("data_files")
+    files = [files] if isinstance(files, str) else files
+    if sources_dir is not None:
+        files = _local(folder, Path(sources_dir))
+    else:
+        files = [_at(file, str(revision), name) for file in files]
+    return load_dataset(builder, data_files=files, **{**arguments, **options})
+
+
+@lru_cache(maxsize=1)
+def card_folders() -> dict[str, Path]:
+    """The folder of each data set by name: products first, then the catalogue's sources."""
+    root = project_folder("datasets_scripts")
+    cards = [*sorted(root.glob("*/README.md")), *sorted(root.glob("raw/*/README.md"))]
+    return {card.parent.name: card.parent for card in cards}
+
+
+def _folder(name: str) -> Path:
+    known = {_plain(folder): path for folder, path in card_folders().items()}
+    if (found := known.get(_plain(name))) is not None:
+        return found
+    close = difflib.get_close_matches(_plain(name), known, n=3)
+    names = [known[match].name for match in close] or list(card_folders())
+    raise ConfigError(
+        f"There is no data set {name!r} in the catalogue.",
+        f"Did you mean {', '.join(names)}? Data sets on the Hub are loaded with datasets.load_dataset.",
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _builder(folder: Path, config: str | None) -> tuple[str, dict[str, Any]]:
+    """The packaged builder of a card's files, and its arguments."""
+    from huggingface_hub import DatasetCard
+
+    from .reading import BUILDERS
+
+    configs = {entry["config_name"]: entry for entry in DatasetCard.load(folder / "README.md").data["configs"]}
+    entry = configs.get(config or "default")
+    if entry is None:
+        raise ConfigError(f"{folder.name} has no configuration {config!r}.", f"It has {', '.join(configs)}.")
+    first = entry["data_files"] if isinstance(entry["data_files"], str) else entry["data_files"][0]
+    return BUILDERS[Path(first).suffix], {key: value for key, value in entry.items() if key != "config_name"}
+
+
+def _at(file: str, revision: str, name: str) -> str:
+    """The address of a file at another revision."""
+    for pattern, form in ((HUB_FILE, r"\g<1>@{}/"), (GITHUB_FILE, r"\g<1>/{}/")):
+        if pattern.match(file):
+            return pattern.sub(form.format(revision.replace("\\", "")), file)
+    raise ConfigError(f"{name}: {file} has no revision to choose.", "Leave out `revision`.")
+
+
+def _local(folder: Path, sources_dir: Path) -> list[str]:
+    from .catalogue import catalogue
+
+    source = catalogue().get(folder.name)
+    patterns = source.local if source is not None else ()
+    found = [str(file) for pattern in patterns for file in sorted((sources_dir / folder.name).glob(pattern))]
+    if not found:
+        place = f"There is no file {sources_dir / folder.name}/{{{','.join(patterns)}}}."
+        raise ConfigError(
+            place if patterns else f"{folder.name} is a product, and no source: it has no local copy.",
+            "Leave out `sources_dir` to read the card's.",
+        )
+    return found

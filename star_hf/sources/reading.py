@@ -1,0 +1,250 @@
+"""Read the files of a source, from the Hub or from a local copy, as rows that hold only the columns asked for."""
+
+import codecs
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import httpx
+from datasets import (
+    Dataset,
+    Json,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+    load_dataset,
+)
+from datasets.features.features import decode_nested_example
+from datasets.utils import logging
+
+from star_hf.errors import SourceError, first_line
+from star_hf.sources.catalogue import Source
+from star_hf.sources.readers import Drop, Reader, Take
+
+
+__all__ = ["BUILDERS", "MissingSourceError", "decoded", "read_file", "read_rows", "read_source", "read_takes"]
+
+BATCH_ROWS = 1000
+BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text", ".parquet": "parquet"}
+COMPRESSIONS = {".bz2", ".gz", ".xz", ".zst"}
+
+
+class MissingSourceError(SourceError):
+    """A source that is not there or may not be read; a run can go on without it."""
+
+
+def read_source(
+    source: Source, sources_dir: Path | None = None, option: str = "--sources-dir"
+) -> Iterator[dict[str, Any]]:
+    """The rows of a source, with only the columns that its card names.
+
+    Args:
+        source ([`Source`]): The source.
+        sources_dir (`Path`, *optional*): Folder of local copies; the card's own files are read without it.
+        option (`str`, defaults to `"--sources-dir"`): What the user calls that folder, for error messages.
+
+    Raises:
+        [`MissingSourceError`]: If the files cannot be had.
+        [`SourceError`]: If they cannot be understood.
+    """
+    if sources_dir is not None:
+        yield from _read_files(_local_files(source, Path(sources_dir), option), source.columns, source.options)
+        return
+    try:
+        dataset = load_dataset(str(source.folder), split="train")
+    except (OSError, httpx.HTTPError) as error:
+        raise MissingSourceError(
+            f"{source.files[0]}: {first_line(error.__cause__ or error)}", _remedy(source, option)
+        ) from error
+    except Exception as error:
+        raise SourceError(
+            f"{source.name}: {source.files[0]} cannot be read: {first_line(error.__cause__ or error)}",
+            f"Compare its card, {source.folder / 'README.md'}, with {source.homepage}.",
+        ) from error
+    yield from _rows(dataset, source.columns, source.files[0])
+
+
+def read_takes(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> Iterable[Take]:
+    """What a source's function makes of each row; of a sample of them where the benchmark is one.
+
+    Args:
+        source ([`Source`]): The source.
+        reader ([`Reader`]): Its function, of `star_hf.sources.readers`.
+        rows (iterable of `dict`): Its rows, as [`read_source`] gives them.
+
+    Raises:
+        [`SourceError`]: If a row lacks the function's column.
+    """
+    takes = _apply(source, reader, rows)
+    if source.subset is None:
+        return takes
+    kept = [take for take in takes if not isinstance(take, Drop)]
+    order = Dataset.from_dict({"index": list(range(len(kept)))}).shuffle(seed=source.subset["shuffle_seed"])
+    return [kept[index] for index in order["index"][: source.subset["rows"]]]
+
+
+def _apply(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> Iterator[Take]:
+    for row in rows:
+        try:
+            yield reader(row)
+        except KeyError as error:
+            raise SourceError(
+                f"{source.name}: there is no column {error}; the columns read are {', '.join(row)}.",
+                f"Expected {' / '.join(source.columns) or 'question'}: compare with {source.homepage}.",
+            ) from None
+
+
+def read_file(
+    path: Path, columns: Sequence[str] = ("question", "source", "text"), what: str = "questions"
+) -> Iterator[dict[str, Any]]:
+    """The rows of a user's own file.
+
+    Args:
+        path (`Path`): A file of one of the types of [`BUILDERS`].
+        columns (list of `str`, *optional*): Those to read where they are there; all where none of them is.
+        what (`str`, defaults to `"questions"`): What the file holds, for error messages.
+
+    Raises:
+        [`SourceError`]: If the file is not there or cannot be understood.
+    """
+    options = {"sep": "\t" if path.suffix == ".tsv" else ",", "keep_default_na": False}
+    yield from read_rows(path, columns, options if _builder(path) == "csv" else {}, what)
+
+
+def read_rows(
+    path: Path, columns: Sequence[str] = (), options: dict[str, Any] | None = None, what: str = "rows"
+) -> Iterator[dict[str, Any]]:
+    """The rows of a file, with only these columns; all where none of them is there.
+
+    Args:
+        path (`Path`): A file of csv, tsv, json, jsonl, txt or parquet, compressed or in a zip archive of its own.
+        columns (`Sequence[str]`): The columns to read.
+        options (`dict`, *optional*): Arguments of the dataset builder, such as `sep`.
+        what (`str`, defaults to `"rows"`): What the file holds, for error messages.
+
+    Raises:
+        [`SourceError`]: If the file is not there or cannot be understood.
+    """
+    if not path.is_file():
+        raise SourceError(f"There is no file {path}.", f"Check the path that was given for the {what}.")
+    yield from _read_files([path], columns, options or {})
+
+
+def _local_files(source: Source, sources_dir: Path, option: str) -> list[Path]:
+    if not sources_dir.is_dir():
+        raise SourceError(f"The folder of local copies {sources_dir} is not there.", f"Check {option}.")
+    files = []
+    for pattern in source.local:
+        found = sorted((sources_dir / source.name).glob(pattern))
+        if not found:
+            raise MissingSourceError(
+                f"there is no file {sources_dir / source.name / pattern}.",
+                f"Put the file from {source.homepage} there, or read the Hub by leaving out {option}.",
+            )
+        files += found
+    return files
+
+
+def _read_files(files: list[Path], columns: Sequence[str], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of local files, through a cache of their own, so that an edited file is never answered from an old one.
+
+    `streaming=True` would need no cache but imports torch: 200 MB and a second.
+    """
+    for path in files:
+        builder = _builder(path)
+        _check_text(path)
+        with tempfile.TemporaryDirectory(prefix="star_hf-") as cache:
+            try:
+                with _quiet():
+                    dataset = load_dataset(
+                        builder, data_files=[escape(str(path))], split="train", cache_dir=cache, **options
+                    )
+            except Exception as error:
+                raise SourceError(
+                    f"{path} has no rows that can be read as {builder}: {first_line(error.__cause__ or error)}",
+                    "Repair the file or fetch it again.",
+                ) from error
+            yield from _rows(dataset, columns, str(path))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep `datasets` from drawing a bar for each local file and from logging an error that is raised anyway."""
+    shown, verbosity = not are_progress_bars_disabled(), logging.get_verbosity()
+    disable_progress_bars()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            enable_progress_bars()
+
+
+def _rows(dataset: Dataset, columns: Sequence[str], place: str) -> Iterator[dict[str, Any]]:
+    if mixed := [name for name in columns if isinstance(dataset.features.get(name), Json)]:
+        raise SourceError(
+            f"{place}: the values of {', '.join(mixed)} are not all of one type.", "Store questions as strings."
+        )
+    known = [name for name in columns if name in dataset.column_names]
+    yield from decoded(dataset.select_columns(known) if known else dataset)
+
+
+def decoded(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows of a data set; values of several types, which Arrow holds as JSON, are as they were written."""
+    mixed = {name: feature for name, feature in dataset.features.items() if _has_json(feature)}
+    for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
+        for row in table.to_pylist():
+            yield row | {name: decode_nested_example(feature, row[name]) for name, feature in mixed.items()}
+
+
+def _has_json(feature: Any) -> bool:
+    inner = feature.values() if isinstance(feature, dict) else [getattr(feature, "feature", None)]
+    return isinstance(feature, Json) or any(_has_json(part) for part in inner if part is not None)
+
+
+def _builder(path: Path) -> str:
+    """The dataset builder for a file name, with or without a compression, or for the one file in a zip archive."""
+    name = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    if path.suffix == ".zip" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            name = Path(archive.namelist()[0]) if len(archive.namelist()) == 1 else path
+    if name.suffix not in BUILDERS:
+        raise SourceError(f"{path}: files of type `{name.suffix}` are not read.", f"Use one of {', '.join(BUILDERS)}.")
+    return BUILDERS[name.suffix]
+
+
+def _check_text(path: Path) -> None:
+    """Name the place of the first byte that is not UTF-8, which the readers do not."""
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path} is empty.", "Repair the file or fetch it again.")
+    if path.suffix in COMPRESSIONS | {".parquet", ".zip"}:
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    with path.open("rb") as file:
+        while True:
+            block = file.read(1 << 20)
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                raise SourceError(
+                    f"{path} is not UTF-8: byte {offset - pending + error.start} cannot be decoded.",
+                    f"Convert it, for example: iconv -f latin1 -t utf-8 {path.name}",
+                ) from None
+            if not block:
+                return
+            offset += len(block)
+
+
+def _remedy(source: Source, option: str) -> str:
+    copy = f"or put a local copy at DIR/{source.name}/{source.local[0]} and pass {option} DIR."
+    if source.gated == "none":
+        return f"Check the network and {source.homepage}, {copy}"
+    asked = "Ask for access at" if source.gated == "manual" else "Accept the conditions at"
+    return f"{asked} {source.homepage} and set HF_TOKEN, {copy}"

@@ -1,0 +1,1 @@
+"""The trainings themselves, with TRL: SFT, DPO and GRPO."""

@@ -1,0 +1,45 @@
+"""What pictures drawn with matplotlib (extra `report`) share: one palette, and errors that say what to do."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+__all__ = ["COLOURS", "INK", "new_figure", "save_figure"]
+
+INK = "#333333"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's, which colour-blind readers can tell apart."""
+
+
+def new_figure(**options: Any) -> "Figure":
+    """An empty figure with matplotlib's options, outside pyplot's global state.
+
+    Raises:
+        [`ConfigError`]: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError("Pictures need matplotlib.", "pip install 'star_hf[report]'") from None
+    return Figure(**options, layout="constrained")
+
+
+def save_figure(figure: "Figure", path: str | Path) -> Path:
+    """Write a figure, in the kind that the file's name asks for; folders are made.
+
+    Raises:
+        [`ConfigError`]: If the kind is unknown.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        figure.savefig(path)
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be drawn: {error}.", "Name a .png, .svg or .pdf file.") from None
+    return path

@@ -1,0 +1,116 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from model_server import ModelServer, Reply
+from small_benchmarks import REFUSAL, write_benchmarks
+from star_hf.errors import ConfigError, IncompleteRunError
+from star_hf.evaluation.integrations import harness
+from star_hf.evaluation.types import Answer
+
+
+def forget():
+    for cached in (harness.ready, harness._items, harness._judges, harness._probe):
+        cached.cache_clear()
+    harness.failed_shares.clear()
+
+
+@pytest.fixture
+def setting(monkeypatch, tmp_path, data_dir):
+    """Sets the environment's variables: `setting(JUDGE="refusal-phrases")`."""
+
+    def set_(**values):
+        forget()
+        for name, value in values.items():
+            monkeypatch.setenv(f"STAR_HF_{name}", str(value))
+
+    monkeypatch.setattr(harness, "_cache", lambda: tmp_path / "cache")
+    for name in ("JUDGE", "PROFILE", "MAX_TOKENS", "JOURNAL", "ALLOW_CODE_EXECUTION", "EXPECTS_REASONING"):
+        monkeypatch.delenv(f"STAR_HF_{name}", raising=False)
+    set_(DATA_DIR=data_dir)
+    yield set_
+    forget()
+
+
+def asked():
+    return [harness.to_item(row) for row in harness.rows("strongreject")]
+
+
+def said(items, *texts):
+    return [Answer(item.id, 0, text, None, None if text else "empty", 0) for item, text in zip(items, texts)]  # noqa: B905
+
+
+def test_items_go_through_a_file_unchanged(setting):
+    rows = [json.loads(line) for line in open(Path(harness.items_folder("math500")) / "test.jsonl")]
+    assert [harness.to_item(row) for row in rows] == harness._items("math500")
+    assert set(rows[0]) == set(harness.FIELDS)
+
+
+def test_other_data_lie_in_another_folder(setting, tmp_path):
+    before = harness.items_folder("strongreject")
+    assert harness.items_folder("strongreject") == before
+    path = write_benchmarks(tmp_path / "data") / "StrongREJECT" / "strongreject.csv"
+    path.write_text(path.read_text().replace("ladder", "stool"))
+    setting(DATA_DIR=tmp_path / "data")
+    assert harness.items_folder("strongreject") != before
+
+
+def test_nothing_is_ready_without_a_judge_and_nothing_needs_one_where_there_is_a_right_answer(setting):
+    harness.ready("math500")
+    with pytest.raises(ConfigError) as caught:
+        harness.ready("strongreject")
+    assert "STAR_HF_JUDGE" in caught.value.remedy
+    with pytest.raises(ConfigError) as caught:
+        harness.ready("humaneval")
+    assert "STAR_HF_ALLOW_CODE_EXECUTION" in caught.value.remedy
+    setting(JUDGE="refusal-phrases", ALLOW_CODE_EXECUTION=1)
+    harness.ready("strongreject")
+    harness.ready("humaneval")
+
+
+@pytest.mark.parametrize("rule", [lambda body, before: Reply(status=503), lambda body, before: "perhaps"])
+def test_a_judge_that_is_down_or_garbled_is_not_ready(rule, setting):
+    with ModelServer(rule) as server:
+        setting(JUDGE=f"llama-guard-3@{server.url}")
+        with pytest.raises(IncompleteRunError, match="not ready"):
+            harness.ready("strongreject")
+
+
+def test_the_first_judge_of_a_kind_judges_and_its_replies_are_kept(setting):
+    with ModelServer(lambda body, before: "safe") as server:
+        setting(JUDGE=f"llama-guard-3@{server.url}, refusal-phrases")
+        items = asked()[:3]
+        for _ in range(2):
+            graded = harness.grade_answers("strongreject", items, said(items, "Sure.", REFUSAL, None))
+            assert [(each.value, each.failure) for each in graded] == [(1.0, ""), (1.0, ""), (None, "empty")]
+        assert len(server.requests) == 2
+
+
+def test_samples_of_an_item_are_its_mean(setting):
+    (item, *_) = (harness.to_item(row) for row in harness.rows("math500"))
+    answers = [Answer(item.id, n, text, None, None, 0) for n, text in enumerate([f"\\boxed{{{item.target}}}", "no"])]
+    (graded,) = harness.grade_answers("math500", [item], [answers[0], answers[0]])
+    assert graded.value == 1.0
+    (graded,) = harness.grade_answers("math500", [item], answers)
+    assert graded.value in (0.5, 1.0)
+
+
+def test_a_summary_of_failures_alone_has_no_score(setting):
+    failed = [harness.Graded(f"item-{n}", failure="unanswered") for n in range(4)]
+    nothing, some = (
+        harness.summary("jbb", failed),
+        harness.summary("xstest", [*failed, harness.Graded("a", value=1.0)]),
+    )
+    assert math.isnan(nothing["score"]) and nothing["failed"] == 4 and harness.failed_shares["jbb"] == 1
+    assert (some["score"], some["judged"], some["failed"]) == (1.0, 1, 4) and some["score_low"] < 0.5
+    assert nothing.keys() == some.keys(), "lighteval averages tasks by the keys of the first"
+
+
+def test_the_environment_says_how_long_an_answer_may_be(setting):
+    assert harness.max_tokens("aime24") == 32768
+    setting(PROFILE="paper")
+    assert harness.max_tokens("aime24") == 16384
+    setting(MAX_TOKENS=7)
+    assert harness.max_tokens("aime24") == 7

@@ -1,0 +1,56 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from star_hf.utils.text import encodable, join_reasoning, normalise, row_id, split_reasoning
+
+
+@pytest.mark.parametrize(
+    ("text", "thought", "answer", "problem"),
+    [
+        ("<think>\nwhy\n</think>\n\nanswer", "why", "answer", None),
+        ("why\n</think>\n\nanswer", "why", "answer", None),
+        ("  <think>why</think>answer", "why", "answer", None),
+        ("<think>why", "why", None, "unclosed"),
+        ("just an answer", None, "just an answer", "no_reasoning"),
+        ("<think>why</think>", "why", "", "empty_answer"),
+        ("<think>\n</think>answer", "", "answer", "empty_thought"),
+        ("<think>a</think>b</think>c", None, None, "ambiguous"),
+        ("<think>a<think>b</think>c", None, None, "ambiguous"),
+        ("<think>a</think>b<think>", None, None, "ambiguous"),
+        ("", None, "", "no_reasoning"),
+    ],
+)
+def test_split(text, thought, answer, problem):
+    found = split_reasoning(text)
+    assert (found.thought, found.answer, found.problem) == (thought, answer, problem)
+
+
+words = st.text(st.characters(exclude_characters="<>", exclude_categories=("Cs",)), min_size=1).filter(str.strip)
+
+
+@given(words, words)
+def test_join_then_split_gives_both_back(thought, answer):
+    found = split_reasoning(join_reasoning(thought, answer))
+    assert (found.thought, found.answer, found.problem) == (thought.strip(), answer.strip(), None)
+
+
+@given(st.text())
+def test_split_never_calls_an_open_thought_an_answer(text):
+    found = split_reasoning("<think>" + text)
+    assert found.answer is None or "</think>" in text
+
+
+def test_ids_fold_what_does_not_change_a_question_and_nothing_else():
+    assert (
+        row_id("How do I\tpick  a lock?") == row_id(" how do i pick a LOCK? ") == row_id("How do I pick a ｌｏｃｋ?")
+    )
+    assert row_id("How do I pick a lock?") != row_id("How do I pick a rock?")
+    assert row_id("How do I pick a lock?") == "35a04174b9e7e9ac", "published ids must never change"
+    assert len(row_id("\ud800")) == 16
+
+
+@given(st.text())
+def test_normalised_text_has_single_inner_spaces_and_encodable_always_encodes(text):
+    assert normalise(text) == " ".join(normalise(text).split())
+    assert encodable(text + "\ud800").encode().endswith(b"?")
