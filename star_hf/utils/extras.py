@@ -1,0 +1,26 @@
+"""Optional packages: the one message for what is not installed."""
+
+from importlib.util import find_spec
+
+from ..errors import ConfigError
+
+
+__all__ = ["require"]
+
+
+def require(extra: str, *packages: str, what: str) -> None:
+    """Check that optional packages are installed, without importing them.
+
+    Args:
+        extra (`str`): The extra of `setup.cfg` that has them, such as `"report"`.
+        *packages (`str`): Names as they are imported.
+        what (`str`): What needs them, as the first words of the message: `"The report"`.
+
+    Raises:
+        [`ConfigError`]: If one is missing, with the command that installs it.
+    """
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ConfigError(
+            f"{what} needs packages that are not installed: {', '.join(missing)}.",
+            f'Install them: pip install "star_hf[{extra}]"',
+        )

@@ -1,0 +1,67 @@
+import pytest
+
+from star_hf.errors import ConfigError
+from star_hf.utils.extras import require
+from star_hf.utils.options import Strict, read_yaml, validated
+
+
+class Part(Strict):
+    size: int = 1
+
+
+class Whole(Strict):
+    part: Part = Part()
+    parts: dict[str, Part] = {}
+    name: str = ""
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- a", "holds a list, expected `key: value` lines"),
+        ("a: [", "is not valid YAML"),
+        ("just words", "holds a str"),
+    ],
+)
+def test_a_file_that_is_no_options_is_named(text, problem, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=problem) as caught:
+        read_yaml(tmp_path / "a.yaml", "Write it anew.")
+    assert "a.yaml" in caught.value.message and caught.value.remedy == "Write it anew."
+
+
+def test_a_missing_file_is_named_and_an_empty_one_has_no_options(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        read_yaml(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("# nothing\n")
+    assert read_yaml(tmp_path / "a.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"part": {"sise": 2}}, "here: `part.sise` is not an option. Did you mean `size`?"),
+        ({"parts": {"x": {"sise": 2}}}, "here: `parts.x.sise` is not an option. Did you mean `size`?"),
+        ({"zzz": 1}, "here: `zzz` is not an option. Options: part, parts, name."),
+        ({"part": {"size": "big"}}, "(got 'big')"),
+    ],
+)
+def test_wrong_options_are_explained(data, problem):
+    with pytest.raises(ConfigError) as caught:
+        validated(Whole, data, "here")
+    assert problem in caught.value.message
+
+
+def test_every_wrong_option_has_a_line():
+    with pytest.raises(ConfigError) as caught:
+        validated(Whole, {"zzz": 1, "part": {"size": "big"}}, "here")
+    assert len(caught.value.message.splitlines()) == 2
+
+
+def test_a_missing_extra_is_named_with_its_command():
+    require("report", "json", what="The report")
+    with pytest.raises(
+        ConfigError, match="The report needs packages that are not installed: no_such_package"
+    ) as caught:
+        require("report", "json", "no_such_package", what="The report")
+    assert 'pip install "star_hf[report]"' in caught.value.remedy
