@@ -150,3 +150,15 @@ def test_coverage_spreads_star_1_less_than_paper(shared_data):
     assert coverage.entropy > paper.entropy
     sample = rows.select(random.Random(0).sample(range(1000), 250))
     assert select(sample, size=50, strategy="paper").rows["id"][:] == naive(list(sample), 50)
+
+
+@pytest.mark.parametrize("order", [range(6), reversed(range(6)), (3, 0, 5, 1, 4, 2)])
+def test_coverage_breaks_ties_inside_a_cell_by_the_smallest_id(order):
+    rows = as_dataset([make_row(i) for i in order], SCORED)
+    assert sorted(select(rows, size=2).rows["id"]) == ["0000", "0001"]
+
+
+def test_coverage_breaks_ties_between_cells_by_category_then_source():
+    rows = make_rows([("b", ("y",)), ("b", ("x",)), ("a", ("y",)), ("a", ("x",))])
+    chosen = [(row["source"], row["category"]) for row in select(rows, size=1).rows]
+    assert chosen == [("a", ["x"])]
