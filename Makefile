@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quality style constraints clean
+.PHONY: help install demo test test-all quality style constraints clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,11 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## Build a small data set with the embedded models: no key, no Hub (ARGS="--questions mine.txt")
 	$(BIN)/star-hf demo $(ARGS)
 
-test: $(INSTALLED)  ## Run all tests (ARGS="-m 'not slow'" for the quick ones)
+test: $(INSTALLED)  ## Run what CI runs (ARGS="-m 'not slow'" for the quick ones, ARGS=tests/llm for one room)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(INSTALLED)  ## Run the long forms too: more kills, more random examples
+	$(BIN)/python -m pytest --long $(ARGS)
 
 quality: $(INSTALLED)  ## Check lint and format, change nothing
 	$(BIN)/ruff check .

@@ -1,13 +1,15 @@
-"""Settings that must stand before any Hugging Face library is imported, and the fixtures that all tests share."""
+"""Settings that must be made before any Hugging Face library is imported, and the fixtures that all tests share."""
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from hub import WRITER, Hub
 
@@ -18,16 +20,53 @@ if TYPE_CHECKING:
 
 HUB = Hub()
 
+HOME = tempfile.mkdtemp(prefix="star_hf-tests-")
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MOST_PROCESSES = 4
+
 # huggingface_hub, datasets and tokenizers read these when they are imported.
 os.environ.update(
     HF_ENDPOINT=HUB.url,
-    HF_HOME=tempfile.mkdtemp(prefix="star_hf-tests-"),
+    HF_HOME=HOME,
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_XET="1",
     TOKENIZERS_PARALLELISM="false",
 )
 os.environ.pop("HF_TOKEN", None)
+# rich reads the width when a module of the command line is imported; each test gives its own.
+os.environ.pop("COLUMNS", None)
+# Threads of several processes that compete for the same cores take several times as long.
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
+
+settings.register_profile("ci", deadline=None, print_blob=True, max_examples=25)
+settings.register_profile("long", settings.get_profile("ci"), max_examples=200)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the long forms too: more kills, more random examples")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """None but this process for a test that is named, else one per core."""
+    return 0 if any("::" in argument for argument in config.args) else min(CORES, MOST_PROCESSES)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("long" if config.getoption("--long") else "ci")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests marked `long` unless they are asked for."""
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from star_hf.deduplication.alike import find_alike
@@ -78,7 +78,6 @@ def places(result):
     return [place for place in range(len(result.given)) if place not in result.removals]
 
 
-@settings(max_examples=80, deadline=None)
 @given(ROWS, ITEMS, st.sampled_from([(0.6, 0.9), (0.3, 0.97), (0.95, 1.0)]))
 def test_both_rules_are_the_naive_ones(rows, items, thresholds):
     alike = find(rows, items, *thresholds)
@@ -97,7 +96,6 @@ def test_both_rules_are_the_naive_ones(rows, items, thresholds):
         assert len(found) == len(groups)
 
 
-@settings(max_examples=40, deadline=None)
 @given(ROWS, ITEMS, st.sampled_from([(0.6, 0.97), (0.8, 0.9), (0.95, None)]))
 def test_another_threshold_gives_what_a_new_search_gives(rows, items, thresholds):
     alike, (tfidf, embedding) = find(rows, items), thresholds
@@ -109,7 +107,6 @@ def test_another_threshold_gives_what_a_new_search_gives(rows, items, thresholds
         assert again.rethreshold().removed.to_list() == getattr(alike, rule)().removed.to_list()
 
 
-@settings(max_examples=40, deadline=None)
 @given(ROWS, ITEMS, st.randoms(use_true_random=False))
 def test_groups_do_not_depend_on_the_order_of_the_rows(rows, items, random):
     shuffled = random.sample(rows, len(rows))
@@ -123,7 +120,6 @@ def test_groups_do_not_depend_on_the_order_of_the_rows(rows, items, random):
     )
 
 
-@settings(max_examples=80, deadline=None)
 @given(ROWS, ITEMS, st.randoms(use_true_random=False))
 def test_distinct_texts_are_enough_for_groups(rows, items, random):
     rows = random.sample([*rows, *rows[::2]], len(rows) + len(rows[::2]))
@@ -143,7 +139,6 @@ def test_texts_that_repeat_make_no_pairs():
         alike.first_wins()
 
 
-@settings(max_examples=40, deadline=None)
 @given(ROWS, ITEMS, st.sampled_from(["paper", "recommended", "first_wins", "one_per_group"]))
 def test_a_result_accounts_for_every_row(rows, items, how):
     if how in ("paper", "recommended"):

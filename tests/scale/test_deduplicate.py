@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from star_hf.errors import ConfigError, IncompleteRunError, SourceError
@@ -92,7 +92,6 @@ WORDS = st.sampled_from(["how", "lock", "PICK", "a", "straße", "ﬁsh", "fish",
 TEXTS = st.lists(WORDS, max_size=10).map(" ".join)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("ABC"), TEXTS), min_size=1, max_size=14),
     st.lists(st.tuples(st.just("bench"), TEXTS), max_size=3),

@@ -1,7 +1,7 @@
 """Both rules against their naive quadratic definitions, over lists that rows share and pairs with a similarity."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from star_hf.similarity.groups import first_wins, group_trees
@@ -38,7 +38,6 @@ def rows_of(found):
     }
 
 
-@settings(max_examples=300)
 @given(LISTS, PAIRS)
 def test_the_first_wins(lists, drawn):
     share, matches, similar = measures(lists, drawn)
@@ -54,7 +53,6 @@ def test_the_first_wins(lists, drawn):
     assert rows_of(first_wins([share], [matches], len(lists))) == gone
 
 
-@settings(max_examples=300)
 @given(LISTS, PAIRS)
 def test_one_row_of_each_connected_group_stays(lists, drawn):
     share, matches, similar = measures(lists, drawn)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -110,7 +110,6 @@ def test_weights_are_those_of_scikit_learn_for_any_subset(texts, start):
     np.testing.assert_allclose((weights @ weights.T).toarray(), (expected @ expected.T).toarray(), atol=1e-12)
 
 
-@settings(max_examples=200)
 @given(
     CORPORA,
     st.integers(0, 16),

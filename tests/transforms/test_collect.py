@@ -235,7 +235,7 @@ def test_parquet_of_own_questions(tmp_path):
     }
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=5))
 def test_any_questions_end_in_rows_or_removed(tmp_path, questions):
     path = tmp_path / "any.jsonl"

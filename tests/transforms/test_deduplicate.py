@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from star_hf.deduplication.alike import find_alike
@@ -128,7 +128,6 @@ class Letters:
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("ABC"), TEXTS), max_size=14),
     st.lists(st.tuples(st.just("bench"), TEXTS), max_size=3),

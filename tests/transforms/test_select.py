@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from star_hf.errors import ConfigError, StarError
@@ -45,7 +45,6 @@ corpora = st.lists(cells, min_size=1, max_size=40)
 
 
 @given(corpora, st.data())
-@settings(max_examples=150, deadline=None)
 def test_paper_equals_the_naive_definition(corpus, data):
     rows = make_rows(corpus)
     size = data.draw(st.integers(0, len(corpus)))
@@ -58,7 +57,6 @@ def test_paper_drops_the_first_of_tied_signatures():
 
 
 @given(corpora, st.integers(0, 45), st.sampled_from(["coverage", "paper", "random", "top-k", "medium-score"]))
-@settings(max_examples=60, deadline=None)
 def test_no_row_vanishes(corpus, size, strategy):
     rows = as_dataset([make_row(i, *cell, scores=(10, 10, i % 11)) for i, cell in enumerate(corpus)], SCORED)
     outcome = select(rows, size=size, strategy=strategy)
@@ -69,7 +67,6 @@ def test_no_row_vanishes(corpus, size, strategy):
 
 
 @given(corpora, st.randoms(), st.sampled_from(["coverage", "random", "top-k", "medium-score"]))
-@settings(max_examples=60, deadline=None)
 def test_all_but_paper_ignore_input_order(corpus, shuffler, strategy):
     records = [
         make_row(i, *cell, scores=(10, 10, 10 if strategy == "coverage" else i % 9)) for i, cell in enumerate(corpus)

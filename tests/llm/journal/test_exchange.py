@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from star_hf.errors import StarError
@@ -69,7 +69,6 @@ entries = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(entries, max_size=8, unique_by=lambda entry: entry.key))
 def test_an_export_holds_everything_and_does_not_depend_on_the_order_of_the_answers(tmp_path_factory, some):
     tmp_path = tmp_path_factory.mktemp("exchange")
