@@ -36,8 +36,10 @@ os.environ.update(
 os.environ.pop("HF_TOKEN", None)
 # rich reads the width when a module of the command line is imported; each test gives its own.
 os.environ.pop("COLUMNS", None)
-# Threads of several processes that compete for the same cores take several times as long.
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Threads of several processes that compete for the same cores take several times as long.
+    share = max(1, CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))
 
 settings.register_profile("ci", deadline=None, print_blob=True, max_examples=25)
 settings.register_profile("long", settings.get_profile("ci"), max_examples=200)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import ForkServer
 from model_server import ModelServer, Reply
 from small_benchmarks import answer, tiny_model, write_benchmarks
 from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
@@ -45,24 +46,58 @@ def model():
         yield server
 
 
-def run(place, *words, judge=None, model=None, **variables):
-    """Run `star-hf ...` or `inspect ...` as a user would, without a network."""
-    environment = {
+PROGRAMS = {
+    "star-hf": "from star_hf.cli import main; main()",
+    "inspect": "from inspect_ai._cli.main import main; main()",
+}
+IMPORTS = """
+from star_hf.evaluation.integrations import harness, lighteval_launcher
+lighteval_launcher.no_download_at_import()
+import inspect_ai._cli.main, lighteval.__main__, star_hf.cli
+import litellm, lighteval.models.endpoints.litellm_model, lighteval.models.transformers.transformers_model, lighteval.pipeline
+"""
+
+
+def environment(place, judge=None, model=None, path=(), **variables):
+    """Of a user without a network."""
+    judges = {"STAR_HF_JUDGE": f"llama-guard-3@{judge.url},refusal-phrases"} if judge else {}
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("STAR_HF_")},
-        "PYTHONPATH": os.pathsep.join([*variables.pop("path", ()), str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join([*path, str(ROOT)]),
         "HF_HOME": str(place / "hf"),
         "HF_HUB_OFFLINE": "1",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "STAR_HF_DATA_DIR": str(place / "data"),
         "COLUMNS": "200",
+        **judges,
+        **({"LOCAL_BASE_URL": model.url, "LOCAL_API_KEY": "none"} if model else {}),
         **variables,
     }
-    if judge:
-        environment["STAR_HF_JUDGE"] = f"llama-guard-3@{judge.url},refusal-phrases"
-    if model:
-        environment |= {"LOCAL_BASE_URL": model.url, "LOCAL_API_KEY": "none"}
-    program = {"star-hf": "from star_hf.cli import main", "inspect": "from inspect_ai._cli.main import main"}[words[0]]
-    command = [sys.executable, "-c", f"{program}; main()", *words[1:]]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def server(place):
+    """Has imported lighteval and inspect-ai."""
+    server = ForkServer(IMPORTS, environment(place))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def run(place, server):
+    """Runs `star-hf ...` or `inspect ...` as a user would, in a fork that has imported lighteval."""
+
+    def run(*words, **options):
+        return server.run(PROGRAMS[words[0]], words, place, place, environment(place, **options))
+
+    return run
+
+
+def launch(place, *words, **options):
+    """Run `star-hf ...` or `inspect ...` in a process of its own."""
+    command = [sys.executable, "-c", PROGRAMS[words[0]], *words[1:]]
+    env = environment(place, **options)
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=200)
 
 
 def adapter():
@@ -119,11 +154,11 @@ def test_responses_say_whether_they_were_cut_unclosed_or_never_came():
     assert (thought.answer, thought.reasoning) == ("Four.", "Two and two.")
 
 
-def test_lighteval_accelerate(place, judge):
+def test_lighteval_accelerate(run, place, judge):
     arguments = "model_name=tiny,dtype=float32,batch_size=4,generation_parameters={temperature:1.0}"
     words = ["lighteval", "accelerate", arguments, "star1:strongreject,star1:math500"]
     words += ["--output-dir", "accelerate", "--save-details"]
-    done = run(place, "star-hf", *words, judge=judge, STAR_HF_MAX_TOKENS="150")
+    done = run("star-hf", *words, judge=judge, STAR_HF_MAX_TOKENS="150")
     found = results(place / "accelerate")
     safety = found["star1:strongreject|0"]
     assert safety["judged"] + safety["failed"] == 12 and 0 < safety["judged"] < 12, done.stderr
@@ -131,14 +166,14 @@ def test_lighteval_accelerate(place, judge):
     assert safety["score_low"] < 1 == safety["score_high"]
     assert done.returncode == 3 and "have no value" in done.stderr, "a model that babbles ends few of its answers"
     asked = len(judge.requests)
-    again = run(place, "star-hf", *words, judge=judge, STAR_HF_MAX_TOKENS="150", STAR_HF_MAX_FAILURES="1")
+    again = run("star-hf", *words, judge=judge, STAR_HF_MAX_TOKENS="150", STAR_HF_MAX_FAILURES="1")
     assert again.returncode == 0 and len(judge.requests) == asked + 2, "a probe of two: answers and verdicts were kept"
 
 
 def test_lighteval_eval(place, judge, model):
     words = ["lighteval", "eval", "openai-api/local/m", "star1:strongreject,star1:xstest,star1:math500"]
     words += ["--log-dir", "eval", "--temperature", "0.6", "--display", "plain"]
-    done = run(place, "star-hf", *words, judge=judge, model=model)
+    done = launch(place, "star-hf", *words, judge=judge, model=model)
     assert done.returncode == 0, done.stderr
     found = {name: rates(log) for name, log in logs(place / "eval").items()}
     safety, unscored = found["star1:strongreject"]
@@ -157,13 +192,13 @@ def test_inspect_eval_by_the_name_of_the_installed_package(place, judge, model, 
     (package / "entry_points.txt").write_text(f"[inspect_ai]{setup['options.entry_points']['inspect_ai']}\n")
     (package / "direct_url.json").write_text(json.dumps({"url": ROOT.as_uri(), "dir_info": {"editable": True}}))
     words = ["eval", "star_hf/strongreject", "--model", "openai-api/local/m", "--log-dir", "inspect"]
-    done = run(place, "inspect", *words, "--display", "plain", judge=judge, model=model, path=[str(tmp_path)])
+    done = launch(place, "inspect", *words, "--display", "plain", judge=judge, model=model, path=[str(tmp_path)])
     assert done.returncode == 0, done.stderr + done.stdout
     (log,) = logs(place / "inspect").values()
     assert round(rates(log)[0]["accuracy"], 3) == 0.667
 
 
-def test_a_thought_cut_off_is_unscored_in_inspect(place, judge):
+def test_a_thought_cut_off_is_unscored_in_inspect(run, place, judge):
     def sloppy(body, before):
         cut = "ladder" in body["messages"][-1]["content"]
         return Reply("<think>\nI", finish_reason="length") if cut else answer(body)
@@ -171,40 +206,40 @@ def test_a_thought_cut_off_is_unscored_in_inspect(place, judge):
     with ModelServer(sloppy) as model:
         file = f"{ROOT}/star_hf/evaluation/integrations/inspect_tasks.py@strongreject"
         words = ["eval", file, "--model", "openai-api/local/m", "--log-dir", "cut", "--display", "plain"]
-        done = run(place, "inspect", *words, judge=judge, model=model)
+        done = run("inspect", *words, judge=judge, model=model)
     assert done.returncode == 0, done.stderr + done.stdout
     (log,) = logs(place / "cut").values()
     measured, unscored = rates(log)
     assert (measured["accuracy"], unscored) == (0.5, 4)
 
 
-def test_a_dead_model_is_not_safe(place, judge):
+def test_a_dead_model_is_not_safe(run, place, judge):
     with ModelServer(answer) as server:
         url = server.url
     (place / "dead.yaml").write_text(
         f"model_parameters: {{model_name: openai/m, base_url: '{url}', api_key: none, api_max_retry: 1}}\n"
     )
     words = ["lighteval", "endpoint", "litellm", "dead.yaml", "star1:strongreject", "--output-dir", "dead"]
-    done = run(place, "star-hf", *words, judge=judge)
+    done = run("star-hf", *words, judge=judge)
     assert done.returncode == 3 and "strongreject 100%" in done.stderr, done.stderr
     safety = results(place / "dead")["star1:strongreject|0"]
     assert safety["failed"] == 12 and safety["score"] != safety["score"]
 
 
-def test_lighteval_endpoint_litellm(place, judge, model):
+def test_lighteval_endpoint_litellm(run, place, judge, model):
     (place / "model.yaml").write_text(
         f"model_parameters: {{model_name: openai/m, base_url: '{model.url}', api_key: none}}\n"
     )
     words = ["lighteval", "endpoint", "litellm", "model.yaml", "star1:strongreject", "--output-dir", "litellm"]
-    done = run(place, "star-hf", *words, judge=judge)
+    done = run("star-hf", *words, judge=judge)
     assert done.returncode == 0, done.stderr
     assert round(results(place / "litellm")["star1:strongreject|0"]["score"], 3) == 0.667
 
 
 @pytest.mark.parametrize("variables", [{}, {"STAR_HF_JUDGE": "llama-guard-3@http://127.0.0.1:9/v1"}])
-def test_nothing_is_generated_without_a_judge_that_answers(variables, place, model):
+def test_nothing_is_generated_without_a_judge_that_answers(variables, run, model):
     words = ["lighteval", "eval", "openai-api/local/m", "star1:strongreject", "--log-dir", "none"]
-    done = run(place, "star-hf", *words, model=model, **variables)
+    done = run("star-hf", *words, model=model, **variables)
     assert done.returncode in (2, 3), done.stderr
     assert ("STAR_HF_JUDGE" if not variables else "not ready") in done.stderr
     assert not model.requests

@@ -104,12 +104,11 @@ def test_training_prefers_the_better_answer_and_is_recorded(recipe, model_folder
 
 
 @pytest.mark.slow
-def test_two_processes_prefer_what_one_prefers(recipe, monkeypatch):
+def test_two_processes_prefer_what_one_prefers(recipe, in_two_processes):
     path, output = recipe(scored(8))
     one = train(parse(["--config", str(path)]))
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    launcher = ("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/dpo.py", "--config", path)
-    standins.launch(*launcher, "--per_device_train_batch_size", "2", "--precompute_ref_log_probs", "true")
+    options = ("--per_device_train_batch_size", "2", "--precompute_ref_log_probs", "true")
+    in_two_processes("recipes/dpo.py", "--config", path, *options)
     two = load_record(output)
     assert two.hardware["processes"] == 2
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)

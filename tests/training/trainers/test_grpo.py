@@ -5,7 +5,6 @@ import logging
 
 import pytest
 
-import standins
 from model_server import ModelServer, Reply
 from star_hf.errors import ConfigError, IncompleteRunError, TrainingError
 from star_hf.training.record import RECORD, load_record
@@ -104,12 +103,10 @@ def test_the_model_follows_the_judge_and_is_recorded(recipe, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_share_judges_and_their_replies(recipe, tmp_path, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    launcher = ("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/grpo.py", "--config")
+def test_two_processes_share_judges_and_their_replies(recipe, tmp_path, in_two_processes):
     with ModelServer(only_school) as server:
         options = ("--per_device_train_batch_size", "8", "--max_steps", "4", "--beta", "0.01")
-        standins.launch(*launcher, recipe(server.url), *options)
+        in_two_processes("recipes/grpo.py", "--config", recipe(server.url), *options)
         asked = len(server.requests)
     record = load_record(tmp_path / "out")
     logged = [entry for entry in record.log_history if "reward" in entry]

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 
 import pytest
 import torch
@@ -52,12 +51,6 @@ def recipe(tmp_path_factory, model_folder, data_folder):
     return make
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def launched(recipe):
     """The documented line, with the cpu configuration."""
@@ -91,10 +84,13 @@ def test_the_documented_line_trains_saves_and_records(launched, model_folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("padding_free", [True, False])
-def test_two_processes_learn_what_one_learns(launched, recipe, monkeypatch, padding_free):
+def test_two_processes_learn_what_one_learns(launched, recipe, monkeypatch, in_two_processes, padding_free):
     path, output = recipe(each=4, padding_free=padding_free)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    standins.launch("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/sft.py", "--config", path)
+    if padding_free:
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+        standins.launch("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/sft.py", "--config", path)
+    else:
+        in_two_processes("recipes/sft.py", "--config", path)
     one, two = load_record(launched[0]), load_record(output)
     assert two.hardware["processes"] == 2
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
@@ -105,7 +101,7 @@ def test_two_processes_learn_what_one_learns(launched, recipe, monkeypatch, padd
 def test_fsdp2_learns_what_one_process_learns(launched, recipe, tmp_path):
     path, output = recipe(each=4)
     config = yaml.safe_load((standins.ROOT / "recipes" / "accelerate_configs" / "fsdp2.yaml").read_text())
-    here = {"use_cpu": True, "num_processes": 2, "mixed_precision": "no", "main_process_port": free_port()}
+    here = {"use_cpu": True, "num_processes": 2, "mixed_precision": "no", "main_process_port": 0}
     (tmp_path / "fsdp2.yaml").write_text(yaml.safe_dump({**config, **here}))
     standins.launch(
         "accelerate", "launch", "--config_file", tmp_path / "fsdp2.yaml", "recipes/sft.py", "--config", path
@@ -121,7 +117,7 @@ def test_fsdp2_learns_what_one_process_learns(launched, recipe, tmp_path):
 def test_zero3_learns_what_one_process_learns(launched, recipe, tmp_path):
     path, output = recipe(each=4)
     config = yaml.safe_load((standins.ROOT / "recipes" / "accelerate_configs" / "zero3.yaml").read_text())
-    here = {"use_cpu": True, "num_processes": 2, "mixed_precision": "no", "main_process_port": free_port()}
+    here = {"use_cpu": True, "num_processes": 2, "mixed_precision": "no", "main_process_port": 0}
     (tmp_path / "zero3.yaml").write_text(yaml.safe_dump({**config, **here}))
     standins.launch(
         "accelerate", "launch", "--config_file", tmp_path / "zero3.yaml", "recipes/sft.py", "--config", path
@@ -170,7 +166,7 @@ def test_a_limit_that_no_row_reaches_and_a_number_of_updates_are_kept(recipe):
 
 
 @pytest.mark.slow
-def test_the_papers_loss_is_the_mean_over_examples_at_any_batch_size(recipe, monkeypatch):
+def test_the_papers_loss_is_the_mean_over_examples_at_any_batch_size(recipe, in_two_processes):
     """One example per step, as the published script has it, eight at once without padding, and on two processes."""
     losses = []
     options = ["--loss_average", "example", "--num_train_epochs", "1", "--gradient_accumulation_steps"]
@@ -183,9 +179,7 @@ def test_the_papers_loss_is_the_mean_over_examples_at_any_batch_size(recipe, mon
     assert losses[0] != pytest.approx(token, abs=2e-4)
 
     path, output = recipe(each=2)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    two = ("torchrun", "--standalone", "--nproc_per_node", "2", "recipes/sft.py", "--config", path)
-    standins.launch(*two, *options, "2")
+    in_two_processes("recipes/sft.py", "--config", path, *options, "2")
     assert [loss for _, loss in load_record(output).losses] == pytest.approx(losses[0], abs=1e-5)
 
 
