@@ -54,7 +54,8 @@ IMPORTS = """
 from star_hf.evaluation.integrations import harness, lighteval_launcher
 lighteval_launcher.no_download_at_import()
 import inspect_ai._cli.main, lighteval.__main__, star_hf.cli
-import litellm, lighteval.models.endpoints.litellm_model, lighteval.models.transformers.transformers_model, lighteval.pipeline
+import litellm, lighteval.models.endpoints.litellm_model, lighteval.pipeline
+import lighteval.models.transformers.transformers_model
 """
 
 

@@ -1,6 +1,5 @@
 """Shards under datatrove's executors against one process, on this machine."""
 
-import importlib.util
 import json
 import os
 import pickle
@@ -269,18 +268,10 @@ def test_a_build_under_datatroves_local_executor_ends_with_the_same_bytes(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_build_under_ray_ends_with_the_same_bytes(tmp_path, star_build):
-    if importlib.util.find_spec("ray") is None or importlib.util.find_spec("datatrove") is None:
-        pytest.skip("ray and datatrove are not installed: pip install 'star_hf[scale]'")
-    import ray
-
+def test_a_build_under_ray_ends_with_the_same_bytes(tmp_path, star_build, ray):
     with ModelServer(star_answers) as server:
         alone = star_build(server, "alone")
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-        try:
-            spread = star_build(server, "spread", executor="ray", shards=2, workers=2, options={"mem_per_cpu_gb": 0.1})
-        finally:
-            ray.shutdown()
+        spread = star_build(server, "spread", executor="ray", shards=2, workers=2, options={"mem_per_cpu_gb": 0.1})
     assert same_tables(alone, spread)
     plans = [json.loads(path.read_text()) for path in (spread.folder / "shards").glob("*/plan.json")]
     assert {plan["stage"] for plan in plans} == {"classify", "reason", "score"}

@@ -1,6 +1,5 @@
 """Deduplication in shards against one process, under datatrove's executors on this machine."""
 
-import importlib.util
 import os
 import pickle
 import random
@@ -236,20 +235,12 @@ def test_a_killed_run_goes_on_and_does_nothing_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_under_ray_the_rows_are_the_same(tmp_path):
-    if importlib.util.find_spec("ray") is None or importlib.util.find_spec("datatrove") is None:
-        pytest.skip("ray and datatrove are not installed: pip install 'star_hf[scale]'")
-    import ray
-
+def test_under_ray_the_rows_are_the_same(tmp_path, ray):
     rows, held_out = synthetic(300)
     options = {"ngram": NGRAM, "embedding_threshold": None}
     scale = Scale(executor="ray", shards=2, options={"mem_per_cpu_gb": 0.1})
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    try:
-        paths = written(rows, tmp_path)
-        deduplicate_shards(paths, held_out, tmp_path / "out", scale=scale, progress=False, **options)
-    finally:
-        ray.shutdown()
+    paths = written(rows, tmp_path)
+    deduplicate_shards(paths, held_out, tmp_path / "out", scale=scale, progress=False, **options)
     assert tables(tmp_path / "out") == in_one_process(rows, held_out, **options)
 
 
