@@ -120,7 +120,7 @@ def check_words(words: list[str]) -> None:
             except Exception as error:
                 pytest.fail(f"`{shlex.join(words)}`: {getattr(error, 'message', error)}")
     elif program == "make":
-        targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+        targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
         unknown = [word for word in words[1:] if "=" not in word and not word.startswith("-") and word not in targets]
         assert not unknown, f"the Makefile has no target {unknown}; it has {targets}"
     elif "install" in words and re.match(r"pip|python|uv", program):
