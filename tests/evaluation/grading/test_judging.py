@@ -165,7 +165,7 @@ def test_what_was_judged_is_not_judged_again(answers, journal):
 
 CHILD = """
 import sys
-from star_hf.evaluation.judge import judge_answers
+from star_hf.evaluation.grading.judging import judge_answers
 from star_hf.evaluation.grading.judges import load_judge
 from star_hf.evaluation.types import ANSWERS
 from star_hf.llm import Journal
