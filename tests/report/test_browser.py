@@ -16,7 +16,10 @@ CUT = """chart => {
   const labels = [...chart.querySelectorAll(".xtick text, .ytick text")];
   return labels.filter((label) => isCut(label.getBoundingClientRect())).map((label) => label.textContent);
 }"""
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt install chromium)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt install chromium)"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,7 @@ def test_ngrams_are_told_apart_whatever_the_numbers_of_their_words(n, apart):
     assert np.diff(grams.indptr).tolist() == [max(len(row) - n + 1, 0) for row in rows]
 
 
+@pytest.mark.slow
 def test_words_are_those_of_python_at_every_character():
     texts = [f" A{chr(code)}b {chr(code)}" for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     words, vocabulary = split_words(texts)

@@ -76,6 +76,7 @@ def assert_no_row_vanishes(outcome, rows, held_out):
         assert seen in known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_threads", "budget"), [(1, 4_000_000), (2, 300_000)])
 def test_published_table_steps_a_to_d(corpus, num_threads, budget, monkeypatch):
     for join in (threshold_join, threshold_self_join):
@@ -103,6 +104,7 @@ def test_published_table_steps_e_and_f(corpus):
     assert_no_row_vanishes(outcome, rows, held_out)
 
 
+@pytest.mark.slow
 def test_recommended_conserves_the_real_rows_and_ignores_their_order(corpus):
     rows, held_out = corpus
     options = {"ngram": NGRAM, "embedding_threshold": None, "progress": False}

@@ -88,6 +88,7 @@ def test_the_reasoning_is_compared_which_trl_alone_would_drop(model_folder, tmp_
     assert "Nothing speaks against it" not in shipped and "Nothing speaks against it" in ours
 
 
+@pytest.mark.slow
 def test_training_prefers_the_better_answer_and_is_recorded(recipe, model_folder):
     path, output = recipe(scored(8))
     record = train(parse(["--config", str(path)]))
@@ -114,6 +115,7 @@ def test_two_processes_prefer_what_one_prefers(recipe, in_two_processes):
     assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_adapters_prefer_the_better_answer_with_the_model_as_reference(recipe):
     path, output = recipe(scored(8))
     options = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--learning_rate", "1e-2"]

@@ -87,6 +87,7 @@ def recipe(tmp_path, learner):
     return make
 
 
+@pytest.mark.slow
 def test_the_model_follows_the_judge_and_is_recorded(recipe, tmp_path):
     with ModelServer(only_school) as server:
         record = train(parse(["--config", str(recipe(server.url))]))
@@ -115,6 +116,7 @@ def test_two_processes_share_judges_and_their_replies(recipe, tmp_path, in_two_p
     assert 0 < asked < 4 * 16
 
 
+@pytest.mark.slow
 def test_judges_without_a_verdict_move_nothing_and_then_end_it_and_no_question_is_logged(recipe, tmp_path, caplog):
     def probed_only(body, before):
         return (
