@@ -1,6 +1,5 @@
 """What a data set repeats of itself, and what it gives away of a benchmark."""
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,13 @@ import numpy as np
 
 from ..similarity.embeddings import embedding_join, embedding_self_join
 from ..similarity.encoders import Encoder
-from ..similarity.ngrams import Ragged, first_sharers_among, ngram_ids, word_ids
+from ..similarity.ngrams import first_sharers_among
 from ..similarity.pairs import Matches, best_per_left, check_thresholds, concatenate
-from ..similarity.tfidf import term_counts, tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.texts import PreparedTexts
+from ..similarity.tfidf import tfidf_weights, threshold_join, threshold_self_join
 from ..similarity.vectors import embed
 from ..sources.held_out import Benchmark
-from ..utils.text import normalise, row_id
+from ..utils.text import row_id
 from .rows import Rows
 from .types import Finding, Hit, Severity
 
@@ -70,9 +70,9 @@ def check_overlap(
         on_progress (`Callable`, *optional*): Called with how many texts are encoded, and how many have to be.
     """
     items = [(benchmark.name, text, field) for benchmark in benchmarks for text, field in _texts(benchmark)]
-    texts = [unicodedata.normalize("NFKC", text) for text in (*(text for _, text, _ in items), *rows.questions)]
+    prepared = PreparedTexts.of([*(text for _, text, _ in items), *rows.questions])
     names, start = np.array([name for name, _, _ in items] + [""] * len(rows)), len(items)
-    searches = _searches(texts, start, overlap, encoder, cache_dir, num_threads, on_progress)
+    searches = _searches(prepared, start, overlap, encoder, cache_dir, num_threads, on_progress)
     found: dict[tuple[str, bool], list[Hit]] = {}
     for name in dict.fromkeys(names.tolist()):
         seen: set[int] = set()
@@ -94,7 +94,7 @@ def _texts(benchmark: Benchmark) -> list[tuple[str, str]]:
 
 
 def _searches(
-    texts: list[str],
+    prepared: PreparedTexts,
     start: int,
     overlap: Overlap,
     encoder: Encoder | None,
@@ -106,18 +106,16 @@ def _searches(
 
     Rows that repeat an earlier row are left out of the self-joins, which so stay small whatever is repeated.
     """
-    asked, benchmark = np.arange(start, len(texts)), np.arange(start)
-    known: dict[str, int] = {}
-    keys = np.asarray([known.setdefault(normalise(text), len(known)) for text in texts], np.int64)
-    equal, filled = Ragged(np.arange(len(keys) + 1), keys), np.asarray([bool(text.strip()) for text in texts], bool)
-    fresh = start + np.sort(np.unique(keys[start:], return_index=True)[1])
-    grams = ngram_ids(word_ids(texts), overlap.n)
+    asked, benchmark = np.arange(start, len(prepared.texts)), np.arange(start)
+    equal, grams = prepared.keys(), prepared.ngrams(overlap.n)
+    filled = np.asarray([bool(text.strip()) for text in prepared.texts], bool)
+    fresh = start + np.sort(np.unique(equal.ids[start:], return_index=True)[1])
 
     def together(found: Matches, own: Matches) -> Search:
         matches = concatenate([found.renumbered(asked, benchmark), own.renumbered(fresh, fresh)])
         return lambda eligible: best_per_left(matches, eligible)
 
-    weights = tfidf_weights(term_counts(texts))
+    weights = tfidf_weights(prepared.counts())
     searches = {
         "exact": lambda eligible: first_sharers_among(equal, eligible & filled, asked),
         "ngram": lambda eligible: first_sharers_among(grams, eligible, asked),
@@ -127,7 +125,7 @@ def _searches(
         ),
     }
     if overlap.embedding is not None and encoder is not None:
-        vectors = embed(texts, encoder, cache_dir, on_progress)
+        vectors = embed(prepared.texts, encoder, cache_dir, on_progress)
         vectors[~filled] = 0
         searches["embedding"] = together(
             embedding_join(vectors[start:], vectors[:start], overlap.embedding, num_threads=num_threads),

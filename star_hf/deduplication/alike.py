@@ -6,7 +6,6 @@ The pairs are kept in memory, 24 bytes each: a text that stands there k times ma
 text is compared once, which is all that groups need.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,13 +20,13 @@ from ..schema import COLLECTED
 from ..similarity.embeddings import embedding_join, embedding_self_join
 from ..similarity.encoders import Encoder
 from ..similarity.groups import first_wins, group_trees
-from ..similarity.ngrams import Ragged, first_sharers_among, ngram_ids, split_words
+from ..similarity.ngrams import Ragged, first_sharers_among
 from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import TOLERANCE, Matches, best_per_left, check_thresholds, concatenate
-from ..similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.texts import PreparedTexts
+from ..similarity.tfidf import tfidf_weights, threshold_join, threshold_self_join
 from ..similarity.vectors import embed
 from ..utils.progress import track
-from ..utils.text import normalise
 from .result import Deduplication, Removal, as_collected
 
 
@@ -195,13 +194,12 @@ def find_alike(
     check_thresholds(tfidf_threshold, embedding_threshold)
     rows, held_out = as_collected(rows), as_collected(held_out)
     start = len(held_out)
-    texts = [unicodedata.normalize("NFKC", text) for text in [*held_out["question"][:], *rows["question"][:]]]
-    known: dict[str, int] = {}
-    keys = np.asarray([known.setdefault(normalise(text), len(known)) for text in texts], np.int64)
-    words, vocabulary = split_words(texts)
-    shares = {"exact": Ragged(np.arange(len(keys) + 1), keys), "ngram": ngram_ids(words, ngram)}
-    weights = tfidf_weights(count_terms(words, vocabulary))
-    asked, stands_for = _distinct(keys[start:], texts[start:]) if distinct else (np.arange(len(rows)),) * 2
+    prepared = PreparedTexts.of([*held_out["question"][:], *rows["question"][:]])
+    texts, shares = prepared.texts, {"exact": prepared.keys(), "ngram": prepared.ngrams(ngram)}
+    weights = tfidf_weights(prepared.counts())
+    asked, stands_for = (
+        _distinct(shares["exact"].ids[start:], texts[start:]) if distinct else (np.arange(len(rows)),) * 2
+    )
     own, items = weights[start:][asked], weights[:start]
     against, among, thresholds = {}, {}, {"tfidf": tfidf_threshold}
     with track("Comparing all rows", 1 + (embedding_threshold is not None), progress) as bar:

@@ -3,56 +3,19 @@
 [`~star_hf.transforms.deduplicate`] says what the steps are.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ..similarity.ngrams import Ragged, first_sharers, first_sharers_among, greedy_sharers
+from ..similarity.ngrams import first_sharers, first_sharers_among, greedy_sharers
 from ..similarity.pairs import Matches, best_per_left, greedy_keep
+from .evidence import ACROSS_NGRAM, Evidence
+from .result import Removal
 
 
-__all__ = ["ACROSS_NGRAM", "Evidence", "Found", "Steps"]
-
-ACROSS_NGRAM = 8
-"""Words per n-gram against held-out items and other sources, and within sources that name no number."""
-
-
-class Evidence(Protocol):
-    """Which texts are alike, in one numbering: held-out items first, and rows after them in their order.
-
-    `rows` and `references` are numbers of texts in ascending order. Matches are in the same numbering, ordered by
-    `left`, then `right`; `left` is one of the rows, and `right` one of the references or, in the methods that end with
-    `among`, an earlier one of the rows. Texts that share an entry of a `Ragged` list are alike.
-    """
-
-    def exact(self) -> Ragged:
-        """One entry per text, equal where the normalised texts are."""
-        ...
-
-    def ngrams(self) -> Ragged:
-        """The n-grams of `ACROSS_NGRAM` words of each text."""
-        ...
-
-    def ngrams_within(self, rows: np.ndarray, n: int) -> Ragged:
-        """The n-grams of some rows of one source."""
-        ...
-
-    def tfidf(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
-        """Pairs by TF-IDF cosine."""
-        ...
-
-    def tfidf_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        """Pairs of rows by TF-IDF cosine."""
-        ...
-
-    def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
-        """Pairs by the cosine of embeddings."""
-        ...
-
-    def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        """Pairs of rows by the cosine of embeddings."""
-        ...
+__all__ = ["Found", "Steps", "paper_order", "spans_of", "stable_order"]
 
 
 class Found(NamedTuple):
@@ -122,6 +85,19 @@ class Steps:
         """Numbers of the rows that are still in."""
         return self._rows(range(self.start, len(self.alive)))
 
+    def removals(self, order: Sequence[int]) -> dict[int, Removal]:
+        """Why rows left, by their place among the rows as they came.
+
+        Args:
+            order (`Sequence[int]`): That place for each row, in the order of the numbers.
+        """
+        number = np.r_[np.arange(self.start), self.start + np.asarray(order, np.int64)].tolist()
+        return {
+            order[left - self.start]: Removal(number[right], similarity, measure, detail)
+            for matches, measure, detail in self.found
+            for left, right, similarity in zip(*(column.tolist() for column in matches.columns()), strict=True)
+        }
+
     def _ngrams_within(self, span: range, n: int) -> None:
         """Step a."""
         rows = self._rows(span)
@@ -167,3 +143,25 @@ class Steps:
         matches = matches.where(matches.left >= self.start)
         self.alive[matches.left] = False
         self.found.append(Found(matches, measure, detail))
+
+
+def paper_order(ids: Sequence[str], questions: Sequence[str], sources: Sequence[str]) -> list[int]:
+    """Rows grouped by source, sources and rows as they come."""
+    rank = {source: index for index, source in enumerate(dict.fromkeys(sources))}
+    return sorted(range(len(sources)), key=[rank[source] for source in sources].__getitem__)
+
+
+def stable_order(ids: Sequence[str], questions: Sequence[str], sources: Sequence[str]) -> list[int]:
+    """Rows by size of source (smallest first), source, `id` and question: the same however the rows were shuffled."""
+    size = Counter(sources)
+    keys = list(zip((size[source] for source in sources), sources, ids, questions, strict=True))
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def spans_of(sources: Sequence[str], start: int) -> dict[str, range]:
+    """The numbers of each source's rows, where rows are grouped by source and follow `start` held-out items."""
+    spans: dict[str, range] = {}
+    for source, size in Counter(sources[start:]).items():
+        spans[source] = range(start, start + size)
+        start += size
+    return spans

@@ -17,13 +17,14 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from star_hf.deduplication.rules import stable_order
 from star_hf.errors import ConfigError, IncompleteRunError, SourceError
 from star_hf.scale import deduplicate as scaled
 from star_hf.scale.dedup.joins import partners
 from star_hf.scale.deduplicate import Banding, deduplicate_shards
 from star_hf.scale.executors import Scale
 from star_hf.schema import COLLECTED, as_dataset
-from star_hf.transforms.deduplicate import deduplicate, stable_order
+from star_hf.transforms.deduplicate import deduplicate
 from star_hf.utils.text import row_id
 from word_encoder import SlowEncoder, WordEncoder
 

@@ -80,7 +80,7 @@ def assert_no_row_vanishes(outcome, rows, held_out):
 @pytest.mark.parametrize(("num_threads", "budget"), [(1, 4_000_000), (2, 300_000)])
 def test_published_table_steps_a_to_d(corpus, num_threads, budget, monkeypatch):
     for join in (threshold_join, threshold_self_join):
-        monkeypatch.setattr(f"star_hf.transforms.deduplicate.{join.__name__}", partial(join, budget=budget))
+        monkeypatch.setattr(f"star_hf.deduplication.evidence.{join.__name__}", partial(join, budget=budget))
     rows, held_out = corpus
     options = {"ngram": NGRAM, "embedding_threshold": None, "num_threads": num_threads, "progress": False}
     outcome = deduplicate(rows, held_out, profile="paper", **options)

@@ -1,13 +1,11 @@
 """From texts to keys and weights: all that is known of a shard before it is compared with others."""
 
-import unicodedata
-
 import numpy as np
 import scipy.sparse as sp
 
-from ...deduplication.rules import ACROSS_NGRAM
-from ...similarity.ngrams import Ragged, ngram_ids, split_words
-from ...similarity.tfidf import count_terms, list_terms, tfidf_weights
+from ...deduplication.evidence import ACROSS_NGRAM
+from ...similarity.texts import PreparedTexts
+from ...similarity.tfidf import list_terms, tfidf_weights
 from ...utils.text import normalise
 from .keys import hashed, part_of, save_keys, starts
 from .order import gather
@@ -23,24 +21,24 @@ SHARED = ("exact", "ngrams", "within")
 def index(work: Work, shard: int) -> None:
     """Put a shard's rows in order, and write the keys of its texts, n-grams and terms."""
     table = gather(work, shard)
-    texts = [unicodedata.normalize("NFKC", text) for text in table["question"].to_pylist()]
+    prepared = PreparedTexts.of(table["question"].to_pylist())
     sources = np.asarray(table["source"].to_pylist(), object)
-    names = at(shard, np.arange(len(texts)))
-    save_keys(work.shard(shard, "exact.npy"), hashed(map(normalise, texts)), names)
-    words, vocabulary = split_words(texts)
-    save_keys(work.shard(shard, "ngrams.npy"), *_ngrams(words, vocabulary, names, ACROSS_NGRAM))
+    names = at(shard, np.arange(len(prepared.texts)))
+    save_keys(work.shard(shard, "exact.npy"), hashed(map(normalise, prepared.texts)), names)
+    save_keys(work.shard(shard, "ngrams.npy"), *_ngrams(prepared, np.arange(len(names)), names, ACROSS_NGRAM))
     parts = [(np.empty((2, 0), np.uint64), np.empty(0, np.int64))]
     for source, n in work.ngram if shard else ():
         rows = np.flatnonzero(sources == source)
         if len(rows) and n != ACROSS_NGRAM:
-            parts.append(_ngrams(words.take(rows), vocabulary, names[rows], n, f"{source}\0"))
+            parts.append(_ngrams(prepared, rows, names, n, f"{source}\0"))
     save_keys(
         work.shard(shard, "within.npy"), *(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True))
     )
-    counts = count_terms(words, vocabulary)
+    counts = prepared.counts()
     frequency = np.bincount(counts.indices, minlength=counts.shape[1])
     terms = at(shard, np.arange(counts.shape[1]))
-    save_keys(work.shard(shard, "terms.npy"), hashed(list_terms(vocabulary)), terms, frequency.astype(np.int64))
+    names_of_terms = hashed(list_terms(prepared.vocabulary))
+    save_keys(work.shard(shard, "terms.npy"), names_of_terms, terms, frequency.astype(np.int64))
     _save_rows(work, shard, "counts", counts)
 
 
@@ -100,10 +98,11 @@ def present(work: Work, shard: int) -> np.ndarray:
 
 
 def _ngrams(
-    words: Ragged, vocabulary: list[str], names: np.ndarray, n: int, salt: str = ""
+    prepared: PreparedTexts, rows: np.ndarray, names: np.ndarray, n: int, salt: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keys of the n-grams of each text and its name, each n-gram of a text once."""
-    grams = ngram_ids(words, n)
+    """Keys of the n-grams of some texts, each n-gram of a text once, and the name of the text."""
+    words, vocabulary = prepared.words.take(rows), prepared.vocabulary
+    grams = prepared.ngrams(n, rows)
     owners = grams.owners()
     ids, first = np.unique(grams.ids, return_index=True)
     begins = words.indptr[owners[first]] + first - grams.indptr[owners[first]]
@@ -111,7 +110,7 @@ def _ngrams(
         salt + " ".join(vocabulary[word] for word in words.ids[begin : begin + n]) for begin in begins.tolist()
     )
     held = np.unique(np.stack([grams.ids, owners]), axis=1)
-    return keys[:, held[0]], names[held[1]]
+    return keys[:, held[0]], names[rows][held[1]]
 
 
 def _save_rows(work: Work, shard: int, name: str, matrix: sp.csr_matrix) -> None:

@@ -3,7 +3,6 @@
 All tasks together compare each two shards once, and every shard with the held-out items and with itself.
 """
 
-import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +11,7 @@ import scipy.sparse as sp
 
 from ...similarity.embeddings import embedding_join, embedding_self_join
 from ...similarity.pairs import TOLERANCE, Matches
+from ...similarity.texts import to_nfkc
 from ...similarity.tfidf import threshold_join, threshold_self_join
 from ...similarity.vectors import embed
 from .index import load_weights, present
@@ -71,7 +71,7 @@ def encode(work: Work, shard: int) -> None:
     questions = pq.read_table(work.shard(shard, "rows.parquet"), columns=["question"])["question"].to_pylist()
     gone = place_of(slice_of([work.part("words", 0)], shard)[0])
     places = np.setdiff1d(np.arange(len(questions)), gone)
-    vectors = embed([unicodedata.normalize("NFKC", questions[place]) for place in places.tolist()], work.encoder)
+    vectors = embed(to_nfkc(questions[place] for place in places.tolist()), work.encoder)
     for name, values in (("places", places), ("vectors", vectors)):
         with fresh(work.shard(shard, f"{name}.npy")) as new, new.open("wb") as file:
             np.save(file, values)

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
-from ...deduplication.rules import ACROSS_NGRAM, Steps
+from ...deduplication.evidence import ACROSS_NGRAM
+from ...deduplication.rules import Steps
 from ...schema import COLLECTED, REMOVED
 from ...similarity.ngrams import Ragged
 from ...similarity.pairs import Matches, concatenate
@@ -50,7 +51,7 @@ def write(work: Work, shard: int) -> None:
 
 
 class _Known:
-    """[`~star_hf.deduplication.rules.Evidence`] that shards have found, in the numbering of one process."""
+    """[`~star_hf.deduplication.evidence.Evidence`] that shards have found, in the numbering of one process."""
 
     def __init__(self, work: Work):
         self._work = work

@@ -1,0 +1,125 @@
+"""Evidence: which texts are alike. The rules ask for it; one process computes it, shards read it from files."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from ..similarity.embeddings import embedding_join, embedding_self_join
+from ..similarity.encoders import Encoder
+from ..similarity.ngrams import Ragged
+from ..similarity.pairs import Matches
+from ..similarity.texts import PreparedTexts
+from ..similarity.tfidf import tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.vectors import embed
+from ..utils.progress import Bar
+
+
+__all__ = ["ACROSS_NGRAM", "ComputedEvidence", "Evidence"]
+
+ACROSS_NGRAM = 8
+"""Words per n-gram against held-out items and other sources, and within sources that set no number."""
+
+
+class Evidence(Protocol):
+    """Which texts are alike. Texts are numbered: held-out items first, then rows in their order.
+
+    `rows` and `references` are text numbers in ascending order. Matches use the same numbers, ordered by `left`, then
+    `right`; `left` is one of the rows, and `right` one of the references or, in the methods that end with `among`, an
+    earlier one of the rows. Texts that share an entry of a `Ragged` list are alike.
+    """
+
+    def exact(self) -> Ragged:
+        """One entry per text, equal where the normalised texts are."""
+        ...
+
+    def ngrams(self) -> Ragged:
+        """The n-grams of `ACROSS_NGRAM` words of each text."""
+        ...
+
+    def ngrams_within(self, rows: np.ndarray, n: int) -> Ragged:
+        """The n-grams of some rows of one source."""
+        ...
+
+    def tfidf(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+        """Pairs by TF-IDF cosine."""
+        ...
+
+    def tfidf_among(self, rows: np.ndarray, threshold: float) -> Matches:
+        """Pairs of rows by TF-IDF cosine."""
+        ...
+
+    def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+        """Pairs by the cosine of embeddings."""
+        ...
+
+    def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
+        """Pairs of rows by the cosine of embeddings."""
+        ...
+
+
+class ComputedEvidence:
+    """[`Evidence`] that this process computes when it is asked for.
+
+    Args:
+        texts (`list[str]`): Held-out items, then rows.
+        paper (`bool`): Whether to compare texts as they are and refit TF-IDF weights for each comparison. Otherwise
+            texts are compared in NFKC form, with weights fitted once on all of them.
+        num_threads (`int`, *optional*): Threads of the joins; all processors by default.
+        bar ([`~star_hf.utils.progress.Bar`]): The progress bar.
+    """
+
+    def __init__(self, texts: list[str], *, paper: bool, num_threads: int | None, bar: Bar):
+        self._prepared = PreparedTexts.of(texts, nfkc=not paper)
+        self._num_threads = num_threads
+        self._bar = bar
+        with ThreadPoolExecutor(1) as pool:
+            grams = pool.submit(self._prepared.ngrams, ACROSS_NGRAM)
+            self._counts = self._prepared.counts()
+        self._grams = grams.result()
+        self._weights = None if paper else tfidf_weights(self._counts)
+        self._vectors = np.empty((0, 0), np.float32)
+
+    def embed(self, indices: np.ndarray, encoder: Encoder, cache_dir: str | Path | None) -> None:
+        """Encode some texts; the vectors of the others are zero."""
+        texts = [self._prepared.texts[index] for index in indices]
+        vectors = embed(texts, encoder, cache_dir, self._bar.part("encoding"))
+        self._vectors = np.zeros((len(self._prepared.texts), vectors.shape[1]), np.float32)
+        self._vectors[indices] = vectors
+
+    def exact(self) -> Ragged:
+        return self._prepared.keys()
+
+    def ngrams(self) -> Ragged:
+        return self._grams
+
+    def ngrams_within(self, rows: np.ndarray, n: int) -> Ragged:
+        return self._prepared.ngrams(n, rows)
+
+    def tfidf(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+        weights = self._weighed(np.r_[references, rows])
+        known, new = weights[: len(references)], weights[len(references) :]
+        matches = threshold_join(new, known, threshold, **self._options("words"))
+        return matches.renumbered(rows, references)
+
+    def tfidf_among(self, rows: np.ndarray, threshold: float) -> Matches:
+        matches = threshold_self_join(self._weighed(rows), threshold, **self._options("words"))
+        return matches.renumbered(rows, rows)
+
+    def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+        vectors, known = self._vectors[rows], self._vectors[references]
+        matches = embedding_join(vectors, known, threshold, **self._options("vectors"))
+        return matches.renumbered(rows, references)
+
+    def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
+        matches = embedding_self_join(self._vectors[rows], threshold, **self._options("vectors"))
+        return matches.renumbered(rows, rows)
+
+    def _options(self, what: str) -> dict[str, Any]:
+        return {"num_threads": self._num_threads, "on_progress": self._bar.part(f"comparing {what}")}
+
+    def _weighed(self, indices: np.ndarray) -> csr_matrix:
+        """TF-IDF rows of some texts: refitted on them under `paper`, else from the weights fitted on all texts."""
+        return tfidf_weights(self._counts[indices]) if self._weights is None else self._weights[indices]
