@@ -123,9 +123,10 @@ def jaccard(sets: list[set[str]]) -> np.ndarray:
 def measured(texts: list[str], pythons: dict[str, str]) -> None:
     """Run all ways, the others by these interpreters, and print what each came to."""
     from star_hf.similarity.embeddings import embedding_self_join
+    from star_hf.similarity.ngrams import split_words
     from star_hf.similarity.options import make_encoder
     from star_hf.similarity.pairs import greedy_keep
-    from star_hf.similarity.tfidf import term_counts, tfidf_weights, threshold_self_join
+    from star_hf.similarity.tfidf import count_terms, tfidf_weights, threshold_self_join
     from star_hf.similarity.vectors import embed
 
     vectors = embed(texts, make_encoder(), on_progress=lambda done, total: print(f"encoded {done} of {total}"))
@@ -136,7 +137,7 @@ def measured(texts: list[str], pythons: dict[str, str]) -> None:
         ),
         "star_hf, words": timed(
             lambda: np.flatnonzero(
-                greedy_keep(threshold_self_join(tfidf_weights(term_counts(texts)), 0.6), size)
+                greedy_keep(threshold_self_join(tfidf_weights(count_terms(*split_words(texts))), 0.6), size)
             ).tolist()
         ),
     }
@@ -146,7 +147,7 @@ def measured(texts: list[str], pythons: dict[str, str]) -> None:
         for name, python in pythons.items():
             subprocess.run([python, __file__, "--side", name, folder], check=True, stdout=subprocess.DEVNULL)
             found[name] = json.loads((Path(folder) / f"{name}.json").read_text())
-    weights = tfidf_weights(term_counts(texts))
+    weights = tfidf_weights(count_terms(*split_words(texts)))
     cosine = vectors.astype(np.float64) @ vectors.T.astype(np.float64) >= COSINE - 1e-9
     alike = {
         "star_hf, vectors": cosine,

@@ -1,6 +1,7 @@
 """Errors that a user can act on: each says what was wrong, where, and what to do."""
 
 __all__ = [
+    "BusyError",
     "ConfigError",
     "IncompleteRunError",
     "PolicyError",
@@ -23,6 +24,10 @@ class StarError(Exception):
         super().__init__(message if remedy is None else f"{message}\n{remedy}")
         self.message = message
         self.remedy = remedy
+
+
+class BusyError(StarError):
+    """Another process holds the lock of a folder."""
 
 
 class ConfigError(StarError):

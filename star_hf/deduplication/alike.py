@@ -1,9 +1,9 @@
-"""All pairs of rows that are alike, found once: then either rule and any higher thresholds are a matter of seconds.
+"""All pairs of similar rows, found once: after that, either rule and any higher threshold take seconds.
 
-[`~star_hf.transforms.deduplicate.deduplicate`] follows the paper's steps, each of which compares only the rows that
-are still in. This module compares all rows with each other, by four measures at once, and leaves the choice for later.
-The pairs are kept in memory, 24 bytes each: a text that stands there k times makes k²/2 of them, unless each distinct
-text is compared once, which is all that groups need.
+[`~star_hf.transforms.deduplicate.deduplicate`] follows the paper's steps, each of which compares only the remaining
+rows. This module compares all rows with each other by four measures, and lets you choose afterwards. Pairs are kept in
+memory, 24 bytes each. A text that occurs k times makes k²/2 of them, unless each distinct text is compared only once,
+which is enough for groups.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from ..similarity.encoders import Encoder
 from ..similarity.groups import first_wins, group_trees
 from ..similarity.ngrams import Ragged, first_sharers_among
 from ..similarity.options import EncoderOptions, make_encoder
-from ..similarity.pairs import TOLERANCE, Matches, best_per_left, check_thresholds, concatenate
+from ..similarity.pairs import Matches, best_per_left, check_thresholds, concatenate
 from ..similarity.texts import PreparedTexts
 from ..similarity.tfidf import tfidf_weights, threshold_join, threshold_self_join
 from ..similarity.vectors import embed
@@ -35,24 +35,25 @@ __all__ = ["Alike", "find_alike"]
 Rule = Callable[[Sequence[Ragged], Sequence[Matches], int], list[Matches]]
 
 PREFERENCES = ("rarest", "longest")
-"""What [`Alike.one_per_group`] may go by when it chooses who stays."""
+"""How [`Alike.one_per_group`] can choose the row that stays."""
 
 
 @dataclass(frozen=True)
 class Alike:
-    """Which rows are alike, and which are like a held-out item.
+    """Which rows are similar to each other, and which to a held-out item.
 
-    Held-out items are numbered first and rows after them. Under both rules rows that are like a held-out item leave
-    first, and then no other row leaves for one of them.
+    Texts are numbered, held-out items first. Both rules first remove the rows that are similar to a held-out item; no
+    other row is then removed because of one of these.
 
     Attributes:
         rows, held_out ([`~datasets.Dataset`]): What was compared.
-        shares (`dict[str, Ragged]`): For `"exact"` and `"ngram"` what each text has; sharing one is being alike.
+        shares (`dict[str, Ragged]`): For `"exact"` and `"ngram"` the entries of each text. Texts that share one are
+            similar.
         against (`dict[str, Matches]`): For `"tfidf"` and `"embedding"` the pairs of a row and a held-out item.
-        among (`dict[str, Matches]`): The same for a row and an earlier row, both by their place in `rows`.
-        thresholds (`dict[str, float]`): What the pairs were looked for at.
+        among (`dict[str, Matches]`): The pairs of a row and an earlier row, both by their place in `rows`.
+        thresholds (`dict[str, float]`): The thresholds of the search.
         n (`int`): Words per n-gram.
-        distinct (`bool`): Whether `among` has pairs of one row of each distinct text only.
+        distinct (`bool`): Whether `among` contains only one row of each distinct text.
     """
 
     rows: Dataset
@@ -65,18 +66,18 @@ class Alike:
     distinct: bool = False
 
     def first_wins(self, *, tfidf: float | None = None, embedding: float | None = None) -> Deduplication:
-        """Keep each row that is like no earlier kept row, in the order in which the rows came.
+        """Keep each row that is not similar to an earlier kept row, in the order of the rows.
 
         Args:
-            tfidf, embedding (`float`, *optional*): Lowest cosines that count; those looked for by default.
+            tfidf, embedding (`float`, *optional*): Lowest cosines; those of the search by default.
 
         Raises:
-            ConfigError: If a threshold is below the one that was looked for, or distinct texts alone were compared.
+            [`ConfigError`]: If a threshold is below that of the search, or only distinct texts were compared.
         """
         if self.distinct:
             raise ConfigError(
-                "Under `first_wins` each row must have been compared, and `distinct=True` compared each text once.",
-                "Call `find_alike` without it, or `one_per_group`.",
+                "`first_wins` needs all rows compared, but `distinct=True` compared each distinct text only once.",
+                "Call `find_alike` without `distinct`, or call `one_per_group`.",
             )
         order = np.arange(len(self.rows))
         return self._decide(first_wins, order, tfidf, embedding, self.first_wins)
@@ -88,19 +89,19 @@ class Alike:
         tfidf: float | None = None,
         embedding: float | None = None,
     ) -> Deduplication:
-        """Keep one row of each group of rows that are connected by likeness, however the rows are ordered.
+        """Keep one row of each connected group of similar rows, whatever the order of the rows.
 
         Args:
-            prefer (`Sequence[str]`, defaults to `("rarest", "longest")`): Which row stays: of the source with the
-                fewest rows, with the longest question, in the order named; then the smallest `id`.
-            tfidf, embedding (`float`, *optional*): As for [`first_wins`].
+            prefer (`Sequence[str]`, defaults to `("rarest", "longest")`): Which row stays: that of the source with the
+                fewest rows, that with the longest question; then the one with the smallest `id`.
+            tfidf, embedding (`float`, *optional*): Lowest cosines; those of the search by default.
 
         Raises:
-            ConfigError: If a preference is unknown, or a threshold is below the one that was looked for.
+            [`ConfigError`]: If a preference is unknown, or a threshold is below that of the search.
         """
         unknown = [name for name in prefer if name not in PREFERENCES]
         if unknown:
-            raise ConfigError(f"There is no preference {unknown[0]!r}.", f"Preferences: {', '.join(PREFERENCES)}.")
+            raise ConfigError(f"Unknown preference {unknown[0]!r}.", f"Preferences: {', '.join(PREFERENCES)}.")
         ids, questions, sources = (self.rows[name][:] for name in COLLECTED)
         size = Counter(sources)
         columns = {"rarest": [size[source] for source in sources], "longest": [-len(text) for text in questions]}
@@ -125,23 +126,22 @@ class Alike:
         rank = np.full(len(self.rows), -1)
         rank[order] = np.arange(len(order))
         shares = [share.take(start + order) for share in self.shares.values()]
-        among = [_ranked(_reaching(self.among[name], value), rank) for name, value in thresholds.items()]
+        among = [_ranked(self.among[name].reaching(value), rank) for name, value in thresholds.items()]
         for measure, matches in zip(details, rule(shares, among, len(order)), strict=True):
-            matches = matches.renumbered(order, order + start)
-            for place, match, similarity in zip(*(column.tolist() for column in matches.columns()), strict=True):
+            for place, match, similarity in matches.renumbered(order, order + start):
                 removals[place] = Removal(match, similarity, measure, details[measure])
         return Deduplication.of(self.rows, self.held_out, removals, again)
 
     def _contaminated(self, thresholds: dict[str, float], details: dict[str, str]) -> dict[int, Removal]:
-        """The rows that are like a held-out item, each by the first measure that says so."""
+        """The rows that are similar to a held-out item, each by the first measure that finds it."""
         start, total = len(self.held_out), len(self.held_out) + len(self.rows)
         items, rows = np.arange(total) < start, np.arange(start, total)
         found = {name: first_sharers_among(share, items, rows) for name, share in self.shares.items()}
         found = {name: Matches(matches.left - start, *matches.columns()[1:]) for name, matches in found.items()}
-        found |= {name: best_per_left(_reaching(self.against[name], value)) for name, value in thresholds.items()}
+        found |= {name: best_per_left(self.against[name].reaching(value)) for name, value in thresholds.items()}
         removals: dict[int, Removal] = {}
         for measure, matches in found.items():
-            for place, item, similarity in zip(*(column.tolist() for column in matches.columns()), strict=True):
+            for place, item, similarity in matches:
                 removals.setdefault(place, Removal(item, similarity, measure, details[measure]))
         return removals
 
@@ -150,9 +150,9 @@ class Alike:
         for measure, threshold in asked.items():
             lowest = self.thresholds.get(measure)
             if threshold is not None and (lowest is None or threshold < lowest):
-                known = "not looked for" if lowest is None else f"looked for from {lowest} on"
+                known = "did not use this measure" if lowest is None else f"used {lowest}"
                 raise ConfigError(
-                    f"Pairs by {measure} at {threshold} are not known: they were {known}.",
+                    f"Unknown pairs by {measure} at {threshold}: the search {known}.",
                     f"Call `find_alike` with `{measure}_threshold={threshold}`.",
                 )
         return {name: value if asked[name] is None else asked[name] for name, value in self.thresholds.items()}
@@ -171,25 +171,24 @@ def find_alike(
     distinct: bool = False,
     progress: bool = True,
 ) -> Alike:
-    """Compare all rows with each other and with held-out items, as NFKC texts, exactly and by all measures.
+    """Compare all rows with each other and with held-out items, in NFKC form, exactly and by all measures.
 
     Args:
         rows ([`~datasets.Dataset`]): `COLLECTED` columns; ids may repeat.
-        held_out ([`~datasets.Dataset`]): `COLLECTED` columns of the benchmark items to keep clear of.
-        ngram (`int`, defaults to 8): Rows that share this many words in a row are alike.
-        tfidf_threshold (`float`, defaults to 0.6): Lowest TF-IDF cosine to look for; weights are fitted on everything.
-        embedding_threshold (`float` or `None`, defaults to 0.7): Lowest embedding cosine to look for; `None` looks
-            for none.
+        held_out ([`~datasets.Dataset`]): `COLLECTED` columns of the benchmark items.
+        ngram (`int`, defaults to 8): Rows that share this many consecutive words are similar.
+        tfidf_threshold (`float`, defaults to 0.6): Lowest TF-IDF cosine; weights are fitted on all texts.
+        embedding_threshold (`float` or `None`, defaults to 0.7): Lowest embedding cosine; `None` skips embeddings.
         encoder, cache_dir, num_threads: As for [`~star_hf.transforms.deduplicate.deduplicate`].
         distinct (`bool`, defaults to `False`): Compare one row of each distinct text (the one with the smallest
-            question), for which the equal ones then stand: less memory where texts repeat. Only for groups.
+            question) for all rows with that text: less memory where texts repeat. Only for groups.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Returns:
-        [`Alike`]: From which [`Alike.first_wins`] and [`Alike.one_per_group`] choose.
+        [`Alike`]: The pairs; call [`Alike.first_wins`] or [`Alike.one_per_group`] on it.
 
     Raises:
-        ConfigError, SourceError, StarError: As for [`~star_hf.transforms.deduplicate.deduplicate`].
+        [`ConfigError`], [`SourceError`]: As for [`~star_hf.transforms.deduplicate.deduplicate`].
     """
     check_thresholds(tfidf_threshold, embedding_threshold)
     rows, held_out = as_collected(rows), as_collected(held_out)
@@ -197,9 +196,7 @@ def find_alike(
     prepared = PreparedTexts.of([*held_out["question"][:], *rows["question"][:]])
     texts, shares = prepared.texts, {"exact": prepared.keys(), "ngram": prepared.ngrams(ngram)}
     weights = tfidf_weights(prepared.counts())
-    asked, stands_for = (
-        _distinct(shares["exact"].ids[start:], texts[start:]) if distinct else (np.arange(len(rows)),) * 2
-    )
+    asked, text_of = _distinct(shares["exact"].ids[start:], texts[start:]) if distinct else (np.arange(len(rows)),) * 2
     own, items = weights[start:][asked], weights[:start]
     against, among, thresholds = {}, {}, {"tfidf": tfidf_threshold}
     with track("Comparing all rows", 1 + (embedding_threshold is not None), progress) as bar:
@@ -216,33 +213,29 @@ def find_alike(
             among["embedding"] = embedding_self_join(own, embedding_threshold, **options)
             thresholds["embedding"] = embedding_threshold
             bar.advance()
-    against = {name: _for_all(matches, stands_for) for name, matches in against.items()}
+    against = {name: _for_all(matches, text_of) for name, matches in against.items()}
     among = {name: matches.renumbered(asked, asked) for name, matches in among.items()}
     return Alike(rows, held_out, shares, against, among, thresholds, ngram, distinct)
 
 
 def _distinct(keys: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """One row of each distinct text, whatever the order of the rows; and for each row the number of its text."""
+    """One row of each distinct text, whatever the order of the rows, and the number of each row's text."""
     order = np.asarray(sorted(range(len(texts)), key=texts.__getitem__), np.int64)
     _, first, number = np.unique(keys[order], return_index=True, return_inverse=True)
-    stands_for = np.empty(len(texts), np.int64)
-    stands_for[order] = number
-    return order[first], stands_for
+    text_of = np.empty(len(texts), np.int64)
+    text_of[order] = number
+    return order[first], text_of
 
 
-def _for_all(matches: Matches, stands_for: np.ndarray) -> Matches:
-    """The matches of distinct texts, for each of the rows that have them."""
-    starts = np.searchsorted(matches.left, np.arange(stands_for.max(initial=-1) + 2))
-    each = Ragged(starts, np.arange(len(matches))).take(stands_for)
+def _for_all(matches: Matches, text_of: np.ndarray) -> Matches:
+    """The matches of distinct texts, repeated for each row with the text."""
+    starts = np.searchsorted(matches.left, np.arange(text_of.max(initial=-1) + 2))
+    each = Ragged(starts, np.arange(len(matches))).take(text_of)
     return Matches(each.owners(), matches.right[each.ids], matches.similarity[each.ids])
 
 
-def _reaching(matches: Matches, threshold: float) -> Matches:
-    return matches.where(matches.similarity >= threshold - TOLERANCE)
-
-
 def _ranked(matches: Matches, rank: np.ndarray) -> Matches:
-    """The pairs of rows that are ranked, by rank, the later one left."""
+    """The pairs of ranked rows, by rank, the later one left."""
     left, right = rank[matches.left], rank[matches.right]
     both = (left >= 0) & (right >= 0)
     ranked = Matches(np.maximum(left, right), np.minimum(left, right), matches.similarity)

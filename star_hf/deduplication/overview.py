@@ -1,4 +1,4 @@
-"""What deduplication did, as one picture: the funnel, how alike the removed rows were, and which sources overlap."""
+"""Overview: the funnel, the similarities of removed rows and the overlap of sources, as tables and one picture."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,15 +18,15 @@ __all__ = ["draw_deduplication", "funnel", "overlap"]
 
 BLUE, ORANGE = COLOURS[:2]
 SHOWN = 14
-"""Sources in the heat map; the others are taken together."""
+"""Sources in the heat map; the others are summed."""
 OTHERS = "others"
 
 
 def funnel(result: Deduplication) -> "pd.DataFrame":
-    """Rows that left, by reason, in the order of the measures, and the rows that were left after each.
+    """Removed rows by reason, in the order of the measures, and the rows left after each.
 
     Returns:
-        `pandas.DataFrame`: Columns `reason`, `removed`, `left`; the first line has the rows that came.
+        `pandas.DataFrame`: Columns `reason`, `removed`, `left`; the first line has the input rows.
     """
     import pandas as pd
 
@@ -40,7 +40,7 @@ def funnel(result: Deduplication) -> "pd.DataFrame":
 
 
 def overlap(result: Deduplication) -> "pd.DataFrame":
-    """How many rows of each source (index) left for a row or held-out item of each source (columns)."""
+    """Number of rows of each source (index) removed because of a row or held-out item of each source (columns)."""
     import pandas as pd
 
     sources, matched = (result.removed[name][:] for name in ("source", "matched_source"))
@@ -48,17 +48,17 @@ def overlap(result: Deduplication) -> "pd.DataFrame":
 
 
 def draw_deduplication(result: Deduplication, path: str | Path) -> Path:
-    """Draw the funnel, a histogram of similarities, and a heat map of source by source. Shows counts, no texts.
+    """Draw the funnel, a histogram of similarities, and a heat map of sources. It shows counts, no texts.
 
     Args:
-        result ([`~star_hf.deduplication.result.Deduplication`]): What came out.
+        result ([`~star_hf.deduplication.result.Deduplication`]): The result.
         path (`str` or `Path`): The picture: `.png`, `.svg` or `.pdf`.
 
     Returns:
         `Path`: The picture.
 
     Raises:
-        [`ConfigError`]: If matplotlib is missing, or the file's kind is unknown.
+        [`ConfigError`]: If matplotlib is missing, or the file type is not supported.
     """
     figure = new_figure(figsize=(11, 8), dpi=110)
     panels = figure.subplot_mosaic([["funnel", "similarity"], ["overlap", "overlap"]], height_ratios=[2, 3])
@@ -78,7 +78,7 @@ def _draw_funnel(axes: "Axes", steps: "pd.DataFrame") -> None:
         axes.annotate(text, end, xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(right=max(1.3 * steps["left"].max(), 1))  # room for the numbers
-    axes.set_title("rows that stay (blue) and leave (orange)", fontsize=10)
+    axes.set_title("kept rows (blue) and removed rows (orange)", fontsize=10)
     axes.tick_params(labelsize=8)
 
 
@@ -86,19 +86,19 @@ def _draw_similarity(axes: "Axes", result: Deduplication) -> None:
     by_measure: dict[str, list[float]] = {}
     for reason, similarity in zip(*(result.removed[name][:] for name in ("reason", "similarity")), strict=True):
         measure = reason.split("_")[0]
-        if measure in ("tfidf", "embedding"):  # the others say yes or no
+        if measure in ("tfidf", "embedding"):  # the other measures have no degrees
             by_measure.setdefault(measure, []).append(similarity)
     lowest = min((min(values) for values in by_measure.values()), default=0.0)
     for measure, values in sorted(by_measure.items()):
         axes.hist(values, bins=np.linspace(lowest, 1, 31), histtype="stepfilled", alpha=0.6, label=measure)
-    axes.set_title("cosine of removed rows to what they matched", fontsize=10)
+    axes.set_title("cosine of removed rows with their matches", fontsize=10)
     axes.tick_params(labelsize=8)
     if by_measure:
         axes.legend(fontsize=8)
 
 
 def _largest(counts: "pd.DataFrame") -> "pd.DataFrame":
-    """The sources with the most rows in it on either side, and one line and column for the others."""
+    """The sources with the most rows on either side, and one line and column for the others."""
 
     def named(sums: "pd.Series") -> np.ndarray:
         chosen = set(sums.sort_values(ascending=False, kind="stable").index[:SHOWN])
@@ -110,7 +110,7 @@ def _largest(counts: "pd.DataFrame") -> "pd.DataFrame":
 
 def _draw_overlap(axes: "Axes", counts: "pd.DataFrame") -> None:
     values = counts.to_numpy(float).reshape(counts.shape)
-    axes.set_title("rows of a source (lines) that left for one of a source or benchmark (columns)", fontsize=10)
+    axes.set_title("removed rows by source (lines) and source or benchmark of the match (columns)", fontsize=10)
     if not values.size:
         axes.set_axis_off()
         return

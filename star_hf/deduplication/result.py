@@ -1,4 +1,4 @@
-"""What deduplication found: which rows stay, why each other one went, and which row stands for it."""
+"""Result: the kept rows, and for each removed row the reason and the kept row that represents it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,18 +22,18 @@ NEEDED = "Rows need `id` (such as `star_hf.utils.text.row_id(question)`), `quest
 
 
 def as_collected(rows: Dataset) -> Dataset:
-    """The same rows, with `COLLECTED` columns that are strings; numbers become some.
+    """The same rows with `COLLECTED` columns as strings.
 
     Raises:
-        SourceError: If a column is not there, or a value.
+        [`SourceError`]: If a column or a value is missing.
     """
     if not rows.column_names:  # `Dataset.from_list([])`
         return as_dataset([], COLLECTED)
     if missing := [name for name in COLLECTED if name not in rows.column_names]:
-        raise SourceError(f"There is no column {', '.join(missing)}.", NEEDED)
+        raise SourceError(f"The rows have no column {', '.join(missing)}.", NEEDED)
     table = rows.select_columns(list(COLLECTED)).with_format("arrow")[:]
     if holes := [name for name in COLLECTED if table[name].null_count]:
-        raise SourceError(f"There are rows without {' and without '.join(holes)}.", NEEDED)
+        raise SourceError(f"Some rows have no {' and no '.join(holes)}.", NEEDED)
     for name in COLLECTED:
         if rows.features[name] != COLLECTED[name]:
             rows = rows.cast_column(name, COLLECTED[name])
@@ -41,12 +41,12 @@ def as_collected(rows: Dataset) -> Dataset:
 
 
 class Removal(NamedTuple):
-    """Why a row left.
+    """Why a row was removed.
 
     Attributes:
-        match (`int`): What it is like: a held-out item by its number, or a row by the number of held-out items plus
-            its place.
-        similarity (`float`): How alike they are; 1.0 for shared words.
+        match (`int`): The similar text: the number of a held-out item, or the number of held-out items plus the place
+            of a row.
+        similarity (`float`): The cosine; 1.0 for shared words.
         measure (`str`): `"exact"`, `"ngram"`, `"tfidf"` or `"embedding"`.
         detail (`str`): The step and its parameter.
     """
@@ -62,10 +62,10 @@ class Deduplication(Outcome):
     """An `Outcome` that knows the links between its rows.
 
     Attributes:
-        given ([`~datasets.Dataset`]): The rows as they came.
-        held_out ([`~datasets.Dataset`]): The benchmark items that they were held against.
-        removals (`dict[int, Removal]`): By place in `given`, why a row left.
-        again (`Callable`, *optional*): Makes the result at other thresholds, where all pairs are known.
+        given ([`~datasets.Dataset`]): The input rows.
+        held_out ([`~datasets.Dataset`]): The benchmark items.
+        removals (`dict[int, Removal]`): Why rows were removed, by place in `given`.
+        again (`Callable`, *optional*): Makes the result at other thresholds, if all pairs are known.
     """
 
     given: Dataset
@@ -81,7 +81,7 @@ class Deduplication(Outcome):
         removals: dict[int, Removal],
         again: Callable[..., "Deduplication"] | None = None,
     ) -> "Deduplication":
-        """Split the rows into those that stay and those that leave, both in the order in which they came."""
+        """Split the rows into kept and removed ones, both in input order."""
         gone = sorted(removals)
         start, reasons = len(held_out), [removals[place] for place in gone]
         own = {name: given[name][:] for name in COLLECTED}
@@ -103,14 +103,14 @@ class Deduplication(Outcome):
 
     @property
     def kept(self) -> Dataset:
-        """The rows that stay; the same as `rows`."""
+        """The kept rows; the same as `rows`."""
         return self.rows
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
-        """The `id` of each kept row that stands for others, and theirs, in the order of the rows.
+        """The `id` of each kept row that represents removed ones, and their ids, in input order.
 
-        Rows that left for a held-out item, or for a row that did, are in no group.
+        Rows that match a held-out item, or a row that does, are in no group.
         """
         ids, start, groups = self.given["id"][:], len(self.held_out), {}
         for place in sorted(self.removals):
@@ -120,20 +120,20 @@ class Deduplication(Outcome):
         return groups
 
     def kept_for(self, row_id: str) -> dict[str, Any]:
-        """The row that stands for a row: itself if it stays, else what is at the end of its chain of matches.
+        """The row that represents a row: itself if it was kept, else the end of its chain of matches.
 
         Args:
-            row_id (`str`): The `id` of a row that went in.
+            row_id (`str`): The `id` of an input row.
 
         Returns:
-            `dict`: `COLLECTED` columns of a kept row, or of the held-out item for which the row or its match left.
+            `dict`: `COLLECTED` columns of a kept row, or of the held-out item at the end of the chain.
 
         Raises:
-            StarError: If no row has that id.
+            [`StarError`]: If no row has that id.
         """
         places = self._places.get(row_id)
         if places is None:
-            raise StarError(f"No row that was deduplicated has the id {row_id!r}.", "Ids are in the column `id`.")
+            raise StarError(f"No input row has the id {row_id!r}.", "Ids are in the column `id`.")
         start = len(self.held_out)
         place = next((place for place in places if place not in self.removals), places[0])
         root = int(self._roots[start + place])
@@ -141,27 +141,26 @@ class Deduplication(Outcome):
         return {name: row[name] for name in COLLECTED}
 
     def rethreshold(self, tfidf: float | None = None, embedding: float | None = None) -> "Deduplication":
-        """The result at other thresholds, from the pairs that are known, by the same rule.
+        """The result at other thresholds by the same rule, from the known pairs.
 
         Args:
-            tfidf (`float`, *optional*): Lowest TF-IDF cosine that counts as alike, no lower than was looked for; as
-                it was by default.
-            embedding (`float`, *optional*): The same for embeddings.
+            tfidf (`float`, *optional*): Lowest TF-IDF cosine, not below that of the search, which is the default.
+            embedding (`float`, *optional*): Lowest embedding cosine.
 
         Raises:
-            StarError: If the result comes from a profile's steps, where rows that left were not compared further.
-            ConfigError: If a threshold is below the one that pairs were looked for at.
+            [`StarError`]: If the result comes from a profile's steps, which do not compare removed rows further.
+            [`ConfigError`]: If a threshold is below that of the search.
         """
         if self.again is None:
             raise StarError(
-                "A profile's steps compare only the rows that are still in, so not all pairs are known.",
+                "A profile's steps compare only the remaining rows, so not all pairs are known.",
                 "Find them once with `find_alike(rows, held_out).first_wins()` or `.one_per_group()`.",
             )
         return self.again(tfidf=tfidf, embedding=embedding)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """All rows in the order in which they came: `COLLECTED` columns, `kept`, and for removed rows what `REMOVED`
-        says, with `kept_for`, the `id` at the end of the chain of matches."""
+        """All rows in input order: `COLLECTED` columns, `kept`, for removed rows the columns of `REMOVED`, and
+        `kept_for`, the `id` at the end of the chain of matches."""
         frame = self.given.select_columns(list(COLLECTED)).to_pandas()
         gone = sorted(self.removals)
         frame["kept"] = ~frame.index.isin(gone)

@@ -1,6 +1,6 @@
-"""The steps of deduplication, from which texts are alike to which rows go, wherever the likeness was found.
+"""Rules: the steps of both profiles, which turn evidence into the rows to remove.
 
-[`~star_hf.transforms.deduplicate`] says what the steps are.
+The table in [`~star_hf.transforms.deduplicate`] lists the steps.
 """
 
 from collections import Counter
@@ -18,11 +18,33 @@ from .result import Removal
 __all__ = ["Found", "Steps", "paper_order", "spans_of", "stable_order"]
 
 
+def paper_order(ids: Sequence[str], questions: Sequence[str], sources: Sequence[str]) -> list[int]:
+    """The order of `paper`: rows grouped by source, sources and rows as they come."""
+    rank = {source: index for index, source in enumerate(dict.fromkeys(sources))}
+    return sorted(range(len(sources)), key=[rank[source] for source in sources].__getitem__)
+
+
+def stable_order(ids: Sequence[str], questions: Sequence[str], sources: Sequence[str]) -> list[int]:
+    """The order of `recommended`, for shuffled rows too: size of source (smallest first), source, `id`, question."""
+    size = Counter(sources)
+    keys = list(zip((size[source] for source in sources), sources, ids, questions, strict=True))
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def spans_of(sources: Sequence[str], start: int) -> dict[str, range]:
+    """The numbers of each source's rows, for rows that are grouped by source and follow `start` held-out items."""
+    spans: dict[str, range] = {}
+    for source, size in Counter(sources[start:]).items():
+        spans[source] = range(start, start + size)
+        start += size
+    return spans
+
+
 class Found(NamedTuple):
-    """What one step removed.
+    """The rows that one step removed.
 
     Attributes:
-        matches (`Matches`): Each row that left, once, and what it left for.
+        matches ([`Matches`]): Each removed row once, with its match.
         measure (`str`): `"exact"`, `"ngram"`, `"tfidf"` or `"embedding"`.
         detail (`str`): The step and its parameter.
     """
@@ -33,17 +55,17 @@ class Found(NamedTuple):
 
 
 class Steps:
-    """The steps, and what they have removed so far.
+    """The steps of a profile, and what they removed so far.
 
     Args:
-        evidence (`Evidence`): Which texts are alike.
+        evidence ([`Evidence`]): Which texts are alike.
         start (`int`): Number of held-out items.
-        spans (`Mapping[str, range]`): The numbers of each source's rows, from `start` on without a gap.
+        spans (`Mapping[str, range]`): The numbers of each source's rows, from `start` on without gaps.
         paper (`bool`): Whether the profile is `paper`.
 
     Attributes:
-        alive (`np.ndarray` of bool): Held-out items and the rows that are still in.
-        found (`list[Found]`): What left, step by step; no row is named twice.
+        alive (`np.ndarray` of bool): Held-out items and the remaining rows.
+        found (`list[Found]`): The removed rows, step by step; each row occurs once.
     """
 
     def __init__(self, evidence: Evidence, start: int, spans: Mapping[str, range], *, paper: bool):
@@ -51,13 +73,13 @@ class Steps:
         self.alive = np.ones(max((span.stop for span in spans.values()), default=start), bool)
         self.found: list[Found] = []
 
-    def by_words(self, ngram: Mapping[str, int], threshold: float, done: Callable[[], object]) -> None:
-        """All steps but e and f.
+    def by_words(self, ngram: Mapping[str, int], threshold: float, done: Callable[[], object] = lambda: None) -> None:
+        """All steps except e and f.
 
         Args:
             ngram (`Mapping[str, int]`): Words per n-gram within each source.
             threshold (`float`): Lowest TF-IDF cosine.
-            done (`Callable`): Called after each source and once more.
+            done (`Callable`, *optional*): Called after each source and once more.
         """
         if not self.paper:
             self._remove(first_sharers(self.evidence.exact()), "exact", "step exact")
@@ -73,7 +95,7 @@ class Steps:
         self._remove_greedily(self.evidence.tfidf_among(self.rows, threshold), "tfidf", f"step d, {threshold = }")
         done()
 
-    def by_embeddings(self, threshold: float, done: Callable[[], object]) -> None:
+    def by_embeddings(self, threshold: float, done: Callable[[], object] = lambda: None) -> None:
         """Steps e and f; `done` is called after each."""
         steps = (self._embedding_among, self._embedding_held_out)
         for step in steps if self.paper else reversed(steps):
@@ -82,20 +104,20 @@ class Steps:
 
     @property
     def rows(self) -> np.ndarray:
-        """Numbers of the rows that are still in."""
+        """Numbers of the remaining rows."""
         return self._rows(range(self.start, len(self.alive)))
 
     def removals(self, order: Sequence[int]) -> dict[int, Removal]:
-        """Why rows left, by their place among the rows as they came.
+        """Why rows were removed, by their place in the input.
 
         Args:
-            order (`Sequence[int]`): That place for each row, in the order of the numbers.
+            order (`Sequence[int]`): The place in the input of each row, by number.
         """
         number = np.r_[np.arange(self.start), self.start + np.asarray(order, np.int64)].tolist()
         return {
             order[left - self.start]: Removal(number[right], similarity, measure, detail)
             for matches, measure, detail in self.found
-            for left, right, similarity in zip(*(column.tolist() for column in matches.columns()), strict=True)
+            for left, right, similarity in matches
         }
 
     def _ngrams_within(self, span: range, n: int) -> None:
@@ -127,11 +149,11 @@ class Steps:
         self._remove(matches, "embedding", f"step f, {threshold = }")
 
     def _rows(self, span: range) -> np.ndarray:
-        """The rows of a span that are still in."""
+        """The remaining rows of a span."""
         return span.start + np.flatnonzero(self.alive[span.start : span.stop])
 
     def _references(self, span: range) -> np.ndarray:
-        """Mask of held-out items and of the rows before a span that are still in."""
+        """Mask of the held-out items and of the remaining rows before a span."""
         return self.alive & (np.arange(len(self.alive)) < span.start)
 
     def _remove_greedily(self, matches: Matches, measure: str, detail: str) -> None:
@@ -139,29 +161,7 @@ class Steps:
         self._remove(best_per_left(matches.where(~keep[matches.left]), keep), measure, detail)
 
     def _remove(self, matches: Matches, measure: str, detail: str) -> None:
-        """Take out the left rows, each for the one match that it has; held-out items stay."""
+        """Remove the left rows, each with its one match; held-out items stay."""
         matches = matches.where(matches.left >= self.start)
         self.alive[matches.left] = False
         self.found.append(Found(matches, measure, detail))
-
-
-def paper_order(ids: Sequence[str], questions: Sequence[str], sources: Sequence[str]) -> list[int]:
-    """Rows grouped by source, sources and rows as they come."""
-    rank = {source: index for index, source in enumerate(dict.fromkeys(sources))}
-    return sorted(range(len(sources)), key=[rank[source] for source in sources].__getitem__)
-
-
-def stable_order(ids: Sequence[str], questions: Sequence[str], sources: Sequence[str]) -> list[int]:
-    """Rows by size of source (smallest first), source, `id` and question: the same however the rows were shuffled."""
-    size = Counter(sources)
-    keys = list(zip((size[source] for source in sources), sources, ids, questions, strict=True))
-    return sorted(range(len(keys)), key=keys.__getitem__)
-
-
-def spans_of(sources: Sequence[str], start: int) -> dict[str, range]:
-    """The numbers of each source's rows, where rows are grouped by source and follow `start` held-out items."""
-    spans: dict[str, range] = {}
-    for source, size in Counter(sources[start:]).items():
-        spans[source] = range(start, start + size)
-        start += size
-    return spans

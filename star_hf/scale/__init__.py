@@ -1,1 +1,1 @@
-"""Beyond one process: work in shards under datatrove's executors, on this machine, on Slurm or on Ray."""
+"""Work in shards under datatrove's executors: on this machine, Slurm, Ray or Hugging Face Jobs."""

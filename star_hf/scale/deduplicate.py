@@ -1,24 +1,22 @@
-"""`deduplicate` beyond one machine: Parquet files in, shards of kept and removed rows out, by datatrove's executors.
+"""`deduplicate` in shards: Parquet files in, shards of kept and removed rows out, by datatrove's executors.
 
 | stage | tasks | does |
 |---|---|---|
-| survey, route | input files | put the rows into one order, in shards |
+| survey, route | input files | bring the rows into one order, in shards |
 | index | shards | keys of texts, n-grams and terms |
-| match | parts of the key space | which rows share a key, how many texts have a term |
+| match | parts of the key space | which rows share a key, how many texts contain a term |
 | weigh | shards | TF-IDF weights |
-| compare | shards | pairs by TF-IDF; each two shards meet once |
+| compare_words | shards | pairs by TF-IDF; any two shards are compared once |
 | *or* sign, bucket, verify | shards, buckets, shards | candidate pairs by MinHash, then their cosines |
-| resolve | one | the steps of `recommended`, from the keys and pairs |
-| encode, compare_vectors, resolve_vectors | shards, shards, one | the same by embeddings, of what is left |
+| resolve_words | one | the steps of `recommended`, from the keys and pairs |
+| encode, compare_vectors, resolve_vectors | shards, shards, one | the same by embeddings, for the remaining rows |
 | write | shards | `kept/` and `removed/` |
 
-Without MinHash the rows that stay, and what is said of those that go, are to the last bit what
-[`~star_hf.transforms.deduplicate.deduplicate`] makes of all rows in one process; but for the rounding of an embedding
-model, which depends on which texts share a batch.
+Without MinHash the result equals that of [`~star_hf.transforms.deduplicate.deduplicate`] in one process to the last
+bit, except for the rounding of an embedding model, which depends on the texts in a batch.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +26,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
-from filelock import FileLock, Timeout
 
 from ..deduplication.result import NEEDED, as_collected
 from ..errors import ConfigError, SourceError, StarError
@@ -36,6 +33,7 @@ from ..schema import COLLECTED
 from ..similarity.encoders import Encoder
 from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import check_thresholds
+from ..utils.files import locked, write_table, write_text
 from .dedup.index import index, match, weigh
 from .dedup.joins import compare_vectors, compare_words, encode, verify
 from .dedup.order import route, survey
@@ -49,12 +47,12 @@ __all__ = ["Banding", "Tally", "deduplicate_shards"]
 
 @dataclass(frozen=True)
 class Tally:
-    """What a deduplication in shards came to.
+    """The counts of a deduplication in shards.
 
     Attributes:
-        folder (`Path`): Where `kept/` and `removed/` are.
-        kept (`int`): Rows that stay.
-        removed (`dict[str, int]`): Rows that went, by reason.
+        folder (`Path`): The folder with `kept/` and `removed/`.
+        kept (`int`): Kept rows.
+        removed (`dict[str, int]`): Removed rows by reason.
     """
 
     folder: Path
@@ -77,31 +75,31 @@ def deduplicate_shards(
 ) -> Tally:
     """Deduplicate and decontaminate Parquet files by the profile `recommended`, in shards.
 
-    What is done is not done again: the same call goes on after any interruption.
+    Finished tasks are skipped: after an interruption, call again to continue.
 
     Args:
-        inputs (`Sequence[str | Path]`): Parquet files with `COLLECTED` columns, and others that kept rows retain. Each
-            must fit into a worker's memory.
-        held_out ([`~datasets.Dataset`]): `COLLECTED` columns of the benchmark items to keep clear of.
-        folder (`str` or `Path`): Where the result and all that leads to it lies; all workers must see it. `work/` in
-            it may be removed in the end.
-        scale (`Scale`): Where the shards run, and how many there are.
+        inputs (`Sequence[str | Path]`): Parquet files with `COLLECTED` columns; kept rows retain other columns. Each
+            file must fit into a worker's memory.
+        held_out ([`~datasets.Dataset`]): `COLLECTED` columns of the benchmark items.
+        folder (`str` or `Path`): Folder of the result and of intermediate files, visible to all workers. `work/` in it
+            can be removed at the end.
+        scale ([`Scale`]): Where the shards run, and how many there are.
         ngram, tfidf_threshold, embedding_threshold, encoder: As for
             [`~star_hf.transforms.deduplicate.deduplicate`].
-        banding (`Banding`, *optional*): Look by MinHash for the pairs that TF-IDF is computed of, instead of comparing
-            all rows.
+        banding ([`Banding`], *optional*): Find the pairs for TF-IDF by MinHash instead of comparing all rows.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Returns:
-        `Tally`: `kept/*.parquet` have the rows that stay, by source, smallest first, then by `id`; `removed/*.parquet`
-        the others as `REMOVED`.
+        [`Tally`]: The counts. `kept/*.parquet` contain the kept rows by source, smallest first, then by `id`, and
+        `removed/*.parquet` the others as `REMOVED`.
 
     Raises:
-        ConfigError: If the folder was begun with other parameters or inputs, a package is missing, or a threshold is
-            none of a cosine.
-        SourceError: If an input cannot be read, or lacks a column or a value in it.
-        IncompleteRunError: If shards are not done: they failed, or Slurm has yet to run them. The same call goes on.
-        StarError: If another process is at work in the folder.
+        [`ConfigError`]: If the folder belongs to a run with other parameters or inputs, a package is missing, or a
+            threshold is invalid.
+        [`SourceError`]: If an input cannot be read, or a column or value in it is missing.
+        [`IncompleteRunError`]: If shards are not done: they failed, or Slurm has not run them yet. Call again to
+            continue.
+        [`BusyError`]: If another process works in the folder.
     """
     check_thresholds(tfidf_threshold, embedding_threshold)
     work = Work(
@@ -116,15 +114,9 @@ def deduplicate_shards(
         threads=int(scale.options.get("cpus_per_task", 1)),
     )
     rows = _checked(work.inputs)
-    work.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work.folder / ".lock", blocking=False):
-            _begin(work, held_out)
-            run_stages(list(_stages(work)), scale, work.folder / "logs", progress)
-    except Timeout:
-        raise StarError(
-            f"Another process is at work in {work.folder}.", "Wait for it, or use another folder."
-        ) from None
+    with locked(work.folder):
+        _begin(work, held_out)
+        run_stages(list(_stages(work)), scale, work.folder / "logs", progress)
     return _tally(work, rows)
 
 
@@ -173,10 +165,10 @@ def _checked(inputs: Sequence[Path]) -> int:
     """The number of rows in all inputs.
 
     Raises:
-        SourceError: If there is no input, or one cannot be read, or lacks a column or a value in it.
+        [`SourceError`]: If there is no input, or one cannot be read, or a column or value in it is missing.
     """
     if not inputs:
-        raise SourceError("There is no Parquet file to deduplicate.", "Name files, or a folder that has some.")
+        raise SourceError("There are no Parquet files to deduplicate.", "Pass files, or a folder that contains some.")
     rows = 0
     for path in inputs:
         try:
@@ -187,13 +179,13 @@ def _checked(inputs: Sequence[Path]) -> int:
         if missing:
             raise SourceError(f"{path} has no column {', '.join(missing)}.", NEEDED)
         if holes := _holes(file.metadata):
-            raise SourceError(f"{path} has rows without {' and without '.join(holes)}.", NEEDED)
+            raise SourceError(f"{path} has rows with no {' and no '.join(holes)}.", NEEDED)
         rows += file.metadata.num_rows
     return rows
 
 
 def _holes(metadata: pq.FileMetaData) -> list[str]:
-    """The columns of `COLLECTED` that lack a value, as far as a file's statistics tell."""
+    """The columns of `COLLECTED` with missing values, according to the file's statistics."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     chunks = [group.column(number) for group in groups for number in range(metadata.num_columns)]
     lacking = {chunk.path_in_schema for chunk in chunks if chunk.statistics and chunk.statistics.null_count}
@@ -201,10 +193,10 @@ def _holes(metadata: pq.FileMetaData) -> list[str]:
 
 
 def _begin(work: Work, held_out: Dataset) -> None:
-    """Write what the work is, or see that it is the same as was begun.
+    """Write the plan, or check that it equals the one in the folder.
 
     Raises:
-        ConfigError: If it is another.
+        [`ConfigError`]: If it differs.
     """
     stats = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in work.inputs]
     held_out = as_collected(held_out).select_columns(list(COLLECTED))
@@ -225,12 +217,12 @@ def _begin(work: Work, held_out: Dataset) -> None:
         other = [name for name in plan if plan[name] != begun.get(name)]
         if other:
             raise ConfigError(
-                f"{work.folder} was begun with other {', '.join(other)}.", "Use another folder, or remove this one."
+                f"{work.folder} belongs to a run with other {', '.join(other)}.",
+                "Use another folder, or remove this one.",
             )
         return
-    held_out.to_parquet(work.held_out)
-    path.with_suffix(".new").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
-    os.replace(path.with_suffix(".new"), path)
+    write_table(held_out, work.held_out)
+    write_text(path, json.dumps(plan, indent=2) + "\n")
 
 
 def _tally(work: Work, rows: int) -> Tally:
@@ -241,7 +233,7 @@ def _tally(work: Work, rows: int) -> Tally:
         reasons.update(pq.read_table(work.output("removed", shard), columns=["reason"])["reason"].to_pylist())
     if kept + reasons.total() != rows:
         raise StarError(
-            f"{work.folder} lost count: {rows} rows in, but {kept} kept and {reasons.total()} removed.",
-            "This is a bug of star_hf; please report it.",
+            f"{work.folder}: {rows} rows in, but {kept} kept and {reasons.total()} removed.",
+            "This is a bug in star_hf; please report it.",
         )
     return Tally(work.folder, kept, dict(sorted(reasons.items())))

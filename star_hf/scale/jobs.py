@@ -1,11 +1,10 @@
-"""Shards on Hugging Face Jobs, which see no folder of ours: carried to a bucket, and home with their answers.
+"""Shards on Hugging Face Jobs, which see no local folder: shards and answers are copied through a bucket.
 
-A job takes its shard out of the bucket, works on it as any worker does, and puts the journal back each minute and when
-it ends. A job that is killed so loses no more than the answers of a minute.
+A job downloads its shard, works on it as any worker does, and uploads the journal each minute and at the end. A job
+that is killed loses at most the answers of a minute.
 """
 
 import logging
-import os
 import sqlite3
 import tempfile
 import threading
@@ -17,26 +16,27 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from .shard import ShardTask
+from ..utils.files import replacing
+from .shard import TABLES, ShardTask
 
 
-__all__ = ["CarriedTask", "carried"]
+__all__ = ["BucketTask", "in_bucket"]
 
 logger = logging.getLogger(__name__)
 
 JOURNAL = "journal.sqlite"
-OUTPUTS = ("problem.txt", "removed.parquet", "provenance.parquet", "rows.parquet")
-"""What a worker leaves beside its journal; `rows` goes last, since it says that the shard is done."""
+OUTPUTS = ("problem.txt", *(f"{name}.parquet" for name in TABLES))
+"""What a worker writes beside its journal, in the order of copying: `rows` marks the shard as done."""
 
 
 @dataclass(frozen=True)
-class CarriedTask:
-    """A shard's task for a worker that reaches only the bucket.
+class BucketTask:
+    """A shard's task for a worker that can access only the bucket.
 
     Args:
-        task ([`~star_hf.scale.shard.ShardTask`]): What is done with the shard.
+        task ([`~star_hf.scale.shard.ShardTask`]): The task.
         remote (`str`): Folder of the shards in the bucket.
-        period_s (`float`, defaults to 60): Seconds between two copies of the journal.
+        period_s (`float`, defaults to 60): Seconds between two uploads of the journal.
     """
 
     task: ShardTask
@@ -44,99 +44,87 @@ class CarriedTask:
     period_s: float = 60
 
     def __call__(self, data: Any, rank: int, world_size: int) -> None:
-        """Take the shard of a rank, run it, and put back what came of it."""
+        """Download the shard of a rank, run it, and upload the result."""
         name = self.task.shards[rank]
+        fs, root = url_to_fs(f"{self.remote}/{name}")
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder, name)
-            _take(f"{self.remote}/{name}", place)
-            with _copied(place, f"{self.remote}/{name}", self.period_s):
+            place.mkdir()
+            for file in (JOURNAL, "input.parquet"):
+                fs.get_file(f"{root}/{file}", str(place / file))
+            with _uploaded(fs, place, root, self.period_s):
                 replace(self.task, folder=Path(folder))(data, rank, world_size)
 
 
 @contextmanager
-def carried(place: Path, remote: str, shards: tuple[str, ...]) -> Iterator[None]:
-    """Shards lie in the bucket while this lasts; what came of them is home before and after.
+def in_bucket(place: Path, remote: str, shards: tuple[str, ...]) -> Iterator[None]:
+    """Copy shards to a bucket for this block. Their results are downloaded before and after it.
 
     Args:
-        place (`Path`): The folder that the shards are in.
-        remote (`str`): Theirs in the bucket.
+        place (`Path`): The local folder of the shards.
+        remote (`str`): Their folder in the bucket. A missing bucket is created, private.
         shards (`tuple[str, ...]`): Their names.
     """
-    _make_bucket(remote)
+    if remote.startswith("hf://buckets/"):
+        from huggingface_hub import create_bucket
+
+        owner, bucket = remote.removeprefix("hf://buckets/").split("/")[:2]
+        create_bucket(f"{owner}/{bucket}", private=True, exist_ok=True)
     fs, root = url_to_fs(remote)
     fs.invalidate_cache()
     for name in shards:
-        if not _bring(fs, f"{root}/{name}", place / name):
+        if not _download(fs, f"{root}/{name}", place / name):
             fs.makedirs(f"{root}/{name}", exist_ok=True)
-            _put_journal(place / name, f"{remote}/{name}")
+            _upload_journal(fs, place / name, f"{root}/{name}")
             fs.put_file(str(place / name / "input.parquet"), f"{root}/{name}/input.parquet")
     try:
         yield
     finally:
         fs.invalidate_cache()
         for name in shards:
-            _bring(fs, f"{root}/{name}", place / name)
+            _download(fs, f"{root}/{name}", place / name)
 
 
-def _make_bucket(remote: str) -> None:
-    """Make the bucket, private, if the remote folder is in one that is not there."""
-    if remote.startswith("hf://buckets/"):
-        from huggingface_hub import create_bucket
-
-        owner, name = remote.removeprefix("hf://buckets/").split("/")[:2]
-        create_bucket(f"{owner}/{name}", private=True, exist_ok=True)
-
-
-def _bring(fs: Any, there: str, place: Path) -> bool:
-    """Take a shard home, if it is there whole: the bucket's journal is never older than the one at home."""
+def _download(fs: Any, there: str, place: Path) -> bool:
+    """Download a shard's results, if the bucket has the whole shard. Its journal is never older than the local one."""
     if not fs.exists(f"{there}/input.parquet"):
         return False
     for name in (JOURNAL, *OUTPUTS):
         if fs.exists(f"{there}/{name}"):
-            fresh = place / f".{name}.new"
-            fs.get_file(f"{there}/{name}", str(fresh))
-            os.replace(fresh, place / name)
+            with replacing(place / name) as fresh:
+                fs.get_file(f"{there}/{name}", str(fresh))
     return True
 
 
-def _take(remote: str, place: Path) -> None:
-    fs, root = url_to_fs(remote)
-    place.mkdir(parents=True)
-    for name in (JOURNAL, "input.parquet"):
-        fs.get_file(f"{root}/{name}", str(place / name))
-
-
 @contextmanager
-def _copied(place: Path, remote: str, period_s: float) -> Iterator[None]:
-    """Put the journal back again and again, and everything in the end."""
+def _uploaded(fs: Any, place: Path, there: str, period_s: float) -> Iterator[None]:
+    """Upload the journal again and again during this block, and everything at the end."""
     ended = threading.Event()
 
     def again() -> None:
         while not ended.wait(period_s):
             try:
-                _put_journal(place, remote)
-            except Exception as error:  # the last copy is what counts, and it does fail the job
-                logger.warning("the journal of shard %s was not copied: %s", place.name, error)
+                _upload_journal(fs, place, there)
+            except Exception as error:  # only the last upload must succeed; if it fails, so does the job
+                logger.warning("the journal of shard %s was not uploaded: %s", place.name, error)
 
-    copying = threading.Thread(target=again, daemon=True)
-    copying.start()
+    uploading = threading.Thread(target=again, daemon=True)
+    uploading.start()
     try:
         yield
     finally:
         ended.set()
-        copying.join()
-        _put_journal(place, remote)
-        fs, root = url_to_fs(remote)
+        uploading.join()
+        _upload_journal(fs, place, there)
         for name in OUTPUTS:
             if (place / name).exists():
-                fs.put_file(str(place / name), f"{root}/{name}")
+                fs.put_file(str(place / name), f"{there}/{name}")
 
 
-def _put_journal(place: Path, remote: str) -> None:
-    """A consistent copy of the journal, whoever writes to it meanwhile."""
-    fs, root = url_to_fs(remote)
+def _upload_journal(fs: Any, place: Path, there: str) -> None:
+    """Upload a consistent copy of the journal, even while it is being written to."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, JOURNAL)
         with closing(sqlite3.connect(place / JOURNAL)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
-        fs.put_file(str(copy), f"{root}/{JOURNAL}")
+        fs.put_file(str(copy), f"{there}/{JOURNAL}")

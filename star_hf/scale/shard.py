@@ -1,29 +1,28 @@
-"""One shard, as a worker runs it, wherever the worker is."""
+"""One shard, as a worker runs it."""
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from datasets import Dataset
-from filelock import FileLock, Timeout
 
-from ..errors import StarError
+from ..errors import BusyError, StarError
 from ..llm.annotate import annotate
 from ..llm.cost.budget import Budget
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.types import Annotator
+from ..utils.files import locked, write_table
 
 
-__all__ = ["ShardTask", "read_rows"]
+__all__ = ["TABLES", "ShardTask", "read_rows"]
 
 logger = logging.getLogger(__name__)
 
 TABLES = ("removed", "provenance", "rows")
-"""What a finished shard has; `rows` is written last."""
+"""The tables of a finished shard, in the order of writing: `rows` is last, since it marks the shard as done."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,11 @@ class ShardTask:
     """One shard, as an executor runs it: rows in, rows and journal out.
 
     Args:
-        annotator (`Annotator`): What to ask; must be picklable.
-        endpoint (`Endpoint`): Whom to ask. Its key is read from the worker's environment.
-        folder (`Path`): Where the shards lie.
+        annotator (`Annotator`): Makes the requests; must be picklable.
+        endpoint (`Endpoint`): Answers them. Its key is read from the worker's environment.
+        folder (`Path`): Folder of the shards.
         shards (`tuple[str, ...]`): Their names, by rank.
-        max_reasks (`int`): How often a malformed answer is asked again.
+        max_reasks (`int`): How often a malformed answer is requested again.
         budget_usd (`float`, *optional*): What each shard may spend.
     """
 
@@ -47,12 +46,12 @@ class ShardTask:
     budget_usd: float | None = None
 
     def __call__(self, data: Any, rank: int, world_size: int) -> None:
-        """Run the shard of a rank. What goes wrong is written beside it, since a task that raises ends the others."""
+        """Run the shard of a rank. Errors go to its `problem.txt`, since a task that raises ends the others."""
         place = self.folder / self.shards[rank]
         try:
-            with FileLock(place / ".lock", blocking=False):
+            with locked(place):
                 self._run(place)
-        except Timeout:
+        except BusyError:
             logger.warning("shard %s is being worked on by another process", place.name)
         except StarError as error:
             (place / "problem.txt").write_text(str(error), encoding="utf-8")
@@ -69,15 +68,13 @@ class ShardTask:
                 self.annotator,
                 self.endpoint,
                 journal,
-                max_unusable=1.0,  # the share counts for all shards together
+                max_unusable=1.0,  # the share is checked for all shards together
                 max_reasks=self.max_reasks,
                 budget=budget,
                 progress=False,
             )
         for name in TABLES:
-            fresh = place / f".{name}.new"
-            getattr(outcome, name).to_parquet(fresh)
-            os.replace(fresh, place / f"{name}.parquet")
+            write_table(getattr(outcome, name), place / f"{name}.parquet")
         (place / "problem.txt").unlink(missing_ok=True)
 
 

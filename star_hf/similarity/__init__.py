@@ -1,1 +1,1 @@
-"""Three measures of likeness with one shape of answer: strings and arrays in, `Matches` out. Knows no `Dataset`."""
+"""Which texts are alike, by shared words, TF-IDF or embeddings: strings and arrays in, `Matches` out."""

@@ -1,4 +1,4 @@
-"""Sentence embeddings compared by blocked matrix products, which a bound makes a few times narrower."""
+"""Joins of embeddings by cosine: blocked matrix products, made a few times narrower by an upper bound."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .pairs import TOLERANCE, Matches, OnProgress, concatenate, told
+from .pairs import Matches, OnProgress, concatenate, reported
 
 
 __all__ = ["embedding_join", "embedding_self_join"]
@@ -15,7 +15,7 @@ _CHUNK = 4096
 _SLACK = 1e-4
 _SAMPLE = 1024
 _PAIR = 50_000
-"""What summing one pair in full costs, in multiply-adds of a block's product: some microseconds; an estimate."""
+"""Estimated cost of summing one pair in full (some microseconds), in multiply-adds of a block's product."""
 
 
 def embedding_join(
@@ -27,19 +27,22 @@ def embedding_join(
     num_threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Matches:
-    """All pairs of a query and a reference whose cosine is at least `threshold`.
+    """All pairs of a query and a reference with a cosine of at least `threshold`.
 
-    Equals `np.argwhere(queries @ references.T >= threshold - TOLERANCE)` in float64. Vectors are turned to their
-    principal axes, and those of little weight are put together in one number, their norm. By Cauchy-Schwarz the
-    products of what is left are never below the cosines; pairs that reach the threshold so are summed in full.
+    Equals `np.argwhere(queries @ references.T >= threshold - TOLERANCE)` in float64. Vectors are rotated to their
+    principal axes, and the light axes are replaced by one number, their norm. By Cauchy-Schwarz the products of these
+    shorter vectors are never below the cosines, so only pairs whose product reaches the threshold are summed in full.
 
     Args:
         queries, references (`np.ndarray` of float32, shape `(rows, dimensions)`): Vectors of length one.
         threshold (`float`): Lowest cosine.
-        block_rows (`int`, defaults to 1024): Rows per block: a thread holds one product of so many rows and columns.
+        block_rows (`int`, defaults to 1024): Rows per block. Each thread holds one product of `block_rows` squared.
             Changes memory, not the result.
-        num_threads (`int`, *optional*): Threads; the number of processors by default.
-        on_progress (`Callable`, *optional*): Called with how many blocks are done, and how many there are.
+        num_threads (`int`, *optional*): Threads; all processors by default.
+        on_progress (`Callable`, *optional*): Called with the number of finished blocks and of all blocks.
+
+    Returns:
+        [`Matches`]: `left` numbers queries, `right` references.
     """
     blocks = [
         (start, other)
@@ -57,7 +60,7 @@ def embedding_self_join(
     num_threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Matches:
-    """All pairs of a row (`left`) and an earlier row (`right`) whose cosine is at least `threshold`."""
+    """All pairs of a row (`left`) and an earlier row (`right`) with a cosine of at least `threshold`."""
     blocks = [
         (start, other) for start in range(0, len(vectors), block_rows) for other in range(0, start + 1, block_rows)
     ]
@@ -87,13 +90,13 @@ def _join(
         return _exact(queries, references, rows + start, columns + other, threshold)
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return concatenate(told(pool.map(block, blocks), len(blocks), on_progress))
+        return concatenate(reported(pool.map(block, blocks), len(blocks), on_progress))
 
 
 def _axes(queries: np.ndarray, references: np.ndarray, threshold: float) -> tuple[np.ndarray, int]:
-    """Principal axes, heaviest first, and how many to keep: all where no bound pays.
+    """Principal axes, heaviest first, and how many to keep: all where the bound does not pay off.
 
-    Axes are those of evenly spaced rows, and what they would cost is seen on others, which they do not fit so well.
+    The axes are fitted on evenly spaced rows, and the cost is measured on other rows, which they fit less well.
     """
     sides = [(vectors, len(vectors) // _SAMPLE + 1) for vectors in (queries, references)]
     fitted = [vectors[::step].astype(np.float64) for vectors, step in sides]
@@ -108,7 +111,7 @@ def _axes(queries: np.ndarray, references: np.ndarray, threshold: float) -> tupl
 
 
 def _narrow(vectors: np.ndarray, axes: np.ndarray, width: int) -> np.ndarray:
-    """Coordinates along the first axes and the norm of the others, shape `(rows, width + 1)`, in float32."""
+    """Coordinates along the first axes and the norm of the others, float32 of shape `(rows, width + 1)`."""
     if width == len(axes):
         return np.asarray(vectors, np.float32)
     narrow = np.empty((len(vectors), width + 1), np.float32)
@@ -122,10 +125,9 @@ def _narrow(vectors: np.ndarray, axes: np.ndarray, width: int) -> np.ndarray:
 def _exact(
     queries: np.ndarray, references: np.ndarray, left: np.ndarray, right: np.ndarray, threshold: float
 ) -> Matches:
-    """The pairs that reach the threshold when summed in float64 one by one."""
+    """The pairs that reach the threshold when each is summed in float64."""
     similarity = np.empty(len(left))
     for first in range(0, len(left), _CHUNK):
         part = slice(first, first + _CHUNK)
         similarity[part] = (queries[left[part]].astype(np.float64) * references[right[part]]).sum(axis=1)
-    reached = similarity >= threshold - TOLERANCE
-    return Matches(left[reached], right[reached], similarity[reached])
+    return Matches(left, right, similarity).reaching(threshold)

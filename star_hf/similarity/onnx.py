@@ -1,26 +1,23 @@
-"""Sentence embeddings by ONNX Runtime: the same vectors without PyTorch, and on a processor in less time."""
+"""Sentence embeddings by ONNX Runtime: the same vectors without PyTorch, and faster on a CPU."""
 
 import json
-import logging
 import os
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, StarError
-from .encoders import from_hub, identity_of, packaged_model
+from ..errors import ConfigError
+from ..utils.extras import require
+from .encoders import PACKAGED, from_hub, identity_of, packaged_model
 
 
 __all__ = ["OnnxEncoder", "export_onnx"]
 
-logger = logging.getLogger(__name__)
-
 FILE = "onnx/model.onnx"
-"""Where sentence-transformers and most models on the Hub keep their graph."""
+"""Where sentence-transformers and most models on the Hub store their graph."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET = 17
 READ = ("*.json", "*/config.json")
@@ -29,19 +26,19 @@ READ = ("*.json", "*/config.json")
 class OnnxEncoder:
     """A sentence-transformers model as an ONNX graph, loaded when the first text is encoded.
 
-    Reads the folder that sentence-transformers reads: `modules.json`, the pooling's configuration, `tokenizer.json`,
-    and the graph. (Its own `backend="onnx"` goes through optimum, which does not go with transformers 5.)
+    Reads the same files as sentence-transformers. (Its own `backend="onnx"` needs optimum-onnx, which does not support
+    transformers 5.)
 
     Args:
-        model (`str`): Id on the Hub or a folder.
+        model (`str`): Hub id or folder.
         revision (`str`, *optional*): Revision on the Hub.
-        file (`str`, defaults to `"onnx/model.onnx"`): The graph, such as `"onnx/model_qint8_avx512.onnx"`, whose
-            vectors are rounded.
+        file (`str`, defaults to `"onnx/model.onnx"`): The graph. Quantized ones give rounded vectors.
         batch_size (`int`, defaults to 16): Texts per batch.
-        device (`str`, *optional*): `"cuda"` with the package onnxruntime-gpu; the processor by default.
+        device (`str`, *optional*): `"cuda"` with the package onnxruntime-gpu; the CPU by default.
 
     Raises:
-        ConfigError: When the first text is encoded, if the folder has no such graph, or a form that is not known here.
+        [`ConfigError`]: When the first text is encoded, if a package or the graph is missing, or the model's layers
+            are not supported.
     """
 
     def __init__(
@@ -83,23 +80,19 @@ class OnnxEncoder:
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     def _load(self) -> None:
-        if find_spec("onnxruntime") is None or find_spec("tokenizers") is None:
-            raise StarError(
-                "ONNX models need the packages onnxruntime and tokenizers.",
-                'Install them with pip install "star_hf[local]".',
-            )
+        require("local", "onnxruntime", "tokenizers", what="An ONNX model")
         import onnxruntime
         from tokenizers import Tokenizer
 
         folder = self._folder()
-        self._pooling, longest, self._prompt = _form(folder)
+        self._pooling, longest, self._prompt = _configuration(folder)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         if longest is not None:
             self._tokenizer.enable_truncation(longest)
         self._pad = _read(folder / "config.json").get("pad_token_id") or 0
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # as PyTorch takes it; 0 is all
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # like PyTorch; 0 means all
         providers = ["CUDAExecutionProvider"] if (self._device or "").startswith("cuda") else []
         self._session = onnxruntime.InferenceSession(
             folder / self._file, options, providers=[*providers, "CPUExecutionProvider"]
@@ -108,10 +101,10 @@ class OnnxEncoder:
         names = [given.name for given in self._session.get_outputs()]
         self._output = "sentence_embedding" if "sentence_embedding" in names else names[0]
         if set(self._inputs) - set(INPUTS):
-            raise ConfigError(f"{folder / self._file} wants {', '.join(self._inputs)}, not only tokens and masks.")
+            raise ConfigError(f"{folder / self._file} has unsupported inputs: {', '.join(self._inputs)}.")
 
     def _folder(self) -> Path:
-        """Where the model is, fetched from the Hub where it is no folder."""
+        """The model's folder, downloaded from the Hub if needed."""
         folder = Path(self._model)
         if not folder.is_dir():
             from huggingface_hub import snapshot_download
@@ -122,37 +115,34 @@ class OnnxEncoder:
         if not (folder / self._file).is_file():
             raise ConfigError(
                 f"{self._model} has no file {self._file}.",
-                "Name another with `file`, or make one: star_hf.similarity.onnx.export_onnx(model, folder).",
+                "Set `file`, or write one: star_hf.similarity.onnx.export_onnx(folder, model).",
             )
         return folder
 
 
 def export_onnx(folder: str | Path, model: str | Path | None = None) -> Path:
-    """Write the ONNX graph of a sentence-transformers model, with what [`OnnxEncoder`] reads beside it.
+    """Write the ONNX graph of a sentence-transformers model, and the other files that [`OnnxEncoder`] reads.
 
     Args:
-        folder (`str` or `Path`): Where to.
-        model (`str` or `Path`, *optional*): Id on the Hub or a folder; the packaged all-MiniLM-L6-v2 by default.
+        folder (`str` or `Path`): Output folder.
+        model (`str` or `Path`, *optional*): Hub id or folder; the packaged all-MiniLM-L6-v2 by default.
 
     Returns:
-        `Path`: The folder, to be named as the model.
+        `Path`: The folder, which is the `model` of [`OnnxEncoder`].
 
     Raises:
-        StarError: If a package is missing that this needs.
+        [`ConfigError`]: If a package is missing.
     """
-    model = model or packaged_model()
-    missing = [name for name in ("onnx", "sentence_transformers") if find_spec(name) is None]
-    if missing or model is None:
-        raise StarError(
-            f"Writing an ONNX graph needs {', '.join(missing) or 'a model'}.",
-            'Install it with pip install onnx "star_hf[local]".',
-        )
+    require("local", "sentence_transformers", *(() if model else (PACKAGED,)), what="Writing an ONNX graph")
+    require("dev", "onnx", what="Writing an ONNX graph")
     import torch
     from sentence_transformers import SentenceTransformer
 
     folder = Path(folder)
     (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
-    encoder = SentenceTransformer(str(model), device="cpu", model_kwargs={"attn_implementation": "eager"})
+    encoder = SentenceTransformer(
+        str(model or packaged_model()), device="cpu", model_kwargs={"attn_implementation": "eager"}
+    )
     encoder.save(str(folder), create_model_card=False)
     (folder / "model.safetensors").unlink(missing_ok=True)
     network = encoder[0].auto_model.eval()
@@ -169,7 +159,7 @@ def export_onnx(folder: str | Path, model: str | Path | None = None) -> Path:
             return self.network(**dict(zip(names, tensors, strict=True)), return_dict=False)[0]
 
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the exporter says of its own age, and of branches that no text takes
+        warnings.simplefilter("ignore")  # deprecation of the exporter, and branches that no text takes
         torch.onnx.export(
             Hidden(),
             tuple(example[name] for name in names),
@@ -184,7 +174,7 @@ def export_onnx(folder: str | Path, model: str | Path | None = None) -> Path:
 
 
 def _pool(hidden: np.ndarray, mask: np.ndarray, pooling: str) -> np.ndarray:
-    """One vector per text from one per token, shape `(texts, tokens, dimensions)`; tokens are padded on the right."""
+    """One vector per text from one per token, shape `(texts, tokens, dimensions)`, padded on the right."""
     if pooling == "cls":
         return hidden[:, 0]
     if pooling == "lasttoken":
@@ -192,14 +182,14 @@ def _pool(hidden: np.ndarray, mask: np.ndarray, pooling: str) -> np.ndarray:
     return np.einsum("ntd,nt->nd", hidden, mask.astype(hidden.dtype)) / mask.sum(axis=1, keepdims=True)
 
 
-def _form(folder: Path) -> tuple[str, int | None, str]:
-    """How a model pools, its longest text in tokens, and what it puts before each text."""
+def _configuration(folder: Path) -> tuple[str, int | None, str]:
+    """A model's pooling, its maximum length in tokens, and the prompt before each text."""
     modules = _read(folder / "modules.json", [{"type": "Transformer"}, {"type": "Pooling", "path": "1_Pooling"}])
     kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Normalize"}:
         raise ConfigError(
-            f"{folder}: a model of {', '.join(kinds)} cannot be run as an ONNX graph here.",
-            "Leave out `backend: onnx`.",
+            f"{folder}: a model with the layers {', '.join(kinds)} is not supported as an ONNX graph.",
+            "Remove `backend: onnx`.",
         )
     pooling = _read(folder / modules[1]["path"] / "config.json")
     modes = {
@@ -209,7 +199,7 @@ def _form(folder: Path) -> tuple[str, int | None, str]:
     }
     chosen = [pooling["pooling_mode"]] if "pooling_mode" in pooling else [name for name, on in modes.items() if on]
     if len(chosen) != 1 or chosen[0] not in modes:
-        raise ConfigError(f"{folder}: its pooling is none of {', '.join(modes)}.", "Leave out `backend: onnx`.")
+        raise ConfigError(f"{folder}: pooling must be one of {', '.join(modes)}.", "Remove `backend: onnx`.")
     prompts = _read(folder / "config_sentence_transformers.json")
     prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name") or "", "")
     longest = _read(folder / "sentence_bert_config.json").get("max_seq_length")

@@ -1,11 +1,12 @@
-"""Which model makes vectors: from what a recipe, a command or a call says to an encoder."""
+"""Which model encodes texts: from the options of a recipe, a command or a call to an encoder."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..errors import ConfigError
 from ..llm.endpoint import PRESETS, Endpoint
+from ..utils.options import Strict
 
 
 if TYPE_CHECKING:
@@ -15,23 +16,21 @@ if TYPE_CHECKING:
 __all__ = ["EncoderOptions", "make_encoder"]
 
 
-class EncoderOptions(BaseModel):
-    """A sentence-transformers model, an ONNX graph of one, or an embeddings endpoint.
+class EncoderOptions(Strict):
+    """A sentence-transformers model, its ONNX graph, or an embeddings endpoint.
 
-    A single string does, too: `BAAI/bge-small-en-v1.5` (an id on the Hub, or a folder), `onnx:BAAI/bge-small-en-v1.5`,
-    or a provider and its model, such as `openai:text-embedding-3-small`.
+    Can also be a string: `BAAI/bge-small-en-v1.5` (a Hub id or folder), `onnx:BAAI/bge-small-en-v1.5`, or a provider
+    and its model, such as `openai:text-embedding-3-small`.
 
     Args:
-        model (`str`, *optional*): Id on the Hub or a folder; by default the packaged all-MiniLM-L6-v2.
+        model (`str`, *optional*): Hub id or folder; by default the packaged all-MiniLM-L6-v2.
         revision (`str`, *optional*): Revision on the Hub.
         backend (`str`, defaults to `"torch"`): `"torch"` or `"onnx"`.
-        file (`str`, *optional*): The graph, for `onnx`; `onnx/model.onnx` by default.
+        file (`str`, *optional*): The graph for `onnx`; `onnx/model.onnx` by default.
         device (`str`, *optional*): Such as `"cuda"`; chosen by the backend by default.
-        batch_size (`int`, *optional*): Texts per batch or request; the encoder's own by default.
-        endpoint (`Endpoint`, *optional*): An OpenAI-compatible embeddings endpoint instead of a model here.
+        batch_size (`int`, *optional*): Texts per batch or request; the encoder's default by default.
+        endpoint (`Endpoint`, *optional*): An OpenAI-compatible embeddings endpoint instead of a local model.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = None
     revision: str | None = None
@@ -55,13 +54,13 @@ class EncoderOptions(BaseModel):
     def _one_of_them(self) -> "EncoderOptions":
         here = {"model", "revision", "file", "device"} & {name for name, value in self if value is not None}
         if self.endpoint is not None and (here or self.backend != "torch"):
-            raise ValueError("an `endpoint` goes with `batch_size` only; its model is named inside it")
+            raise ValueError("an `endpoint` goes with `batch_size` only; set its model inside it")
         if self.endpoint is not None and self.endpoint.provider == "local":
-            raise ValueError("the embedded model writes text and makes no vectors; leave `encoder` out for MiniLM")
+            raise ValueError("the embedded model writes text and makes no vectors; omit `encoder` to use MiniLM")
         if self.backend == "onnx" and self.model is None:
-            raise ValueError("`backend: onnx` needs a `model` whose folder has a graph")
+            raise ValueError("`backend: onnx` needs a `model` with an ONNX graph")
         if self.backend == "torch" and self.file is not None:
-            raise ValueError("`file` names the graph of `backend: onnx`")
+            raise ValueError("`file` needs `backend: onnx`")
         return self
 
 
@@ -70,15 +69,15 @@ def make_encoder(
     journal: "Journal | None" = None,
     budget: "Budget | None" = None,
 ) -> "Encoder":
-    """The encoder that is meant; nothing is loaded or asked yet.
+    """Make an encoder. It loads its model when the first text is encoded.
 
     Args:
-        options (`EncoderOptions`, `str` or [`Encoder`], *optional*): What is wanted; the packaged all-MiniLM-L6-v2 by
-            default. An encoder is handed back as it is.
-        journal, budget (*optional*): Where an endpoint's costs are written, and what it may cost.
+        options ([`EncoderOptions`], `str` or [`Encoder`], *optional*): The model; the packaged all-MiniLM-L6-v2 by
+            default. An encoder is returned as it is.
+        journal, budget (*optional*): Where an endpoint's costs are recorded, and what it may cost.
 
     Raises:
-        ConfigError: If the options do not go together.
+        [`ConfigError`]: If the options do not go together.
     """
     if options is not None and not isinstance(options, str | EncoderOptions):
         return options

@@ -1,4 +1,4 @@
-"""The one shape of answer of all measures, and the rules that choose among the pairs."""
+"""Pairs of similar rows, as every measure returns them, and the rules that choose among them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ __all__ = [
     "check_thresholds",
     "concatenate",
     "greedy_keep",
-    "told",
+    "reported",
 ]
 
 OnProgress = Callable[[int, int], None]
-"""Called with how many parts of a join are done, and how many there are."""
+"""Called with the number of finished parts and the number of all parts."""
 
 TOLERANCE = 1e-9
-"""A pair counts as at or above a threshold when its similarity, summed in float64, is at least `threshold -
-TOLERANCE`: rounding in the last bits never decides."""
+"""A pair reaches a threshold if its similarity, summed in float64, is at least `threshold - TOLERANCE`, so rounding in
+the last bits never decides."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs of rows that are alike, ordered by `left`, then `right`.
+    """Pairs of similar rows, ordered by `left`, then `right`. Iterating yields `(left, right, similarity)`.
 
     Attributes:
-        left (`np.ndarray` of int64, shape `(pairs,)`): The row asked about.
-        right (`np.ndarray` of int64, shape `(pairs,)`): The row that it is like.
-        similarity (`np.ndarray` of float64, shape `(pairs,)`): How alike they are; 1.0 for a shared n-gram.
+        left (`np.ndarray` of int64, shape `(pairs,)`): The row in question.
+        right (`np.ndarray` of int64, shape `(pairs,)`): The row that it is similar to.
+        similarity (`np.ndarray` of float64, shape `(pairs,)`): The cosine; 1.0 for a shared n-gram.
     """
 
     left: np.ndarray
@@ -44,6 +44,9 @@ class Matches:
     def __len__(self) -> int:
         return len(self.left)
 
+    def __iter__(self) -> Iterator[tuple[int, int, float]]:
+        return zip(*(column.tolist() for column in self.columns()), strict=True)
+
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`left`, `right` and `similarity`."""
         return self.left, self.right, self.similarity
@@ -52,22 +55,24 @@ class Matches:
         """The pairs that a boolean mask, an index array or a slice selects."""
         return Matches(self.left[chosen], self.right[chosen], self.similarity[chosen])
 
+    def reaching(self, threshold: float) -> "Matches":
+        """The pairs that reach a threshold."""
+        return self.where(self.similarity >= threshold - TOLERANCE)
+
     def renumbered(self, left: np.ndarray, right: np.ndarray) -> "Matches":
-        """The same pairs in the numbering of a larger collection: row `i` becomes `left[i]` or `right[i]`."""
+        """The same pairs with row `i` as `left[i]` or `right[i]`."""
         return Matches(left[self.left], right[self.right], self.similarity)
 
 
 def check_thresholds(*thresholds: float | None) -> None:
-    """Refuse what no cosine of the measures here can be held against.
+    """Check cosine thresholds; `None` is fine.
 
     Raises:
-        ConfigError: If a threshold is not above 0, or is above 1.
+        [`ConfigError`]: If a threshold is not in (0, 1].
     """
     for threshold in thresholds:
         if threshold is not None and not 0 < threshold <= 1:
-            raise ConfigError(
-                f"{threshold} is no threshold of a cosine.", "Take one above 0 and up to 1, such as 0.6."
-            )
+            raise ConfigError(f"Invalid cosine threshold {threshold}: must be in (0, 1].", "Try 0.6, the paper's.")
 
 
 def concatenate(parts: Iterable[Matches]) -> Matches:
@@ -80,8 +85,8 @@ def concatenate(parts: Iterable[Matches]) -> Matches:
     return Matches(left[order], right[order], similarity[order])
 
 
-def told(parts: Iterable[Matches], total: int, on_progress: OnProgress | None) -> Iterator[Matches]:
-    """The parts as they come, each of them reported."""
+def reported(parts: Iterable[Matches], total: int, on_progress: OnProgress | None) -> Iterator[Matches]:
+    """The parts as they come; each is reported to `on_progress`."""
     for done, part in enumerate(parts, 1):
         yield part
         if on_progress is not None:
@@ -89,13 +94,13 @@ def told(parts: Iterable[Matches], total: int, on_progress: OnProgress | None) -
 
 
 def best_per_left(matches: Matches, eligible: np.ndarray | None = None) -> Matches:
-    """For each left row its best match: the highest similarity, and the smallest right row among equals.
+    """The best match of each left row: the highest similarity, then the smallest right row.
 
-    Similarities that differ by no more than `TOLERANCE` are equals.
+    Similarities that differ by at most `TOLERANCE` are equal.
 
     Args:
-        matches (`Matches`): The pairs.
-        eligible (`np.ndarray` of bool, *optional*): Right rows that may be named, by row number; all by default.
+        matches ([`Matches`]): The pairs.
+        eligible (`np.ndarray` of bool, *optional*): Which right rows may be chosen; all by default.
     """
     if eligible is not None:
         matches = matches.where(eligible[matches.right])
@@ -108,13 +113,12 @@ def best_per_left(matches: Matches, eligible: np.ndarray | None = None) -> Match
 
 
 def greedy_keep(matches: Matches, size: int) -> np.ndarray:
-    """Keep, in row order, each row that is like no earlier kept row.
+    """Keep, in row order, each row that is not similar to an earlier kept row.
 
-    Equals `for i: keep[i] = not any(keep[j] for j < i if like(i, j))`; pairs whose right row is not the earlier one
-    are ignored.
+    Equals `for i: keep[i] = not any(keep[j] for j < i if similar(i, j))`; pairs with `right >= left` are ignored.
 
     Args:
-        matches (`Matches`): Pairs ordered by `left`.
+        matches ([`Matches`]): The pairs.
         size (`int`): Number of rows.
 
     Returns:

@@ -1,4 +1,4 @@
-"""TF-IDF cosine: terms are counted once, weights refitted at will, and the join never visits most pairs."""
+"""TF-IDF cosine: terms are counted once, weights can be refitted, and the join never visits most pairs."""
 
 import os
 import re
@@ -10,36 +10,30 @@ import numpy as np
 import scipy.sparse as sp
 
 from .ngrams import Ragged, split_words
-from .pairs import TOLERANCE, Matches, OnProgress, concatenate, told
+from .pairs import Matches, OnProgress, concatenate, reported
 
 
-__all__ = ["count_terms", "list_terms", "term_counts", "threshold_join", "threshold_self_join", "tfidf_weights"]
+__all__ = ["count_terms", "list_terms", "threshold_join", "threshold_self_join", "tfidf_weights"]
 
 _BETWEEN_TERMS = re.compile(r"[^\w\n]+")
 _SPANS = 8
-"""Runs of rows in a self-join, each compared with itself and later rows only: 9/16 of the whole product."""
+"""Spans of rows in a self-join. Each is compared with itself and later rows only: 9/16 of the whole product."""
 
 _SLACK = 1e-4
-"""Room for float32 rounding in the bounds that skip pairs; what they let through is summed again in float64."""
-
-
-def term_counts(texts: Sequence[str]) -> sp.csr_matrix:
-    """Count terms as scikit-learn's `CountVectorizer` does by default: lower-cased runs of 2 or more word characters.
-
-    Returns:
-        `scipy.sparse.csr_matrix` of float64, shape `(texts, terms)`, sorted, without duplicates.
-    """
-    return count_terms(*split_words(texts))
+"""Room for float32 rounding in the bounds that skip pairs; the other pairs are summed again in float64."""
 
 
 def count_terms(words: Ragged, vocabulary: Sequence[str]) -> sp.csr_matrix:
-    """[`term_counts`] of texts whose words are numbered already.
+    """Count terms as scikit-learn's `CountVectorizer` does by default: lower-cased runs of 2 or more word characters.
 
-    No term spans whitespace, so each distinct word is taken apart once, however often it stands.
+    No term contains whitespace, so each distinct word is split into terms only once.
 
     Args:
-        words (`Ragged`): Word numbers per text, of [`split_words`].
+        words ([`Ragged`]): Word numbers per text, from [`split_words`].
         vocabulary (`Sequence[str]`): The words by number.
+
+    Returns:
+        `scipy.sparse.csr_matrix` of float64, shape `(texts, terms)`, sorted, without duplicates.
     """
     terms, names = _number_terms(vocabulary)
     lengths = np.diff(terms.indptr)[words.ids]
@@ -58,15 +52,18 @@ def list_terms(vocabulary: Sequence[str]) -> list[str]:
 def tfidf_weights(
     counts: sp.csr_matrix, frequency: np.ndarray | None = None, total: int | None = None
 ) -> sp.csr_matrix:
-    """Weigh and normalise counts as scikit-learn's `TfidfVectorizer` does by default, fitted on these very rows.
+    """Weigh and normalise counts as scikit-learn's `TfidfVectorizer` does by default, fitted on these rows.
 
-    The weight of a term is `tf * (ln((1 + rows) / (1 + df)) + 1)`; each row is then scaled to length one.
+    The weight of a term is `tf * (ln((1 + rows) / (1 + df)) + 1)`; then each row is scaled to length one.
 
     Args:
-        counts (`scipy.sparse.csr_matrix`, shape `(rows, terms)`): Term counts; a subset of rows is a refit.
-        frequency (`np.ndarray` of int64, shape `(terms,)`, *optional*): Rows that have each term, where these are a
-            part of more rows.
-        total (`int`, *optional*): How many rows those are.
+        counts (`scipy.sparse.csr_matrix`, shape `(rows, terms)`): Term counts. Passing a subset of rows refits.
+        frequency (`np.ndarray` of int64, shape `(terms,)`, *optional*): Number of rows with each term, where weights
+            are fitted on more rows than these.
+        total (`int`, *optional*): Number of those rows.
+
+    Returns:
+        `scipy.sparse.csr_matrix` of float64, shape `(rows, terms)`.
     """
     frequency = np.bincount(counts.indices, minlength=counts.shape[1]) if frequency is None else frequency
     total = counts.shape[0] if total is None else total
@@ -87,25 +84,24 @@ def threshold_join(
     skip: float = 0.8,
     on_progress: OnProgress | None = None,
 ) -> Matches:
-    """All pairs of a query and a reference whose cosine is at least `threshold`.
+    """All pairs of a query and a reference with a cosine of at least `threshold`.
 
-    Equals `np.argwhere((queries @ references.T).toarray() >= threshold - TOLERANCE)`. The most common terms of each
-    row, as many as weigh less than `skip * threshold` together, are left out of the product. What a pair lacks for
-    that are its terms up to the higher of both rows' cuts, which by Cauchy-Schwarz add at most the product of both
-    rows' norms over them. So a pair without any other term in common is out, and few pairs are left to be summed in
-    full.
+    Equals `np.argwhere((queries @ references.T).toarray() >= threshold - TOLERANCE)`. The product leaves out the most
+    common terms of each row, up to a norm of `skip * threshold`. Those left out of a pair lie below the higher of both
+    rows' cuts, so by Cauchy-Schwarz they add at most the product of both rows' norms over the terms below it. Pairs
+    without another common term are therefore never visited, and few of the others are summed in full.
 
     Args:
         queries, references (`scipy.sparse.csr_matrix`): Rows of length one (or zero), non-negative, same columns.
         threshold (`float`): Lowest cosine, above 0.
-        num_threads (`int`, *optional*): Threads; the number of processors by default.
-        budget (`int`, defaults to 1,000,000): Most multiply-adds per block, which bounds memory (some 20 bytes each).
-        skip (`float`, defaults to 0.8): Share of the threshold that the left-out terms may carry, between 0 and 1.
+        num_threads (`int`, *optional*): Threads; all processors by default.
+        budget (`int`, defaults to 1,000,000): Most multiply-adds per block. Bounds memory (about 20 bytes each).
+        skip (`float`, defaults to 0.8): Norm of the terms left out as a share of the threshold, between 0 and 1.
             Changes the time, not the result.
-        on_progress (`Callable`, *optional*): Called with how many blocks are done, and how many there are.
+        on_progress (`Callable`, *optional*): Called with the number of finished blocks and of all blocks.
 
     Returns:
-        `Matches`: `left` numbers queries, `right` references.
+        [`Matches`]: `left` numbers queries, `right` references.
     """
     level = _levels(references)
     sides = tuple(_Trimmed.of(matrix, level, skip * threshold) for matrix in (queries, references))
@@ -122,12 +118,7 @@ def threshold_self_join(
     skip: float = 0.8,
     on_progress: OnProgress | None = None,
 ) -> Matches:
-    """All pairs of a row (`left`) and an earlier row (`right`) whose cosine is at least `threshold`.
-
-    Args:
-        weights (`scipy.sparse.csr_matrix`): Rows of length one (or zero).
-        threshold, num_threads, budget, skip, on_progress: As for [`threshold_join`].
-    """
+    """All pairs of a row (`left`) and an earlier row (`right`) with a cosine of at least `threshold`."""
     side = _Trimmed.of(weights, _levels(weights), skip * threshold)
     bounds = np.linspace(0, len(side.cut), _SPANS + 1).astype(int).tolist()
     spans = [(start, start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
@@ -136,9 +127,9 @@ def threshold_self_join(
 
 
 def _number_terms(vocabulary: Sequence[str]) -> tuple[Ragged, list[str]]:
-    """The term numbers of each word, and the terms by number, in the order in which they first stand.
+    """The term numbers of each word, and the terms by number, in order of first occurrence.
 
-    What is shorter than two characters is no term, but may have a number.
+    Strings of one character are not terms, but may have a number.
     """
     terms, names = split_words(_BETWEEN_TERMS.sub(" ", "\n".join(vocabulary)).split("\n"))
     return terms.where(np.fromiter((len(name) > 1 for name in names), bool, len(names))[terms.ids]), names
@@ -146,13 +137,13 @@ def _number_terms(vocabulary: Sequence[str]) -> tuple[Ragged, list[str]]:
 
 @dataclass(frozen=True)
 class _Trimmed:
-    """Rows, and what is left of them without their most common terms.
+    """Rows, and the same rows without their most common terms.
 
     Attributes:
         rows (`scipy.sparse.csr_matrix`): The rows in full.
         rare (`scipy.sparse.csr_matrix` of float32): Their terms above the cut.
-        cut (`np.ndarray` of int64, shape `(rows,)`): The highest level of the terms that are left out.
-        common (`np.ndarray` of float32, shape `(rows, levels + 1)`): Norm of each row over its terms up to each level.
+        cut (`np.ndarray` of int64, shape `(rows,)`): The highest level that is left out.
+        common (`np.ndarray` of float32, shape `(rows, levels + 1)`): Norm of each row's terms up to each level.
     """
 
     rows: sp.csr_matrix
@@ -206,7 +197,7 @@ def _join(
 
     bounds = list(blocks())
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return concatenate(told(pool.map(lambda bound: block(*bound), bounds), len(bounds), on_progress))
+        return concatenate(reported(pool.map(lambda bound: block(*bound), bounds), len(bounds), on_progress))
 
 
 def _row_sums(matrix: sp.csr_matrix, values: np.ndarray) -> np.ndarray:
@@ -216,7 +207,7 @@ def _row_sums(matrix: sp.csr_matrix, values: np.ndarray) -> np.ndarray:
 
 
 def _levels(matrix: sp.csr_matrix) -> np.ndarray:
-    """Level of each term by its rank in frequency, 1 for the most common, growing with the logarithm of the rank."""
+    """Level of each term: 1 for the most common, growing with the logarithm of the rank by frequency."""
     frequency = np.bincount(matrix.indices, minlength=matrix.shape[1])
     rank = np.empty(len(frequency))
     rank[np.argsort(-frequency, kind="stable")] = np.arange(len(frequency))
@@ -224,7 +215,7 @@ def _levels(matrix: sp.csr_matrix) -> np.ndarray:
 
 
 def _blocks(cost: np.ndarray, budget: int) -> list[tuple[int, int]]:
-    """Cut rows, given their cumulated cost, into runs that each cost at most `budget` (or are one row)."""
+    """Cut rows, given their cumulative cost, into runs of at most `budget` each (or of one row)."""
     bounds = [0]
     while bounds[-1] < len(cost):
         spent = cost[bounds[-1] - 1] if bounds[-1] else 0
@@ -235,7 +226,6 @@ def _blocks(cost: np.ndarray, budget: int) -> list[tuple[int, int]]:
 def _exact(
     queries: sp.csr_matrix, references: sp.csr_matrix, left: np.ndarray, right: np.ndarray, threshold: float
 ) -> Matches:
-    """Keep the candidate pairs whose cosine, summed in float64 term by term, reaches the threshold."""
+    """The pairs that reach the threshold when each is summed in float64."""
     similarity = np.asarray(queries[left].multiply(references[right]).sum(axis=1)).ravel()
-    reached = similarity >= threshold - TOLERANCE
-    return Matches(left[reached].astype(np.int64), right[reached].astype(np.int64), similarity[reached])
+    return Matches(left.astype(np.int64), right.astype(np.int64), similarity).reaching(threshold)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from ..errors import StarError
+from ..errors import BusyError
 
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
         name (`str`, defaults to `".lock"`): The lock's file in it.
 
     Raises:
-        [`StarError`]: If another process holds the lock.
+        [`BusyError`]: If another process holds the lock.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise StarError(
+        raise BusyError(
             f"Another process works in {folder}.", "Wait until it has finished, or use another folder."
         ) from None
     try:

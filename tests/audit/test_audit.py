@@ -201,7 +201,7 @@ def test_what_cannot_be_is_refused_at_once(tmp_path):
         audit(tmp_path / "rows.jsonl", benchmarks=[])
     with pytest.raises(SourceError, match="is a file"):
         audit(tmp_path / "rows.jsonl", split="test", benchmarks=[])
-    with pytest.raises(ConfigError, match="60 is no threshold"):
+    with pytest.raises(ConfigError, match="Invalid cosine threshold 60"):
         audit(Dataset.from_list([row("one")]), benchmarks=[], tfidf_threshold=60)
 
 

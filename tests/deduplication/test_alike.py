@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from star_hf.deduplication.alike import find_alike
 from star_hf.errors import ConfigError, StarError
 from star_hf.schema import COLLECTED, as_dataset
-from star_hf.similarity.tfidf import term_counts, tfidf_weights
+from star_hf.similarity.texts import PreparedTexts
+from star_hf.similarity.tfidf import tfidf_weights
 from star_hf.transforms.deduplicate import deduplicate
 from star_hf.utils.text import normalise, row_id
 
@@ -49,7 +50,7 @@ def naive(items, rows, tfidf, embedding):
         return np.zeros((0, 0), bool)
     words = [text.lower().split() for text in texts]
     windows = [{tuple(own[i : i + 4]) for i in range(len(own) - 3)} for own in words]
-    weights = tfidf_weights(term_counts(texts)).toarray()
+    weights = tfidf_weights(PreparedTexts.of(texts).counts()).toarray()
     vectors = Letters()(texts).astype(np.float64)
     alike = (weights @ weights.T >= tfidf - 1e-9) | (vectors @ vectors.T >= embedding - 1e-9)
     for i, text in enumerate(texts):
@@ -185,11 +186,11 @@ def test_a_row_does_not_leave_for_a_contaminated_one():
 def test_what_is_not_known_is_refused():
     rows = collected(chain())
     alike = find(chain(), [], embedding=None)
-    with pytest.raises(ConfigError, match="looked for from 0.6 on"):
+    with pytest.raises(ConfigError, match="the search used 0.6"):
         alike.first_wins().rethreshold(0.5)
-    with pytest.raises(ConfigError, match="1.5 is no threshold"):
+    with pytest.raises(ConfigError, match="Invalid cosine threshold 1.5"):
         alike.first_wins().rethreshold(1.5)
-    with pytest.raises(ConfigError, match="not looked for"):
+    with pytest.raises(ConfigError, match="did not use this measure"):
         alike.one_per_group().rethreshold(embedding=0.9)
     with pytest.raises(ConfigError, match="'rares'"):
         alike.one_per_group(("rares",))

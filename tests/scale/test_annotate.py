@@ -18,7 +18,8 @@ from star_hf.pipeline.config import BuildConfig
 from star_hf.scale import executors
 from star_hf.scale.annotate import drain_shards
 from star_hf.scale.executors import Scale
-from star_hf.scale.shard import ShardTask
+from star_hf.scale.shard import TABLES, ShardTask
+from star_hf.utils.files import locked, write_table
 
 
 ROWS = 23
@@ -84,7 +85,7 @@ def test_finished_shards_and_answered_rows_are_not_asked_again(tmp_path, in_proc
         with pytest.raises(IncompleteRunError, match="2 shards are not done.*rows stayed unanswered"):
             run(tmp_path, endpoint(server), Scale(shards=4), max_unusable=0.5)
         with Journal(tmp_path / "journal.sqlite") as journal:
-            assert len(journal) == sum(server.paid.values()), "what was answered is home already"
+            assert len(journal) == sum(server.paid.values()), "answers are collected already"
         down = False
         outcome = run(tmp_path, endpoint(server), Scale(shards=4), max_unusable=0.5)
         assert set(server.paid.values()) == {1}
@@ -105,31 +106,47 @@ def test_rows_that_another_shard_may_be_asking_about_are_not_asked_twice(tmp_pat
     with ModelServer(lambda body, before: Reply(status=500)) as server:
         with pytest.raises(IncompleteRunError):
             run(tmp_path, endpoint(server), Scale(shards=2), rows=10)
-        with pytest.raises(IncompleteRunError, match="some of the open rows are in shards"):
+        with pytest.raises(IncompleteRunError, match="only some of the open rows are in the shards"):
             run(tmp_path, endpoint(server), Scale(shards=2), rows=12)
 
 
 def test_a_shard_is_run_by_one_process_at_a_time(tmp_path, in_process, caplog):
-    from filelock import FileLock
-
     with ModelServer(shouted) as server:
         task = ShardTask(Shouter(), endpoint(server), tmp_path, ("00000",), 2)
         (tmp_path / "00000").mkdir()
-        with FileLock(tmp_path / "00000" / ".lock"):
+        with locked(tmp_path / "00000"):
             task(None, 0, 1)
         assert not server.requests and "by another process" in caplog.text
 
 
-def test_shards_in_other_hands_are_waited_for(tmp_path, in_process):
-    from filelock import FileLock
+@pytest.mark.parametrize("failing", TABLES)
+def test_a_worker_that_dies_between_two_tables_has_not_finished_its_shard(tmp_path, monkeypatch, failing):
+    def dies(table, path):
+        if path.stem == failing:
+            raise KeyboardInterrupt
+        write_table(table, path)
 
+    place = tmp_path / "00000"
+    with ModelServer(fussy) as server:
+        task = ShardTask(Shouter(), endpoint(server), tmp_path, (place.name,), 2)
+        write_table(some_rows(ROWS), place / "input.parquet")
+        with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+            dying.setattr("star_hf.scale.shard.write_table", dies)
+            task(None, 0, 1)
+        assert not (place / "rows.parquet").exists(), "rows.parquet says that all tables are there"
+        task(None, 0, 1)
+        assert set(server.paid.values()) == {1}
+    assert all((place / f"{name}.parquet").exists() for name in TABLES)
+
+
+def test_shards_of_other_processes_are_waited_for(tmp_path, in_process):
     down = True
     with ModelServer(lambda body, before: Reply(status=500) if down else shouted(body, before)) as server:
         with pytest.raises(IncompleteRunError):
             run(tmp_path, endpoint(server), Scale(shards=2))
         down, sent = False, len(server.requests)
         (shard,) = (tmp_path / "shards").glob("*/00001")
-        with FileLock(shard / ".lock"), pytest.raises(IncompleteRunError, match="1 shards are in the hands of other"):
+        with locked(shard), pytest.raises(IncompleteRunError, match="other processes are working on 1 shards"):
             run(tmp_path, endpoint(server), Scale(shards=2))
         assert len(server.requests) == sent
         assert len(run(tmp_path, endpoint(server), Scale(shards=2)).rows) == ROWS
@@ -143,12 +160,12 @@ def test_equal_rows_are_asked_about_once(tmp_path, in_process):
         assert len(outcome.rows) == 2 * ROWS and len(server.requests) == ROWS
 
 
-def test_batches_that_are_on_their_way_are_collected_first(tmp_path, in_process):
+def test_submitted_batches_are_collected_first(tmp_path, in_process):
     with ModelServer(shouted) as server:
         with Journal(tmp_path / "journal.sqlite") as journal:
             at = str(endpoint(server).identity()["at"])
             Ledger(journal, Shouter.stage, at).plan({"0" * 64: "v"})
-        with pytest.raises(StarError, match="batches of this run are on their way"):
+        with pytest.raises(StarError, match="this run has submitted batches"):
             run(tmp_path, endpoint(server), Scale(shards=4))
         assert not server.requests
 
@@ -194,12 +211,12 @@ def test_limits_are_divided_among_the_workers(tmp_path, monkeypatch):
     assert tasks[0].endpoint.identity() == limited.identity()
 
 
-def test_slurm_is_handed_the_shards_and_the_same_command_collects(tmp_path, monkeypatch):
+def test_shards_are_submitted_to_slurm_and_the_same_command_collects(tmp_path, monkeypatch):
     handed = []
     monkeypatch.setattr("star_hf.scale.annotate.run_tasks", lambda task, count, *rest: handed.append((task, count)))
     with ModelServer(shouted) as server:
         slurm = Scale(executor="slurm", shards=4, options={"partition": "cpu", "time": "1:00:00"})
-        with pytest.raises(IncompleteRunError, match="4 shards were handed to Slurm"):
+        with pytest.raises(IncompleteRunError, match="4 shards were submitted to Slurm"):
             run(tmp_path, endpoint(server), slurm)
         task, count = handed[0]
         for rank in range(count):

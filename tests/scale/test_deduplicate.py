@@ -158,13 +158,13 @@ def test_what_does_not_fit_is_named(tmp_path, in_process):
     pq.write_table(
         pa.table({"id": ["1", "2"], "question": ["q", None], "source": ["A"] * 2}), tmp_path / "bare.parquet"
     )
-    with pytest.raises(SourceError, match="without question"):
+    with pytest.raises(SourceError, match="with no question"):
         deduplicate_shards([tmp_path / "bare.parquet"], held_out, tmp_path / "other", **options)
     with pytest.raises(SourceError, match="cannot be read as Parquet"):
         deduplicate_shards([tmp_path / "nowhere.parquet"], held_out, tmp_path / "other", **options)
 
 
-def test_slurm_is_handed_all_stages_each_after_the_one_before(tmp_path, monkeypatch):
+def test_all_stages_are_submitted_to_slurm_each_after_the_one_before(tmp_path, monkeypatch):
     pytest.importorskip("datatrove")
     rows, held_out = synthetic(40)
     called = tmp_path / "called.txt"
@@ -173,7 +173,7 @@ def test_slurm_is_handed_all_stages_each_after_the_one_before(tmp_path, monkeypa
     (tmp_path / "bin" / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     slurm = Scale(executor="slurm", shards=2, options={"partition": "cpu", "time": "1:00:00"})
-    with pytest.raises(IncompleteRunError, match="8 stages were handed to Slurm"):
+    with pytest.raises(IncompleteRunError, match="8 stages were submitted to Slurm"):
         options = {"embedding_threshold": None, "progress": False}
         deduplicate_shards(written(rows, tmp_path), held_out, tmp_path / "out", scale=slurm, **options)
     arrays = [line for line in called.read_text().splitlines() if "RUN_OFFSET" in line]

@@ -20,8 +20,9 @@ from star_hf.errors import IncompleteRunError
 from star_hf.llm import Endpoint, Journal, annotate
 from star_hf.scale.annotate import drain_shards
 from star_hf.scale.executors import Scale
-from star_hf.scale.jobs import CarriedTask, carried
+from star_hf.scale.jobs import OUTPUTS, BucketTask, in_bucket
 from star_hf.scale.shard import ShardTask
+from star_hf.utils.files import write_table
 
 
 ROWS = 12
@@ -117,7 +118,7 @@ def test_a_killed_job_is_run_again_and_nothing_is_asked_twice(tmp_path, jobs):
         assert set(server.paid.values()) == {1} and len(jobs.started) == 4
 
 
-def test_what_jobs_did_while_nobody_waited_is_brought_home(tmp_path, jobs, monkeypatch):
+def test_what_jobs_did_while_nobody_waited_is_collected(tmp_path, jobs, monkeypatch):
     """The coordinator dies when all jobs are done; its folder knows nothing of that."""
 
     def dies(job_id, **options):
@@ -152,7 +153,7 @@ def test_the_journal_is_copied_while_the_job_runs(tmp_path, bucket, monkeypatch)
         Journal(place / "journal.sqlite").close()
         for name in ("input.parquet", "journal.sqlite"):
             bucket.put_file(str(place / name), f"/bucket/runs/00000/{name}")
-        task = CarriedTask(ShardTask(Shouter(), endpoint(server), tmp_path, ("00000",), 2), BUCKET, period_s=0.05)
+        task = BucketTask(ShardTask(Shouter(), endpoint(server), tmp_path, ("00000",), 2), BUCKET, period_s=0.05)
         worker = threading.Thread(target=task, args=(None, 0, 1))
         worker.start()
         try:
@@ -171,6 +172,29 @@ def test_the_journal_is_copied_while_the_job_runs(tmp_path, bucket, monkeypatch)
     assert bucket.exists("/bucket/runs/00000/rows.parquet")
 
 
+@pytest.mark.parametrize("failing", OUTPUTS[1:])
+@pytest.mark.parametrize("way", ["put_file", "get_file"])
+def test_a_copy_that_stops_between_two_tables_leaves_the_shard_unfinished(tmp_path, bucket, monkeypatch, failing, way):
+    monkeypatch.setenv("A_KEY", "sk-not-a-real-key")
+    place, copy = tmp_path / "00000", getattr(type(bucket), way)
+
+    def stops(self, source, target):
+        if Path(target).name.endswith((failing, f".{failing}.{os.getpid()}.new")):
+            raise ConnectionError
+        copy(self, source, target)
+
+    write_table(some_rows(ROWS), place / "input.parquet")
+    Journal(place / "journal.sqlite").close()
+    with ModelServer(shouted) as server:
+        task = BucketTask(ShardTask(Shouter(), endpoint(server), tmp_path, (place.name,), 2), BUCKET)
+        with monkeypatch.context() as stopping, pytest.raises(ConnectionError):
+            stopping.setattr(type(bucket), way, stops)
+            with in_bucket(tmp_path, BUCKET, (place.name,)):
+                task(None, 0, 1)
+    uploaded, downloaded = bucket.exists("/bucket/runs/00000/rows.parquet"), (place / "rows.parquet").exists()
+    assert not (uploaded if way == "put_file" else downloaded), "rows.parquet says that all tables are there"
+
+
 def test_the_bucket_is_made_before_anything_is_put_there(tmp_path, monkeypatch):
     made, there = [], fsspec.filesystem("memory")
     monkeypatch.setattr("huggingface_hub.create_bucket", lambda name, **options: made.append((name, options)))
@@ -178,7 +202,7 @@ def test_the_bucket_is_made_before_anything_is_put_there(tmp_path, monkeypatch):
     (tmp_path / "00000").mkdir()
     some_rows(1).to_parquet(tmp_path / "00000" / "input.parquet")
     Journal(tmp_path / "00000" / "journal.sqlite").close()
-    with carried(tmp_path, "hf://buckets/me/star-1/score-1", ("00000",)):
+    with in_bucket(tmp_path, "hf://buckets/me/star-1/score-1", ("00000",)):
         assert made == [("me/star-1", {"private": True, "exist_ok": True})]
         assert len(there.find("/")) == 2
 

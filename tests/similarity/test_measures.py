@@ -14,10 +14,9 @@ from star_hf.similarity.ngrams import (
     greedy_sharers,
     ngram_ids,
     split_words,
-    word_ids,
 )
 from star_hf.similarity.pairs import TOLERANCE, Matches, best_per_left, greedy_keep
-from star_hf.similarity.tfidf import term_counts, tfidf_weights, threshold_join, threshold_self_join
+from star_hf.similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
 
 
 WORDS = st.sampled_from(["how", "How", "lock", "a", "straße", "STRASSE", "水", "é", "e\u0301", "x-y", "the", "pick"])
@@ -40,7 +39,7 @@ def pairs(matches):
 
 @given(CORPORA, st.integers(1, 9))
 def test_ngram_ids_are_equal_exactly_where_the_words_are(texts, n):
-    grams = ngram_ids(word_ids(texts), n)
+    grams = ngram_ids(split_words(texts)[0], n)
     split = [text.lower().split() for text in texts]
     expected = [tuple(words[i : i + n]) for words in split for i in range(len(words) - n + 1)]
     assert len(grams) == len(texts)
@@ -76,7 +75,7 @@ def test_words_are_those_of_python_at_every_character():
 
 @given(CORPORA, st.integers(1, 4))
 def test_first_and_greedy_sharers(texts, n):
-    grams = ngram_ids(word_ids(texts), n)
+    grams = ngram_ids(split_words(texts)[0], n)
     sets = [windows(text, n) for text in texts]
     first, greedy, kept = [], [], []
     for i, own in enumerate(sets):
@@ -94,13 +93,13 @@ def test_first_sharers_among_references(texts, n, random):
     rows = np.flatnonzero([random.random() < 0.7 for _ in texts])
     sets = [windows(text, n) for text in texts]
     naive = [next(((i, j) for j in range(i) if references[j] and sets[i] & sets[j]), None) for i in rows.tolist()]
-    found = first_sharers_among(ngram_ids(word_ids(texts), n), references, rows)
+    found = first_sharers_among(ngram_ids(split_words(texts)[0], n), references, rows)
     assert pairs(found) == [pair for pair in naive if pair]
 
 
 @given(CORPORA, st.integers(0, 16))
 def test_weights_are_those_of_scikit_learn_for_any_subset(texts, start):
-    counts = term_counts(texts)
+    counts = count_terms(*split_words(texts))
     subset = texts[start:]
     try:
         expected = TfidfVectorizer().fit_transform(subset)
@@ -121,7 +120,7 @@ def test_weights_are_those_of_scikit_learn_for_any_subset(texts, start):
 )
 def test_tfidf_joins(texts, start, threshold, budget, num_threads, skip):
     options = {"budget": budget, "num_threads": num_threads, "skip": skip}
-    weights = tfidf_weights(term_counts(texts))
+    weights = tfidf_weights(count_terms(*split_words(texts)))
     cosine = (weights @ weights.T).toarray()
     found = threshold_join(weights[:start], weights[start:], threshold, **options)
     naive = np.argwhere(cosine[:start, start:] >= threshold - TOLERANCE)
@@ -186,7 +185,7 @@ def test_best_per_left_takes_the_highest_then_the_smallest_among_the_eligible():
 
 def test_joins_tell_how_far_they_are():
     texts = [f"a sieve for flour number {number}" for number in range(40)]
-    weights = tfidf_weights(term_counts(texts))
+    weights = tfidf_weights(count_terms(*split_words(texts)))
     vectors = np.eye(40, dtype=np.float32)
     for join in (
         lambda told: threshold_self_join(weights, 0.5, budget=100, on_progress=told),

@@ -188,10 +188,10 @@ def test_rows_that_cannot_be_compared_are_refused_and_numbers_are_ids(how):
     assert result.kept["id"][:] == ["0"] and result.kept_for("1")["id"] == "0"
     with pytest.raises(SourceError, match="no column source"):
         how(rows.remove_columns("source"), nothing, **options)
-    with pytest.raises(SourceError, match="without question"):
+    with pytest.raises(SourceError, match="no question"):
         how(as_dataset([*rows, {"id": "1", "source": "A"}], COLLECTED), nothing, **options)
     for threshold in (0, 60):
-        with pytest.raises(ConfigError, match=f"{threshold} is no threshold"):
+        with pytest.raises(ConfigError, match=f"Invalid cosine threshold {threshold}"):
             how(rows, nothing, tfidf_threshold=threshold, **options)
 
 

@@ -1,4 +1,4 @@
-"""From texts to keys and weights: all that is known of a shard before it is compared with others."""
+"""Keys and weights of a shard, before it is compared with others."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,17 +9,17 @@ from ...similarity.tfidf import list_terms, tfidf_weights
 from ...utils.text import normalise
 from .keys import hashed, part_of, save_keys, starts
 from .order import gather
-from .work import Work, at, fresh, load, place_of, save, slice_of
+from .work import Work, at, load, place_of, save, save_array, slice_of
 
 
 __all__ = ["index", "load_weights", "match", "present", "weigh"]
 
 SHARED = ("exact", "ngrams", "within")
-"""Keys that rows may share: of the whole text, of 8 words, and of as many words as the source has a number for."""
+"""Keys that rows may share: of the whole text, of 8 words, and of the source's own number of words."""
 
 
 def index(work: Work, shard: int) -> None:
-    """Put a shard's rows in order, and write the keys of its texts, n-grams and terms."""
+    """Order a shard's rows, and write the keys of its texts, n-grams and terms."""
     table = gather(work, shard)
     prepared = PreparedTexts.of(table["question"].to_pylist())
     sources = np.asarray(table["source"].to_pylist(), object)
@@ -43,7 +43,7 @@ def index(work: Work, shard: int) -> None:
 
 
 def match(work: Work, part: int) -> None:
-    """Of one part of the key space: which rows share a key, and how many texts each term stands in."""
+    """For one part of the key space: which rows share a key, and how many texts contain each term."""
     for kind in SHARED:
         columns = part_of([work.shard(shard, f"{kind}.npy") for shard in range(work.shards + 1)], part, work.shards)
         first = starts(columns)
@@ -65,10 +65,10 @@ def match(work: Work, part: int) -> None:
 
 
 def weigh(work: Work, shard: int) -> None:
-    """Weigh a shard's terms, by the number of all texts that have them.
+    """Weigh a shard's terms by their frequency in all texts.
 
-    A term is named by where it stands first. So terms are in the order that one process would number them in, and sums
-    over them are the same to the last bit.
+    A term is named by its first occurrence. So terms are in the order in which one process would number them, and sums
+    over them are equal to the last bit.
     """
     columns = slice_of(work.parts("terms"), shard)
     _, first, frequency = columns[:, np.argsort(columns[0])]
@@ -84,13 +84,13 @@ def weigh(work: Work, shard: int) -> None:
 
 
 def load_weights(work: Work, shard: int) -> tuple[sp.csr_matrix, np.ndarray]:
-    """A shard's TF-IDF rows, mapped into memory, and the names of their columns in ascending order."""
+    """A shard's TF-IDF rows, memory-mapped, and the names of their columns in ascending order."""
     terms = load(work.shard(shard, "vocabulary.npy"))[0]
     return _load_rows(work, shard, "weights", len(terms)), terms
 
 
 def present(work: Work, shard: int) -> np.ndarray:
-    """Places of a shard's rows that repeat no earlier text."""
+    """Places of a shard's rows that do not repeat an earlier text."""
     size = load(work.shard(shard, "counts-indptr.npy")).shape[1] - 1
     stays = np.ones(size, bool)
     stays[place_of(slice_of(work.parts("repeats"), shard)[0])] = False
@@ -116,8 +116,7 @@ def _ngrams(
 def _save_rows(work: Work, shard: int, name: str, matrix: sp.csr_matrix) -> None:
     save(work.shard(shard, f"{name}-indptr.npy"), matrix.indptr.astype(np.int64))
     for column in ("indices", "data"):
-        with fresh(work.shard(shard, f"{name}-{column}.npy")) as new, new.open("wb") as file:
-            np.save(file, getattr(matrix, column))
+        save_array(work.shard(shard, f"{name}-{column}.npy"), getattr(matrix, column))
 
 
 def _load_rows(work: Work, shard: int, name: str, width: int) -> sp.csr_matrix:

@@ -1,8 +1,8 @@
-"""What rows of different shards have in common, found without comparing shards: what is equal has one key.
+"""Keys of texts, n-grams and terms, which find equal ones in different shards without comparing shards.
 
-A key is 128 bits of BLAKE2b. Each shard writes its keys sorted, so that a part of the key space is one slice of each
-file, and each task looks at one part for all shards. The chance that any two of n different texts, n-grams or terms
-have one key is n² / 2^129: 6e-19 for the 2e10 n-grams of a billion questions.
+A key is 128 bits of BLAKE2b. Each shard writes its keys sorted, so a part of the key space is one slice of each file,
+and each task handles one part for all shards. The chance that any two of n different texts, n-grams or terms have the
+same key is n² / 2^129: 6e-19 for the 2e10 n-grams of a billion questions.
 """
 
 import hashlib
@@ -18,26 +18,26 @@ __all__ = ["hashed", "part_of", "save_keys", "starts"]
 
 
 def hashed(texts: Iterable[str]) -> np.ndarray:
-    """The keys of some texts, uint64 of shape `(2, texts)`."""
+    """The keys of texts, uint64 of shape `(2, texts)`."""
     digests = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts)
     return np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2).T
 
 
 def save_keys(path: Path, keys: np.ndarray, names: np.ndarray, *more: np.ndarray) -> None:
-    """Write the keys of a shard with the names that have them, sorted by key, then name.
+    """Write the keys of a shard with the names of their rows, sorted by key, then name.
 
     Args:
-        path (`Path`): Where to.
-        keys (`np.ndarray` of uint64, shape `(2, n)`): Of [`hashed`].
-        names (`np.ndarray` of int64, shape `(n,)`): Who has each key.
-        *more (`np.ndarray` of 8 bytes each, shape `(n,)`): What else goes with it.
+        path (`Path`): The file.
+        keys (`np.ndarray` of uint64, shape `(2, n)`): From [`hashed`].
+        names (`np.ndarray` of int64, shape `(n,)`): The row or term of each key.
+        *more (`np.ndarray` of 8 bytes each, shape `(n,)`): Further columns.
     """
     order = np.lexsort((names, keys[1], keys[0]))
     save(path, *(column[order] for column in (*keys, names, *more)))
 
 
 def part_of(paths: list[Path], number: int, count: int) -> np.ndarray:
-    """The `number`-th of `count` parts of the key space: as [`save_keys`] sorts them, of all files."""
+    """The `number`-th of `count` parts of the key space, from all files, sorted like [`save_keys`]."""
     found = []
     for path in paths:
         columns = load(path)
@@ -52,5 +52,5 @@ def part_of(paths: list[Path], number: int, count: int) -> np.ndarray:
 
 
 def starts(columns: np.ndarray) -> np.ndarray:
-    """Mask of the entries whose key is not that of the entry before."""
+    """Mask of the entries with another key than the entry before."""
     return np.r_[True, (columns[:2, 1:] != columns[:2, :-1]).any(axis=0)][: columns.shape[1]]

@@ -1,8 +1,8 @@
 """Candidates for TF-IDF by datatrove's MinHash, for more rows than can be compared with each other.
 
-A row's set is its terms but the most common ones. datatrove signs each shard's rows and finds which of them have a
-bucket in common; of each such group all pairs are candidates, and [`~star_hf.scale.dedup.joins.verify`] computes their
-cosines. So what is removed is as exact as ever; what no bucket brings together is missed.
+A row's set is its terms without the most common ones. datatrove signs each shard's rows and finds rows that share a
+bucket. All pairs of such a group are candidates, and [`~star_hf.scale.dedup.joins.verify`] computes their cosines. So
+the pairs found are exact, but pairs without a shared bucket are missed.
 """
 
 from collections.abc import Iterator
@@ -35,19 +35,19 @@ _AS_IT_IS = TextNormConfig(
 
 
 def signatures(work: Work) -> tuple[Any, ...]:
-    """The pipeline that signs the rows of a shard, the held-out items being shard 0."""
+    """The pipeline that signs the rows of a shard."""
     return Documents(work), MinhashDedupSignature(str(work.folder / "work" / "signatures"), _config(work), Terms())
 
 
 def buckets(work: Work) -> tuple[Any, ...]:
-    """The pipeline that names the candidate pairs of a bucket."""
+    """The pipeline that finds the candidate pairs of a bucket."""
     source, target = (str(work.folder / "work" / name) for name in ("signatures", "buckets"))
     return MinhashDedupBuckets(source, target, config=_config(work), lines_to_buffer=1_000), Candidates(work)
 
 
 @dataclass(frozen=True)
 class Documents:
-    """A shard's rows as documents: of each the names of its terms. One that repeats an earlier row has none.
+    """A shard's rows as documents of term names. A row that repeats an earlier one has none.
 
     Args:
         work (`Work`): The deduplication.
@@ -68,7 +68,7 @@ class Documents:
 
 
 class Terms(WordTokenizer):
-    """Takes the documents of [`Documents`] apart."""
+    """Splits the documents of [`Documents`]."""
 
     def word_tokenize(self, text: str) -> list[str]:
         return text.split()
@@ -82,7 +82,7 @@ class Terms(WordTokenizer):
 
 @dataclass(frozen=True)
 class Candidates:
-    """From datatrove's matches of a bucket, each with the one before, to all pairs of each group.
+    """All pairs of each group, from datatrove's matches of consecutive rows in a bucket.
 
     Args:
         work (`Work`): The deduplication.

@@ -1,8 +1,8 @@
-"""Put rows of many files into one order, in shards: the order in which `recommended` compares them.
+"""Bring the rows of many files into the order of `recommended`, in shards.
 
-That is by source, smallest first, then by `id`. Each file tells how many rows of each source it has, with a sample of
-their ids; from these every task knows the same cuts. Then each file is written again with one row group for each
-shard, and a shard reads its own row group of each file.
+The order is by source, smallest first, then by `id`. Each file is surveyed for the number of rows of each source and a
+sample of their ids, from which every task computes the same cuts. Then each file is written again with one row group
+for each shard, and each shard reads its row group of each file.
 """
 
 import json
@@ -15,17 +15,18 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
 from ...schema import COLLECTED
-from .work import Work, fresh
+from ...utils.files import replacing, write_text
+from .work import Work
 
 
 __all__ = ["gather", "ranks", "route", "survey"]
 
 SAMPLE = 1_000
-"""Ids per file and source that cuts are chosen from."""
+"""Ids per file and source from which cuts are chosen."""
 
 
 def survey(work: Work, number: int) -> None:
-    """Count the rows of an input file by source, and note some of their ids."""
+    """Count the rows of an input file by source, with a sample of their ids."""
     ids: dict[str, list[str]] = {}
     table = pq.read_table(work.inputs[number], columns=["id", "source"])
     for row_id, source in zip(*(table[name].cast(pa.string()).to_pylist() for name in ("id", "source")), strict=True):
@@ -34,12 +35,11 @@ def survey(work: Work, number: int) -> None:
     for source, own in ids.items():
         own.sort()
         found[source] = {"rows": len(own), "sample": own[:: -(-len(own) // SAMPLE)]}
-    with fresh(work.survey(number)) as new:
-        new.write_text(json.dumps(found), encoding="utf-8")
+    write_text(work.survey(number), json.dumps(found))
 
 
 def ranks(work: Work) -> dict[str, tuple[int, int]]:
-    """Of each source its place, smallest first, and its rows."""
+    """The rank of each source, smallest first, and its number of rows."""
     sizes: Counter[str] = Counter()
     for number in range(len(work.inputs)):
         sizes.update({source: found["rows"] for source, found in _survey(work, number).items()})
@@ -48,7 +48,7 @@ def ranks(work: Work) -> dict[str, tuple[int, int]]:
 
 
 def route(work: Work, number: int) -> None:
-    """Write an input file's rows again, in one row group for each shard."""
+    """Write an input file's rows again, with one row group for each shard."""
     rank, cuts = ranks(work), _cuts(work)
     table = pq.read_table(work.inputs[number])
     for name in COLLECTED:
@@ -57,14 +57,14 @@ def route(work: Work, number: int) -> None:
     places: list[list[int]] = [[] for _ in range(work.shards)]
     for place, (source, row_id) in enumerate(keys):
         places[bisect_right(cuts, (rank[source][0], row_id))].append(place)
-    with fresh(work.routed(number)) as new, pq.ParquetWriter(new, table.schema) as writer:
+    with replacing(work.routed(number)) as fresh, pq.ParquetWriter(fresh, table.schema) as writer:
         for own in places:
             rows = table.take(pa.array(own, pa.int64()))
             writer.write_table(rows, row_group_size=max(len(own), 1))
 
 
 def gather(work: Work, shard: int) -> pa.Table:
-    """Write a shard's rows in their order; ties are rows with nothing between them."""
+    """Write a shard's rows in order."""
     if shard == 0:
         table = pq.read_table(work.held_out)
     else:
@@ -74,11 +74,11 @@ def gather(work: Work, shard: int) -> pa.Table:
         rank = ranks(work)
         keys = [(rank[source][0], *rest) for source, *rest in zip(sources, ids, questions, strict=True)]
         table = table.take(pa.array(sorted(range(len(keys)), key=keys.__getitem__), pa.int64()))
-    with fresh(work.shard(shard, "ids.arrow")) as new:
+    with replacing(work.shard(shard, "ids.arrow")) as fresh:
         names = table.select(["id", "source"]).cast(pa.schema({"id": pa.string(), "source": pa.string()}))
-        feather.write_feather(names, str(new), compression="uncompressed")
-    with fresh(work.shard(shard, "rows.parquet")) as new:
-        pq.write_table(table, new)
+        feather.write_feather(names, str(fresh), compression="uncompressed")
+    with replacing(work.shard(shard, "rows.parquet")) as fresh:
+        pq.write_table(table, fresh)
     return table
 
 
@@ -87,7 +87,7 @@ def _survey(work: Work, number: int) -> dict[str, dict]:
 
 
 def _cuts(work: Work) -> list[tuple[int, str]]:
-    """The first key of each shard but the first; each has about as many rows as every other."""
+    """The first key of each shard except the first, so that all have about the same number of rows."""
     rank = ranks(work)
     weighed = sorted(
         ((rank[source][0], row_id), found["rows"] / len(found["sample"]))

@@ -1,4 +1,4 @@
-"""From pairs to rows that go, by the very steps of one process, and the rows that stay and go, shard by shard."""
+"""From pairs to removed rows, by the steps of one process, and the kept and removed rows of each shard."""
 
 import json
 from functools import cached_property
@@ -14,30 +14,31 @@ from ...deduplication.rules import Steps
 from ...schema import COLLECTED, REMOVED
 from ...similarity.ngrams import Ragged
 from ...similarity.pairs import Matches, concatenate
+from ...utils.files import replacing, write_text
 from .order import ranks
-from .work import Work, fresh, load, load_pairs, place_of, save, shard_of, slice_of
+from .work import Work, load, load_pairs, place_of, save, shard_of, slice_of
 
 
 __all__ = ["resolve_vectors", "resolve_words", "write"]
 
 
 def resolve_words(work: Work, part: int = 0) -> None:
-    """Follow all steps but those of embeddings, for all rows; there is but one part."""
+    """All steps except those of embeddings, for all rows, in one task."""
     steps = _steps(work)
-    steps.by_words(dict(work.ngram), work.tfidf_threshold, _nothing)
+    steps.by_words(dict(work.ngram), work.tfidf_threshold)
     _save_found(work, "words", steps)
 
 
 def resolve_vectors(work: Work, part: int = 0) -> None:
-    """Follow the steps of embeddings, among the rows that are still in; there is but one part."""
+    """The steps of embeddings, for the remaining rows, in one task."""
     steps = _steps(work)
     steps.alive[steps.evidence.numbers(load(work.part("words", part))[0])] = False
-    steps.by_embeddings(work.embedding_threshold, _nothing)
+    steps.by_embeddings(work.embedding_threshold)
     _save_found(work, "vectors", steps)
 
 
 def write(work: Work, shard: int) -> None:
-    """Write a shard's rows that stay, and those that go with what each of them matched."""
+    """Write a shard's kept rows, and its removed rows with what each of them matched."""
     rows = pq.read_table(work.shard(shard, "rows.parquet"))
     kinds = ("words",) if work.embedding_threshold is None else ("words", "vectors")
     found = [_removed(work, shard, rows, kind) for kind in kinds]
@@ -45,24 +46,24 @@ def write(work: Work, shard: int) -> None:
     removed = pa.concat_tables([table for _, table in found]).take(pa.array(np.argsort(places)))
     kept = rows.take(pa.array(np.setdiff1d(np.arange(len(rows)), places)))
     for name, table in (("removed", removed), ("kept", kept)):
-        with fresh(work.output(name, shard)) as new, pq.ParquetWriter(new, table.schema) as writer:
-            if len(table):  # `load_dataset` fails at a row group without rows
+        with replacing(work.output(name, shard)) as fresh, pq.ParquetWriter(fresh, table.schema) as writer:
+            if len(table):  # `load_dataset` fails on an empty row group
                 writer.write_table(table)
 
 
-class _Known:
-    """[`~star_hf.deduplication.evidence.Evidence`] that shards have found, in the numbering of one process."""
+class _ShardEvidence:
+    """[`~star_hf.deduplication.evidence.Evidence`] that the shards found, numbered as in one process."""
 
     def __init__(self, work: Work):
         self._work = work
         self.offsets = np.r_[0, np.cumsum(work.sizes())]
 
     def numbers(self, names: np.ndarray) -> np.ndarray:
-        """The numbers of some rows."""
+        """The numbers of named rows."""
         return self.offsets[shard_of(names)] + place_of(names)
 
     def names(self, numbers: np.ndarray) -> np.ndarray:
-        """The names of some rows."""
+        """The names of numbered rows."""
         shards = np.searchsorted(self.offsets, numbers, side="right") - 1
         return (shards << 32) | (numbers - self.offsets[shards])
 
@@ -104,7 +105,7 @@ class _Known:
         return self._pairs("embedding")
 
     def _shared(self, kind: str) -> Ragged:
-        """The keys that several rows have; the others link nothing."""
+        """The keys that several rows share."""
         owners, groups, count = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
         for path in self._work.parts(kind):
             names, group = load(path)
@@ -129,32 +130,31 @@ class _Known:
 
 
 def _steps(work: Work) -> Steps:
-    known = _Known(work)
-    start = stop = int(known.offsets[1])
+    evidence = _ShardEvidence(work)
+    start = stop = int(evidence.offsets[1])
     spans = {}
     for source, (_, size) in ranks(work).items():
         start, stop = stop, stop + size
         spans[source] = range(start, stop)
-    return Steps(known, int(known.offsets[1]), spans, paper=False)
+    return Steps(evidence, int(evidence.offsets[1]), spans, paper=False)
 
 
 def _save_found(work: Work, kind: str, steps: Steps) -> None:
-    """Write who left for whom, how alike they are, and at which step, sorted by who left."""
-    known: _Known = steps.evidence
+    """Write the removed rows with their match, similarity and step, sorted by removed row."""
+    evidence: _ShardEvidence = steps.evidence
     columns = [
-        (known.names(found.matches.left), known.names(found.matches.right), found.matches.similarity)
+        (evidence.names(found.matches.left), evidence.names(found.matches.right), found.matches.similarity)
         for found in steps.found
     ]
     step = np.repeat(np.arange(len(columns)), [len(left) for left, *_ in columns])
     left, right, similarity = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.argsort(left)
-    with fresh(_labels(work, kind)) as new:
-        new.write_text(json.dumps([[found.measure, found.detail] for found in steps.found]), encoding="utf-8")
+    write_text(_labels(work, kind), json.dumps([[found.measure, found.detail] for found in steps.found]))
     save(work.part(kind, 0), *(column[order] for column in (left, right, similarity, step)))
 
 
 def _removed(work: Work, shard: int, rows: pa.Table, kind: str) -> tuple[np.ndarray, pa.Table]:
-    """Places of the rows that left at some steps, and their records."""
+    """Places of the rows that the steps removed, and their records."""
     left, right, similarity, step = slice_of([work.part(kind, 0)], shard)
     labels = json.loads(_labels(work, kind).read_text(encoding="utf-8"))
     gone = rows.select(list(COLLECTED)).take(pa.array(place_of(left)))
@@ -176,7 +176,7 @@ def _removed(work: Work, shard: int, rows: pa.Table, kind: str) -> tuple[np.ndar
 
 
 def _identities(work: Work, names: np.ndarray) -> pa.Table:
-    """Ids and sources of some rows, read without the others."""
+    """Ids and sources of named rows."""
     order = np.argsort(shard_of(names), kind="stable")
     parts = [pa.schema({"id": pa.string(), "source": pa.string()}).empty_table()]
     for shard in np.unique(shard_of(names)).tolist():
@@ -189,7 +189,3 @@ def _identities(work: Work, names: np.ndarray) -> pa.Table:
 
 def _labels(work: Work, kind: str) -> Path:
     return work.part(kind, 0).with_suffix(".json")
-
-
-def _nothing() -> None:
-    """No bar to move: the task runs where nobody looks."""

@@ -1,8 +1,5 @@
-"""What every task knows: the parameters, where things lie, and how a row is named before rows are numbered."""
+"""What every task knows: parameters, paths, and the names of rows before all rows are numbered."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +8,18 @@ import pyarrow.parquet as pq
 
 from ...similarity.encoders import Encoder
 from ...similarity.pairs import Matches, concatenate
+from ...utils.files import replacing
 
 
 __all__ = [
     "Banding",
     "Work",
     "at",
-    "fresh",
     "load",
     "load_pairs",
     "place_of",
     "save",
+    "save_array",
     "save_pairs",
     "shard_of",
     "slice_of",
@@ -30,15 +28,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Banding:
-    """How MinHash signatures are cut into buckets: two rows are a candidate pair if all hashes of a bucket agree.
+    """How MinHash signatures are split into buckets: two rows are candidates if all hashes of a bucket are equal.
 
     Of pairs whose sets of terms have a Jaccard similarity of s, `1 - (1 - s ** hashes) ** buckets` become candidates.
 
     Attributes:
         buckets (`int`): Buckets per row.
         hashes (`int`): Hashes in each.
-        common (`float`): Terms that stand in more than this share of all texts are left out of the sets. They weigh
-            little in TF-IDF, and so what is left is nearer to what the cosine sees.
+        common (`float`): Terms in more than this share of all texts are left out of the sets. Their TF-IDF weight is
+            low, so the sets without them are closer to the cosine.
     """
 
     buckets: int = 40
@@ -52,17 +50,17 @@ class Banding:
 
 @dataclass(frozen=True)
 class Work:
-    """One deduplication in shards, as it is sent to every task. Shard 0 is the held-out items.
+    """One deduplication in shards, as it is sent to every task. Shard 0 contains the held-out items.
 
     Attributes:
-        folder (`Path`): Where everything lies; all workers see it.
+        folder (`Path`): Folder of all files, visible to all workers.
         inputs (`tuple[Path, ...]`): Parquet files of the rows.
-        shards (`int`): Parts that the rows are cut into, numbered from 1.
+        shards (`int`): Number of parts of the rows, numbered from 1.
         ngram (`tuple[tuple[str, int], ...]`): Words per n-gram within each source.
         tfidf_threshold (`float`): Lowest TF-IDF cosine.
         embedding_threshold (`float`, *optional*): Lowest embedding cosine.
         encoder (`Encoder`, *optional*): The embedding model.
-        banding (`Banding`, *optional*): How candidates for TF-IDF are found; `None` compares all rows.
+        banding (`Banding`, *optional*): How to find candidates for TF-IDF; `None` compares all rows.
         threads (`int`): Threads of each task.
     """
 
@@ -82,11 +80,11 @@ class Work:
         return self.folder / "held_out.parquet"
 
     def survey(self, number: int) -> Path:
-        """What is in an input file."""
+        """The counts of an input file."""
         return self.folder / "work" / "survey" / f"{number:05d}.json"
 
     def routed(self, number: int) -> Path:
-        """An input file's rows, in one row group for each shard."""
+        """An input file's rows, one row group for each shard."""
         return self.folder / "work" / "routed" / f"{number:05d}.parquet"
 
     def shard(self, shard: int, name: str) -> Path:
@@ -94,7 +92,7 @@ class Work:
         return self.folder / "work" / "shards" / f"{shard:05d}" / name
 
     def part(self, kind: str, number: int) -> Path:
-        """The `number`-th part of what is known of all shards together."""
+        """The `number`-th part of a table about all shards."""
         return self.folder / "work" / kind / f"{number:05d}.npy"
 
     def parts(self, kind: str) -> list[Path]:
@@ -102,7 +100,7 @@ class Work:
         return [self.part(kind, number) for number in range(self.shards)]
 
     def output(self, table: str, shard: int) -> Path:
-        """Where a shard's kept or removed rows go."""
+        """A shard's kept or removed rows."""
         return self.folder / table / f"{shard:05d}.parquet"
 
     def sizes(self) -> np.ndarray:
@@ -112,43 +110,38 @@ class Work:
 
 
 def at(shard: int | np.ndarray, places: int | np.ndarray) -> np.ndarray:
-    """Names of some places of a shard: numbers that sort as shards and places do."""
+    """Names of rows by shard and place: numbers that sort like shards and places."""
     return (np.asarray(shard, np.int64) << 32) | np.asarray(places, np.int64)
 
 
 def shard_of(names: np.ndarray) -> np.ndarray:
-    """The shards in some names."""
+    """The shards of named rows."""
     return names >> 32
 
 
 def place_of(names: np.ndarray) -> np.ndarray:
-    """The places in some names."""
+    """The places of named rows in their shards."""
     return names & 0xFFFFFFFF
 
 
-@contextmanager
-def fresh(path: Path) -> Iterator[Path]:
-    """A path to write to; the file appears under its own name when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    yield new
-    os.replace(new, path)
-
-
 def save(path: Path, *columns: np.ndarray) -> None:
-    """Write columns of one length and of 8 bytes per value."""
-    stacked = np.stack([np.ascontiguousarray(column).view(np.int64) for column in columns])
-    with fresh(path) as new, new.open("wb") as file:
-        np.save(file, stacked)
+    """Write columns of the same length with 8 bytes per value."""
+    save_array(path, np.stack([np.ascontiguousarray(column).view(np.int64) for column in columns]))
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write one array atomically."""
+    with replacing(path) as fresh, fresh.open("wb") as file:
+        np.save(file, array)
 
 
 def load(path: Path) -> np.ndarray:
-    """The columns of a file, mapped into memory, as int64 of shape `(columns, rows)`."""
+    """The array of a file, memory-mapped; of [`save`] int64 of shape `(columns, rows)`."""
     return np.load(path, mmap_mode="r")
 
 
 def slice_of(paths: list[Path], shard: int) -> np.ndarray:
-    """The columns of all files in which the first column names a place of a shard; each file is sorted by it."""
+    """The entries of all files with a first column in a shard; each file is sorted by that column."""
     low, high = at(shard, 0), at(shard + 1, 0)
     found = []
     for path in paths:
