@@ -122,22 +122,22 @@ def jaccard(sets: list[set[str]]) -> np.ndarray:
 
 def measured(texts: list[str], pythons: dict[str, str]) -> None:
     """Run all ways, the others by these interpreters, and print what each came to."""
-    from star_hf.similarity.embeddings import embedding_self_join
+    from star_hf.similarity.embeddings import embedding_join
     from star_hf.similarity.ngrams import split_words
     from star_hf.similarity.options import make_encoder
     from star_hf.similarity.pairs import greedy_keep
-    from star_hf.similarity.tfidf import count_terms, tfidf_weights, threshold_self_join
+    from star_hf.similarity.tfidf import count_terms, tfidf_join, tfidf_weights
     from star_hf.similarity.vectors import embed
 
     vectors = embed(texts, make_encoder(), on_progress=lambda done, total: print(f"encoded {done} of {total}"))
     size = len(texts)
     found = {
         "star_hf, vectors": timed(
-            lambda: np.flatnonzero(greedy_keep(embedding_self_join(vectors, COSINE), size)).tolist()
+            lambda: np.flatnonzero(greedy_keep(embedding_join(vectors, None, COSINE), size)).tolist()
         ),
         "star_hf, words": timed(
             lambda: np.flatnonzero(
-                greedy_keep(threshold_self_join(tfidf_weights(count_terms(*split_words(texts))), 0.6), size)
+                greedy_keep(tfidf_join(tfidf_weights(count_terms(*split_words(texts))), None, 0.6), size)
             ).tolist()
         ),
     }

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from star_hf.similarity.embeddings import embedding_self_join
+from star_hf.similarity.embeddings import embedding_join
 
 
 DIMENSIONS = 384
@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     given = vectors(arguments.rows)
     start, before = time.perf_counter(), time.process_time()
-    found = len(embedding_self_join(given, arguments.threshold))
+    found = len(embedding_join(given, None, arguments.threshold))
     seconds, cpu = time.perf_counter() - start, time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if arguments.json:

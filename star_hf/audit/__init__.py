@@ -1,4 +1,4 @@
-"""Look at a data set before it is trained on or published: what it repeats, what it gives away, what is broken."""
+"""Check a data set before training or publishing: duplicates, contamination, malformed rows, languages, licences."""
 
 from .auditing import audit
 from .page import to_html, to_markdown

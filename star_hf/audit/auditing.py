@@ -1,4 +1,4 @@
-"""The audit itself: read, look, and say what was found and what was not looked at."""
+"""The audit: read the data set, run all checks, and report findings and gaps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,37 +42,36 @@ def audit(
     num_threads: int | None = None,
     progress: bool = False,
 ) -> Audit:
-    """Look at a data set before it is trained on or published.
+    """Check a data set before training or publishing.
 
     Args:
-        dataset ([`~datasets.Dataset`], `str` or `Path`): Rows, a file, a folder, a build's directory, or an id on the
-            Hub.
+        dataset ([`~datasets.Dataset`], `str` or `Path`): Rows, a file, a folder, a build's directory, or a Hub id.
         name, split, revision (`str`, *optional*): Configuration, split (by default `train`) and revision.
         columns (`Mapping[str, str]`, *optional*): Role (`id`, `question`, `response`, `messages`, `category`,
-            `source`, `score`) to column, where a column is called otherwise than usual.
-        benchmarks (`Sequence[str]`, *optional*): The catalogue's benchmarks to search for; all by default, safety and
-            reasoning alike, none for `[]`. One that cannot be had is a gap in the result.
+            `source`, `score`) to column, for columns with unusual names.
+        benchmarks (`Sequence[str]`, *optional*): Benchmarks of the catalogue to search for; all by default, none for
+            `[]`. One that is not available is a gap in the result.
         sources_dir (`str` or `Path`, *optional*): Local copies of the benchmarks, `<sources_dir>/<name>/<file>`.
-        benchmark_files (`Mapping[str, str | Path]`, *optional*): A file for a benchmark, the catalogue's or your own.
+        benchmark_files (`Mapping[str, str | Path]`, *optional*): Files of benchmarks, of the catalogue or your own.
         policies (`str`, `Path` or [`Taxonomy`], *optional*): The taxonomy of the labels; STAR-1's eight by default.
-        reasoning (`bool`, *optional*): Whether each response must be a closed thought and an answer; by default as
-            soon as one response has a tag of a thought.
-        n (`int`, defaults to 8): Words in a row that count as shared text.
-        tfidf_threshold (`float`, defaults to 0.6): Lowest TF-IDF cosine that counts as alike.
-        embedding_threshold (`float`, *optional*): Lowest embedding cosine that counts as alike; left out by default,
-            since each text must then be encoded.
-        encoder ([`Encoder`], [`EncoderOptions`] or `str`, *optional*): The embedding model, or what names one; the
-            packaged all-MiniLM-L6-v2 by default.
-        cache_dir (`str` or `Path`, *optional*): Where to keep embeddings for the next audit.
+        reasoning (`bool`, *optional*): Whether each response must be closed reasoning and an answer; by default if any
+            response contains a reasoning tag.
+        n (`int`, defaults to 8): Consecutive words that count as shared text.
+        tfidf_threshold (`float`, defaults to 0.6): Lowest TF-IDF cosine of similar texts.
+        embedding_threshold (`float`, *optional*): Lowest embedding cosine of similar texts; by default texts are not
+            encoded.
+        encoder ([`Encoder`], [`EncoderOptions`] or `str`, *optional*): The embedding model; the packaged
+            all-MiniLM-L6-v2 by default.
+        cache_dir (`str` or `Path`, *optional*): Folder for embeddings.
         num_threads (`int`, *optional*): Threads; all processors by default.
         progress (`bool`, defaults to `False`): Whether to show a progress bar.
 
     Returns:
-        [`Audit`]: Ask it for `ok`, `complete` and `findings`.
+        [`Audit`]: With `ok`, `complete` and `findings`.
 
     Raises:
-        [`SourceError`]: If the data set cannot be read, or a benchmark's file cannot be understood.
-        [`ConfigError`]: If a threshold is none of a cosine.
+        [`SourceError`]: If the data set or a benchmark's file cannot be read.
+        [`ConfigError`]: If a threshold is not in (0, 1].
 
     Example:
 
@@ -94,19 +93,19 @@ def audit(
             files={key: Path(file) for key, file in (benchmark_files or {}).items()},
         )
         bar.advance()
-        broken, skipped = check_form(rows, taxonomy, reasoning)
-        described, statistics = check_shape(rows)
-        spoken, statistics["languages"] = check_language(rows, bar.part("reading languages"))
+        malformed, skipped = check_form(rows, taxonomy, reasoning)
+        shape, statistics = check_shape(rows)
+        languages, statistics["languages"] = check_language(rows, bar.part("reading languages"))
         bar.advance()
         if embedding_threshold is None:
             skipped["embedding"] = "no embedding threshold was given"
         else:
             encoder = make_encoder(encoder)
         cache = Path(cache_dir) if cache_dir else None
-        alike = check_overlap(rows, protected, overlap, encoder, cache, num_threads, bar.part("encoding"))
+        similar = check_overlap(rows, protected, overlap, encoder, cache, num_threads, bar.part("encoding"))
         bar.advance()
     findings = sorted(
-        [*_gaps(missing, benchmarks, protected), *alike, *broken, *spoken, *described],
+        [*_gaps(missing, benchmarks, protected), *similar, *malformed, *languages, *shape],
         key=lambda finding: list(SEVERITIES).index(finding.severity),
     )
     return Audit(
@@ -129,17 +128,17 @@ def audit(
 
 
 def _gaps(missing: Mapping[str, str], asked: Sequence[str] | None, found: Sequence[Benchmark]) -> list[Finding]:
-    """One gap for each benchmark that could not be had, and one where none was asked for."""
+    """One gap for each benchmark that is not available, or one if none was requested."""
     gaps = [
         Finding("benchmark_missing", "gap", f"{name} was not searched for: {why}") for name, why in missing.items()
     ]
     if not found and not missing and asked is not None:
-        gaps.append(Finding("benchmark_missing", "gap", "No benchmark was searched for, since none was asked for."))
+        gaps.append(Finding("benchmark_missing", "gap", "No benchmark was searched for, since none was requested."))
     return gaps
 
 
 def _texts(rows: Rows, benchmarks: Sequence[Benchmark], findings: Sequence[Finding]) -> dict[int | str, str]:
-    """The questions that findings name, and the benchmarks' texts where their terms let them be shown."""
+    """The questions of findings, and the texts of benchmarks that are not gated."""
     hits = [hit for finding in findings for hit in finding.hits]
     named = {row for hit in hits for row in (hit.row, hit.matched_row) if row is not None}
     wanted = {hit.matched_id for hit in hits if hit.benchmark is not None}

@@ -1,4 +1,4 @@
-"""In which language a data set is, and the thoughts and answers that leave the language of their question."""
+"""The languages of a data set, and responses in another language than their question."""
 
 from collections import Counter
 from functools import cache
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 __all__ = ["SURE", "check_language", "language_of"]
 
 SURE = 0.9
-"""Least confidence that counts. Of STAR-1's questions, of 15 words in the middle, that leaves 12 % undecided."""
+"""Lowest confidence. It leaves 12 % of STAR-1's questions (median 15 words) undecided."""
 
 
 def check_language(rows: Rows, on_progress: OnProgress | None = None) -> tuple[list[Finding], dict[str, int]]:
-    """Find the language of each question, and of each thought and answer.
+    """Find the language of each question, reasoning and answer.
 
-    R1 and its distills are known to change the language within one response (DeepSeek-R1, arXiv:2501.12948,
-    Section 2.3.2), and what is trained on such thoughts learns to.
+    R1 and its distills are known to change the language within a response (DeepSeek-R1, arXiv:2501.12948, Section
+    2.3.2), and a model trained on such reasoning learns to do so.
 
     Args:
         rows ([`Rows`]): The rows.
-        on_progress (`Callable`, *optional*): Called with how many rows are done, and how many there are.
+        on_progress (`Callable`, *optional*): Called with the number of finished rows and of all rows.
 
     Returns:
-        The findings, and how many questions are in each language, `"undecided"` among them.
+        The findings, and the number of questions in each language, including `"undecided"`.
     """
     languages = []
     for done, (question, response) in enumerate(zip(rows.questions, rows.responses, strict=True), start=1):
@@ -38,36 +38,36 @@ def check_language(rows: Rows, on_progress: OnProgress | None = None) -> tuple[l
         languages.append([language_of(text or "") for text in (question, parts.thought, parts.answer)])
         if on_progress is not None:
             on_progress(done, len(rows))
-    of_questions = [question for question, _, _ in languages]
-    sure = Counter(filter(None, of_questions))
+    questions = [question for question, _, _ in languages]
+    sure = Counter(filter(None, questions))
     usual = min(sure, key=lambda language: (-sure[language], language), default=None)
     mixed = tuple(
-        Hit(index, rows.ids[index], detail=f"{part} {language}, question {asked}")
+        Hit(index, rows.ids[index], detail=f"{part} {language}, question {expected}")
         for index, (question, *spoken) in enumerate(languages)
-        if (asked := question or usual)
+        if (expected := question or usual)
         for part, language in zip(("thought", "answer"), spoken, strict=True)
-        if language not in (None, asked)
+        if language not in (None, expected)
     )
     other = tuple(
         Hit(index, rows.ids[index], detail=language)
-        for index, language in enumerate(of_questions)
+        for index, language in enumerate(questions)
         if language not in (None, usual)
     )
     findings = []
     if mixed:
-        words = "A thought or an answer in another language than the question."
-        findings.append(Finding("mixed_language", "warning", words, mixed))
+        summary = "The reasoning or the answer is in another language than the question."
+        findings.append(Finding("mixed_language", "warning", summary, mixed))
     if other:
-        words = f"A question in another language than {usual}, the usual one here."
-        findings.append(Finding("other_language", "note", words, other))
-    return findings, dict(Counter(language or "undecided" for language in of_questions).most_common())
+        summary = f"The question is in another language than most ({usual})."
+        findings.append(Finding("other_language", "note", summary, other))
+    return findings, dict(Counter(language or "undecided" for language in questions).most_common())
 
 
 def language_of(text: str) -> str | None:
-    """The language of a text as its ISO 639 code, or `None` where that is not sure.
+    """The ISO 639 code of a text's language, or `None` if it is not certain.
 
-    Decided by [py3langid](https://github.com/adbar/py3langid), a model of byte n-grams. Short texts are often not
-    sure, nor are close relatives such as Indonesian and Malay.
+    Uses [py3langid](https://github.com/adbar/py3langid), a model of byte n-grams. It is often uncertain about short
+    texts and close languages such as Indonesian and Malay.
     """
     if not any(character.isalpha() for character in text):
         return None
@@ -77,6 +77,6 @@ def language_of(text: str) -> str | None:
 
 @cache
 def _identifier() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # half a second, spared to those who audit nothing
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # takes half a second
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,17 +1,17 @@
-"""What a data set repeats of itself, and what it gives away of a benchmark."""
+"""Duplicates within a data set, and contamination with benchmark texts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..similarity.embeddings import embedding_join, embedding_self_join
+from ..similarity.embeddings import embedding_join
 from ..similarity.encoders import Encoder
 from ..similarity.ngrams import first_sharers_among
-from ..similarity.pairs import Matches, best_per_left, check_thresholds, concatenate
+from ..similarity.pairs import Matches, OnProgress, best_per_left, check_thresholds, concatenate
 from ..similarity.texts import PreparedTexts
-from ..similarity.tfidf import tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.tfidf import tfidf_join, tfidf_weights
 from ..similarity.vectors import embed
 from ..sources.held_out import Benchmark
 from ..utils.text import row_id
@@ -24,17 +24,17 @@ __all__ = ["SAME", "Overlap", "check_overlap"]
 Search = Callable[[np.ndarray], Matches]
 
 SAME = 0.9
-"""Similarity to a benchmark's text from which on a row counts as that text with a word or two changed."""
+"""From this similarity on, a row counts as a benchmark text with a word or two changed."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What counts as alike.
+    """What counts as similar.
 
     Attributes:
-        n (`int`): Words in a row, as s1 and open-r1 decontaminate.
-        tfidf (`float`): Lowest TF-IDF cosine; weights are fitted on the rows and the benchmarks together.
-        embedding (`float` or `None`): Lowest cosine of embeddings; `None` leaves them out.
+        n (`int`): Consecutive words, as in the decontamination of s1 and open-r1.
+        tfidf (`float`): Lowest TF-IDF cosine; weights are fitted on rows and benchmarks together.
+        embedding (`float` or `None`): Lowest cosine of embeddings; `None` skips them.
     """
 
     n: int = 8
@@ -52,24 +52,29 @@ def check_overlap(
     encoder: Encoder | None = None,
     cache_dir: Path | None = None,
     num_threads: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Finding]:
-    """Search for contamination and for duplicates, by the strongest measure that finds each.
+    """Search for contamination and duplicates, by the strongest measure that finds each.
 
-    A row is named once for each benchmark that it touches, and once more where it repeats an earlier row. Equal texts
-    and shared n-grams with a benchmark are errors, and so is a similarity of [`SAME`] or more; below that a person
-    should look. Duplicates inside the data set are warnings.
+    A row has one hit for each benchmark that it matches, and one more if it repeats an earlier row. Equal texts,
+    shared n-grams and similarities of [`SAME`] or more with a benchmark are errors, lower similarities warnings.
+    Duplicates within the data set are warnings.
 
     Args:
         rows ([`Rows`]): The rows.
-        benchmarks (`Sequence[Benchmark]`): What they must be clear of.
-        overlap ([`Overlap`]): What counts as alike.
-        encoder ([`Encoder`], *optional*): Needed where `overlap.embedding` is set.
-        cache_dir (`Path`, *optional*): Where to keep embeddings.
+        benchmarks (`Sequence[Benchmark]`): The benchmarks.
+        overlap ([`Overlap`]): What counts as similar.
+        encoder ([`Encoder`], *optional*): Required with `overlap.embedding`.
+        cache_dir (`Path`, *optional*): Folder for embeddings.
         num_threads (`int`, *optional*): Threads of the joins.
-        on_progress (`Callable`, *optional*): Called with how many texts are encoded, and how many have to be.
+        on_progress (`Callable`, *optional*): Called with the number of encoded texts and of texts to encode.
     """
-    items = [(benchmark.name, text, field) for benchmark in benchmarks for text, field in _texts(benchmark)]
+    items = [
+        (benchmark.name, text, field)
+        for benchmark in benchmarks
+        for text, field in zip(benchmark.texts, benchmark.fields, strict=True)
+        if text.strip()
+    ]
     prepared = PreparedTexts.of([*(text for _, text, _ in items), *rows.questions])
     names, start = np.array([name for name, _, _ in items] + [""] * len(rows)), len(items)
     searches = _searches(prepared, start, overlap, encoder, cache_dir, num_threads, on_progress)
@@ -77,8 +82,7 @@ def check_overlap(
     for name in dict.fromkeys(names.tolist()):
         seen: set[int] = set()
         for measure, search in searches.items():
-            matches = search(names == name)
-            for left, right, similarity in zip(*(column.tolist() for column in matches.columns()), strict=True):
+            for left, right, similarity in search(names == name):
                 if left not in seen:
                     seen.add(left)
                     row, other = left - start, right - start
@@ -89,10 +93,6 @@ def check_overlap(
     return [finding for (measure, held), hits in found.items() for finding in _findings(measure, held, hits, overlap)]
 
 
-def _texts(benchmark: Benchmark) -> list[tuple[str, str]]:
-    return [pair for pair in zip(benchmark.texts, benchmark.fields, strict=True) if pair[0].strip()]
-
-
 def _searches(
     prepared: PreparedTexts,
     start: int,
@@ -100,11 +100,11 @@ def _searches(
     encoder: Encoder | None,
     cache_dir: Path | None,
     num_threads: int | None,
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: OnProgress | None,
 ) -> dict[str, Search]:
-    """For each measure, the strongest first, what finds the best match of each row (from `start` on) among some texts.
+    """For each measure, the strongest first, a search for the best match of each row among the eligible texts.
 
-    Rows that repeat an earlier row are left out of the self-joins, which so stay small whatever is repeated.
+    Texts are numbered, rows from `start` on. Rows that repeat an earlier row are not compared with each other.
     """
     asked, benchmark = np.arange(start, len(prepared.texts)), np.arange(start)
     equal, grams = prepared.keys(), prepared.ngrams(overlap.n)
@@ -120,8 +120,8 @@ def _searches(
         "exact": lambda eligible: first_sharers_among(equal, eligible & filled, asked),
         "ngram": lambda eligible: first_sharers_among(grams, eligible, asked),
         "tfidf": together(
-            threshold_join(weights[start:], weights[:start], overlap.tfidf, num_threads=num_threads),
-            threshold_self_join(weights[fresh], overlap.tfidf, num_threads=num_threads),
+            tfidf_join(weights[start:], weights[:start], overlap.tfidf, num_threads=num_threads),
+            tfidf_join(weights[fresh], None, overlap.tfidf, num_threads=num_threads),
         ),
     }
     if overlap.embedding is not None and encoder is not None:
@@ -129,35 +129,28 @@ def _searches(
         vectors[~filled] = 0
         searches["embedding"] = together(
             embedding_join(vectors[start:], vectors[:start], overlap.embedding, num_threads=num_threads),
-            embedding_self_join(vectors[fresh], overlap.embedding, num_threads=num_threads),
+            embedding_join(vectors[fresh], None, overlap.embedding, num_threads=num_threads),
         )
     return searches
 
 
-def _findings(measure: str, benchmark: bool, hits: list[Hit], overlap: Overlap) -> Iterator[Finding]:
-    """One finding, or for a benchmark two where some similarities are below [`SAME`]."""
+def _findings(measure: str, benchmark: bool, hits: list[Hit], overlap: Overlap) -> list[Finding]:
+    """One finding, or for a benchmark two if some similarities are below [`SAME`]."""
     least = {"tfidf": overlap.tfidf, "embedding": overlap.embedding}.get(measure, 1.0)
+
+    def finding(kind: str, severity: Severity, similarity: str, chosen: list[Hit]) -> Finding:
+        how = {
+            "exact": "The same text, except for case and spaces, as",
+            "ngram": f"{overlap.n} consecutive words shared with",
+            "tfidf": f"A TF-IDF cosine of {similarity} with",
+            "embedding": f"An embedding cosine of {similarity} with",
+        }[measure]
+        summary = f"{how} {'a benchmark text' if benchmark else 'an earlier row'}."
+        ordered = sorted(chosen, key=lambda hit: (hit.row, hit.benchmark or ""))
+        return Finding(f"{measure}_{kind}", severity, summary, tuple(ordered))
+
     if not benchmark:
-        yield _finding(
-            f"{measure}_duplicate", "warning", _words(measure, overlap.n, f"{least} or more") + " an earlier row", hits
-        )
-        return
-    if same := [hit for hit in hits if hit.similarity >= SAME]:
-        words = _words(measure, overlap.n, f"{max(least, SAME)} or more")
-        yield _finding(f"{measure}_contamination", "error", f"{words} a benchmark's text", same)
-    if near := [hit for hit in hits if hit.similarity < SAME]:
-        words = _words(measure, overlap.n, f"{least} to {SAME}")
-        yield _finding(f"{measure}_near_contamination", "warning", f"{words} a benchmark's text", near)
-
-
-def _words(measure: str, n: int, similarity: str) -> str:
-    return {
-        "exact": "The same, letter case and spaces aside, as",
-        "ngram": f"{n} words in a row shared with",
-        "tfidf": f"A TF-IDF cosine of {similarity} with",
-        "embedding": f"An embedding cosine of {similarity} with",
-    }[measure]
-
-
-def _finding(check: str, severity: Severity, words: str, hits: list[Hit]) -> Finding:
-    return Finding(check, severity, f"{words}.", tuple(sorted(hits, key=lambda hit: (hit.row, hit.benchmark or ""))))
+        return [finding("duplicate", "warning", f"{least} or more", hits)]
+    same, near = [hit for hit in hits if hit.similarity >= SAME], [hit for hit in hits if hit.similarity < SAME]
+    found = [finding("contamination", "error", f"{max(least, SAME)} or more", same)] if same else []
+    return found + ([finding("near_contamination", "warning", f"{least} to {SAME}", near)] if near else [])

@@ -1,4 +1,4 @@
-"""An audit for people: an HTML page that hides harmful texts until asked, and Markdown without any text."""
+"""An audit as an HTML page, which folds harmful texts, and as Markdown without texts."""
 
 from functools import lru_cache
 from typing import Any
@@ -11,19 +11,19 @@ from .types import SEVERITIES, Audit
 __all__ = ["to_html", "to_markdown"]
 
 SHOWN = 500
-"""Hits of one finding that the page lists; the JSON holds all."""
+"""Hits of one finding on the page; the JSON contains all."""
 
 
 def to_html(audit: Audit) -> str:
-    """The audit as one HTML file: no script, nothing from the network, every value escaped.
+    """The audit as one HTML file without scripts or network access, with every value escaped.
 
-    Texts of the data set are in it, folded; those of gated benchmarks are not.
+    It contains texts of the data set, folded, but none of gated benchmarks.
     """
     return _template("audit.html.j2").render(**_values(audit), texts=audit.texts, shown=SHOWN)
 
 
 def to_markdown(audit: Audit, command: str | None = None) -> str:
-    """The audit in Markdown: ids and counts, no text of the data set; and the command that it came from, if given."""
+    """The audit in Markdown: ids and counts, no texts, and the command that made it, if given."""
     return _template("audit.md.j2").render(**_values(audit), command=command)
 
 

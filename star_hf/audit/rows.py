@@ -1,4 +1,4 @@
-"""Read any data set as rows of questions and responses, whatever its columns are called."""
+"""Read any data set as rows of questions and responses, whatever the names of its columns."""
 
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -24,19 +24,19 @@ NAMES = {
     "source": ("source",),
     "score": ("score", "scores"),
 }
-"""Names under which a column is found without being told, the first that is there."""
+"""Column names of each role; the first that exists is used."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The columns that an audit reads, each with one value per row.
+    """The columns that an audit reads, with one value per row.
 
     Attributes:
-        columns (`dict[str, str]`): Role to column.
-        ids, questions (`list[str]`): One per row; a question that is no text is empty.
-        responses, sources (`list[str | None]`): What the column holds; `None` per row where there is no column.
-        categories (`list[list[str] | None]`): Labels per row.
-        scores (`list[Any]`): Whatever the column holds.
+        columns (`dict[str, str]`): The column of each role.
+        ids, questions (`list[str]`): A question that is not a string is empty.
+        responses, sources (`list[str | None]`): `None` if there is no such column.
+        categories (`list[list[str] | None]`): Labels.
+        scores (`list[Any]`): Values of any type.
     """
 
     columns: dict[str, str]
@@ -51,7 +51,7 @@ class Rows:
         return len(self.questions)
 
     def has(self, role: str) -> bool:
-        """Whether a column was found for it; responses may be in conversations."""
+        """Whether there is a column for a role; questions and responses can be in conversations."""
         return role in self.columns or (role in ("question", "response") and "messages" in self.columns)
 
 
@@ -67,46 +67,46 @@ def load_rows(
 
     Args:
         dataset ([`~datasets.Dataset`], `str` or `Path`): Rows, a file (parquet, jsonl, json, csv, tsv, txt), a folder
-            (of such files, of `save_to_disk`, or of a build run), or an id on the Hub.
-        name (`str`, *optional*): Configuration of a folder or of a data set on the Hub.
-        split (`str`, *optional*): By default `train`, or the only one there is.
+            (of such files, from `save_to_disk`, or of a build run), or a Hub id.
+        name (`str`, *optional*): Configuration of a folder or Hub data set.
+        split (`str`, *optional*): By default `train`, or the only split.
         revision (`str`, *optional*): Revision on the Hub.
-        columns (`Mapping[str, str]`, *optional*): Role (of [`NAMES`]) to column, where the names are others.
+        columns (`Mapping[str, str]`, *optional*): Role (of [`NAMES`]) to column, for other names.
 
     Raises:
-        [`SourceError`]: If it cannot be read, has no question, or lacks a column or split that was named.
+        [`SourceError`]: If the data set cannot be read, or a question column or given column or split is missing.
     """
     if isinstance(dataset, Dataset):
         return take_roles(decoded(dataset), columns)
     path = Path(dataset).expanduser()
     if path.is_file() or (path.suffix in BUILDERS and path.parent.is_dir()):
         if name or split or revision:
-            raise SourceError(f"{path} is a file: it has no configuration, split or revision.", "Leave those out.")
+            raise SourceError(f"{path} is a file without configurations, splits or revisions.", "Omit those options.")
         return take_roles(read_file(path, (), "data set"), columns)
     with tempfile.TemporaryDirectory(prefix="star_hf-") as cache:
         loaded = _from_folder(path, name, cache) if path.is_dir() else _from_hub(str(dataset), name, revision)
         if isinstance(loaded, DatasetDict):
             split = split or ("train" if "train" in loaded or len(loaded) > 1 else next(iter(loaded)))
             if split not in loaded:
-                raise SourceError(f"{dataset} has no split {split!r}.", f"Name one: --split {' or '.join(loaded)}.")
+                raise SourceError(f"{dataset} has no split {split!r}.", f"Use --split {' or '.join(loaded)}.")
             loaded = loaded[split]
         return take_roles(decoded(loaded), columns)
 
 
 def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> Rows:
-    """Find out which column is what, and take what an audit reads.
+    """Find the column of each role, and read what an audit needs.
 
     Raises:
-        [`SourceError`]: If there is no row or no question, or a column that was named is not there.
+        [`SourceError`]: If there are no rows or questions, or a given column is missing.
     """
     records = list(records)
     if not records:
-        raise SourceError("The data set has no rows.", "Name a file, a configuration or a split that has some.")
+        raise SourceError("The data set has no rows.", "Use another file, configuration or split.")
     there = dict.fromkeys(name for record in records[:1000] for name in record)
     columns = dict(columns or {})
     if wrong := [f"{role}={column}" for role, column in columns.items() if role not in NAMES or column not in there]:
         raise SourceError(
-            f"There is no such role or column: {', '.join(wrong)}.",
+            f"Unknown role or column: {', '.join(wrong)}.",
             f"Roles: {', '.join(NAMES)}. Columns: {', '.join(there) or 'none'}.",
         )
     for role, names in NAMES.items():
@@ -115,8 +115,8 @@ def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] 
             columns[role] = known
     if not {"question", "messages"} & set(columns):
         raise SourceError(
-            f"No question was found: the data set has {len(records)} rows and the columns {', '.join(there)}.",
-            "Say which column holds it: --column question=NAME.",
+            f"No question column found: the data set has {len(records)} rows and the columns {', '.join(there)}.",
+            "Set it: --column question=NAME.",
         )
     questions = [_said(record, columns, "question", "user") or "" for record in records]
     ids = [record.get(columns.get("id", "")) for record in records]
@@ -138,7 +138,7 @@ def _from_folder(path: Path, name: str | None, cache: str) -> Dataset | DatasetD
             return load_from_disk(str(path))
         return load_dataset(str(path), name, cache_dir=cache)
     except Exception as error:
-        raise SourceError(f"{path} cannot be read as a data set: {error}", "Name a file in it.") from error
+        raise SourceError(f"{path} cannot be read as a data set: {error}", "Pass a file in it.") from error
 
 
 def _from_hub(repo: str, name: str | None, revision: str | None) -> Dataset | DatasetDict:
@@ -146,13 +146,13 @@ def _from_hub(repo: str, name: str | None, revision: str | None) -> Dataset | Da
         return load_dataset(repo, name, revision=revision)
     except Exception as error:
         raise SourceError(
-            f"{repo} is no file or folder here, and cannot be read from the Hub: {first_line(error)}",
-            "Check the name, the network, and for a gated or private data set HF_TOKEN.",
+            f"{repo} is not a local file or folder, and cannot be read from the Hub: {first_line(error)}",
+            "Check the name, the network and, for a gated or private data set, HF_TOKEN.",
         ) from error
 
 
 def _said(record: Mapping[str, Any], columns: Mapping[str, str], role: str, speaker: str) -> str | None:
-    """A text, or in a conversation all turns of the user and the last of the assistant."""
+    """A text, or from a conversation all turns of the user or the last turn of the assistant."""
     value = record.get(columns.get(role) or columns.get("messages", ""))
     if not isinstance(value, list):
         return _text(value)
@@ -164,7 +164,7 @@ def _said(record: Mapping[str, Any], columns: Mapping[str, str], role: str, spea
 
 
 def _text(value: Any) -> str | None:
-    """A text, or those among the parts of a message."""
+    """A text, or the texts among the parts of a message."""
     if isinstance(value, list):
         texts = [part.get("text") for part in value if isinstance(part, Mapping)]
         value = "\n".join(text for text in texts if isinstance(text, str))

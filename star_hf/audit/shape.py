@@ -1,4 +1,4 @@
-"""What a data set is like as a whole: how long, how balanced, and under which licences."""
+"""The data set as a whole: lengths, balance and licences."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ from .types import Finding, Hit
 __all__ = ["check_shape"]
 
 SKEW = 5
-"""Largest category over smallest from which on the data set counts as lopsided; the published STAR-1 has 7.3."""
+"""From this ratio of the largest to the smallest category on, the data set is unbalanced; STAR-1 has 7.3."""
 
 
 def check_shape(rows: Rows) -> tuple[list[Finding], dict[str, Any]]:
     """Describe the data set.
 
     Returns:
-        The findings, and the statistics: `words` (of questions, thoughts and answers), `sources`, `categories`
+        The findings, and the statistics: `words` (of questions, reasoning and answers), `sources`, `categories`
         (labels by source) and `licenses` (rows by licence).
     """
     parts = [split_reasoning(text or "") for text in rows.responses] if rows.has("response") else []
@@ -46,7 +46,7 @@ def check_shape(rows: Rows) -> tuple[list[Finding], dict[str, Any]]:
 
 
 def _lengths(texts: Iterable[str]) -> dict[str, float]:
-    """Number of texts, and least, median, mean, 95th percentile and most of their words."""
+    """Number of texts, and minimum, median, mean, 95th percentile and maximum of their words."""
     counts = np.array([len(text.split()) for text in texts])
     if not len(counts):
         return {"n": 0}
@@ -79,17 +79,15 @@ def _skew(categories: dict[str, dict[str, int]]) -> list[Finding]:
         return []
     least, most = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
     ratio = totals[most] / totals[least]
-    words = (
-        f"The categories are lopsided: {most} has {totals[most]:,} rows, {least} {totals[least]:,} ({ratio:.1f} : 1)."
-    )
-    return [Finding("unbalanced", "note", words)]
+    counts = f"{most} has {totals[most]:,} rows, {least} {totals[least]:,} ({ratio:.1f} : 1)"
+    return [Finding("unbalanced", "note", f"The categories are unbalanced: {counts}.")]
 
 
 def _licences(rows: Rows, licences: list[str]) -> list[Finding]:
-    """Rows whose licence forbids or leaves open what most people do with data."""
+    """Rows with a licence that is unknown or forbids commercial use."""
     findings = []
     for check, words, wanted in (
-        ("unknown_licence", "From a source whose licence is not known.", ("unknown", "not in the catalogue")),
+        ("unknown_licence", "From a source with an unknown licence.", ("unknown", "not in the catalogue")),
         ("noncommercial_licence", "From a source that forbids commercial use.", ("-nc",)),
     ):
         hits = tuple(

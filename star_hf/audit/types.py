@@ -1,4 +1,4 @@
-"""What an audit says: findings with their rows, what was looked at, and above all what was not."""
+"""What an audit returns: findings with their rows, what was checked, and what was not."""
 
 import json
 from collections import Counter
@@ -11,25 +11,25 @@ __all__ = ["SEVERITIES", "Audit", "Finding", "Hit", "Severity"]
 Severity = Literal["error", "gap", "warning", "note"]
 
 SEVERITIES: dict[Severity, str] = {
-    "error": "must be mended before anyone trains on the data or publishes it",
-    "gap": "could not be looked at: nobody knows",
-    "warning": "for a person to look at",
-    "note": "good to know",
+    "error": "fix it before you train on the data or publish it",
+    "gap": "could not be checked",
+    "warning": "needs a look by a person",
+    "note": "for information",
 }
-"""What each severity means, the gravest first."""
+"""What each severity means, the most severe first."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One row that a finding is about.
+    """One row of a finding.
 
     Attributes:
         row (`int`): Position in the data set, from 0.
-        id (`str`): The row's `id`, or where there is none that of its question ([`~star_hf.utils.text.row_id`]).
-        matched_id (`str` or `None`): Id of the earlier row or of the benchmark's text that it is like.
-        matched_row (`int` or `None`): Position of that earlier row; `None` for a benchmark's text.
-        benchmark (`str` or `None`): The benchmark that the match is from; `None` for a row of the data set itself.
-        similarity (`float` or `None`): How alike they are; 1.0 for equal texts and for a shared n-gram.
+        id (`str`): The row's `id`, or without one that of its question ([`~star_hf.utils.text.row_id`]).
+        matched_id (`str` or `None`): Id of the similar earlier row or benchmark text.
+        matched_row (`int` or `None`): Position of that earlier row; `None` for a benchmark text.
+        benchmark (`str` or `None`): The benchmark of the match; `None` for a row of the data set itself.
+        similarity (`float` or `None`): The cosine; 1.0 for equal texts and shared n-grams.
         detail (`str` or `None`): What is wrong, or the benchmark's field.
     """
 
@@ -44,13 +44,13 @@ class Hit:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that an audit found.
+    """The result of one check that found something.
 
     Attributes:
         check (`str`): Name of the check, such as `"ngram_contamination"`.
         severity (`str`): One of [`SEVERITIES`].
         summary (`str`): One sentence, without any text of the data.
-        hits (`tuple[Hit, ...]`): The rows, in the data set's order; empty where it is about the whole.
+        hits (`tuple[Hit, ...]`): The rows in order; empty if the finding is about the whole data set.
     """
 
     check: str
@@ -60,12 +60,12 @@ class Finding:
 
     @property
     def rows(self) -> int:
-        """How many different rows it is about."""
+        """Number of different rows."""
         return len({hit.row for hit in self.hits})
 
     @property
     def details(self) -> dict[str, int]:
-        """How many hits each detail has, by benchmark where the finding is about benchmarks."""
+        """Number of hits by benchmark or, in findings without benchmarks, by detail."""
         return dict(Counter(hit.benchmark or hit.detail or "" for hit in self.hits).most_common())
 
 
@@ -74,17 +74,16 @@ class Audit:
     """The result of [`audit`].
 
     Attributes:
-        dataset (`str`): The data set as it was named.
-        revision (`str` or `None`): Its revision on the Hub, where one was given.
-        rows (`int`): Rows that were looked at.
-        columns (`dict[str, str]`): Which column was read as what.
-        options (`dict`): Thresholds and the other choices.
-        findings (`tuple[Finding, ...]`): The gravest first.
-        benchmarks (`dict[str, dict]`): Of each benchmark that was searched for: place, revision, licence, texts.
+        dataset (`str`): The data set as it was given.
+        revision (`str` or `None`): Its revision on the Hub, if given.
+        rows (`int`): Number of rows.
+        columns (`dict[str, str]`): The column of each role.
+        options (`dict`): Thresholds and other options.
+        findings (`tuple[Finding, ...]`): The most severe first.
+        benchmarks (`dict[str, dict]`): Place, revision, licence and texts of each benchmark searched for.
         skipped (`dict[str, str]`): Checks that could not be made, with the reason.
-        statistics (`dict`): Lengths, languages, categories by sources, licences.
-        texts (`dict`): The texts that findings name, of rows by position and of benchmarks by id, for a page that
-            hides them. In no JSON.
+        statistics (`dict`): Lengths, languages, categories by source, licences.
+        texts (`dict`): Texts of the findings' rows by position, and of benchmarks by id. Only for the HTML page.
     """
 
     dataset: str
@@ -100,12 +99,12 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error. Gaps are no errors: ask [`complete`] too."""
+        """Whether there is no error. A gap is not an error: check [`complete`] too."""
         return not self.of("error")
 
     @property
     def complete(self) -> bool:
-        """Whether every benchmark could be searched for."""
+        """Whether all benchmarks were searched for."""
         return not self.of("gap")
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
@@ -113,7 +112,7 @@ class Audit:
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the texts, JSON-able."""
+        """Everything except the texts, for JSON."""
         values = asdict(self)
         del values["texts"]
         for found, finding in zip(values["findings"], self.findings, strict=True):
@@ -121,5 +120,5 @@ class Audit:
         return {"ok": self.ok, "complete": self.complete, **values}
 
     def to_json(self) -> str:
-        """[`to_dict`] as text."""
+        """[`to_dict`] as JSON."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"

@@ -17,14 +17,14 @@ from datasets import Dataset
 
 from ..errors import ConfigError
 from ..schema import COLLECTED
-from ..similarity.embeddings import embedding_join, embedding_self_join
+from ..similarity.embeddings import embedding_join
 from ..similarity.encoders import Encoder
 from ..similarity.groups import first_wins, group_trees
 from ..similarity.ngrams import Ragged, first_sharers_among
 from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import Matches, best_per_left, check_thresholds, concatenate
 from ..similarity.texts import PreparedTexts
-from ..similarity.tfidf import tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.tfidf import tfidf_join, tfidf_weights
 from ..similarity.vectors import embed
 from ..utils.progress import track
 from .result import Deduplication, Removal, as_collected
@@ -201,8 +201,8 @@ def find_alike(
     against, among, thresholds = {}, {}, {"tfidf": tfidf_threshold}
     with track("Comparing all rows", 1 + (embedding_threshold is not None), progress) as bar:
         options = {"num_threads": num_threads, "on_progress": bar.part("comparing words")}
-        against["tfidf"] = threshold_join(own, items, tfidf_threshold, **options)
-        among["tfidf"] = threshold_self_join(own, tfidf_threshold, **options)
+        against["tfidf"] = tfidf_join(own, items, tfidf_threshold, **options)
+        among["tfidf"] = tfidf_join(own, None, tfidf_threshold, **options)
         bar.advance()
         if embedding_threshold is not None:
             texts = [*texts[:start], *(texts[start + place] for place in asked)]
@@ -210,7 +210,7 @@ def find_alike(
             own, items = vectors[start:], vectors[:start]
             options = {"num_threads": num_threads, "on_progress": bar.part("comparing vectors")}
             against["embedding"] = embedding_join(own, items, embedding_threshold, **options)
-            among["embedding"] = embedding_self_join(own, embedding_threshold, **options)
+            among["embedding"] = embedding_join(own, None, embedding_threshold, **options)
             thresholds["embedding"] = embedding_threshold
             bar.advance()
     against = {name: _for_all(matches, text_of) for name, matches in against.items()}

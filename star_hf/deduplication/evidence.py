@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from ..similarity.embeddings import embedding_join, embedding_self_join
+from ..similarity.embeddings import embedding_join
 from ..similarity.encoders import Encoder
 from ..similarity.ngrams import Ragged
 from ..similarity.pairs import Matches
 from ..similarity.texts import PreparedTexts
-from ..similarity.tfidf import tfidf_weights, threshold_join, threshold_self_join
+from ..similarity.tfidf import tfidf_join, tfidf_weights
 from ..similarity.vectors import embed
 from ..utils.progress import Bar
 
@@ -27,8 +27,8 @@ class Evidence(Protocol):
     """Which texts are alike. Texts are numbered: held-out items first, then rows in their order.
 
     `rows` and `references` are text numbers in ascending order. Matches use the same numbers, ordered by `left`, then
-    `right`; `left` is one of the rows, and `right` one of the references or, in the methods that end with `among`, an
-    earlier one of the rows. Texts that share an entry of a `Ragged` list are alike.
+    `right`: `left` is one of the rows, and `right` one of the references or, without references, an earlier one of the
+    rows. Texts that share an entry of a `Ragged` list are alike.
     """
 
     def exact(self) -> Ragged:
@@ -43,20 +43,12 @@ class Evidence(Protocol):
         """The n-grams of some rows of one source."""
         ...
 
-    def tfidf(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+    def tfidf(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
         """Pairs by TF-IDF cosine."""
         ...
 
-    def tfidf_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        """Pairs of rows by TF-IDF cosine."""
-        ...
-
-    def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+    def embedding(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
         """Pairs by the cosine of embeddings."""
-        ...
-
-    def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        """Pairs of rows by the cosine of embeddings."""
         ...
 
 
@@ -98,24 +90,17 @@ class ComputedEvidence:
     def ngrams_within(self, rows: np.ndarray, n: int) -> Ragged:
         return self._prepared.ngrams(n, rows)
 
-    def tfidf(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
-        weights = self._weighed(np.r_[references, rows])
-        known, new = weights[: len(references)], weights[len(references) :]
-        matches = threshold_join(new, known, threshold, **self._options("words"))
-        return matches.renumbered(rows, references)
+    def tfidf(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
+        known = np.empty(0, np.int64) if references is None else references
+        weights = self._weighed(np.r_[known, rows])  # under `paper` refitted on these texts
+        known, new = None if references is None else weights[: len(known)], weights[len(known) :]
+        matches = tfidf_join(new, known, threshold, **self._options("words"))
+        return matches.renumbered(rows, rows if references is None else references)
 
-    def tfidf_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        matches = threshold_self_join(self._weighed(rows), threshold, **self._options("words"))
-        return matches.renumbered(rows, rows)
-
-    def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
-        vectors, known = self._vectors[rows], self._vectors[references]
-        matches = embedding_join(vectors, known, threshold, **self._options("vectors"))
-        return matches.renumbered(rows, references)
-
-    def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        matches = embedding_self_join(self._vectors[rows], threshold, **self._options("vectors"))
-        return matches.renumbered(rows, rows)
+    def embedding(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
+        known = None if references is None else self._vectors[references]
+        matches = embedding_join(self._vectors[rows], known, threshold, **self._options("vectors"))
+        return matches.renumbered(rows, rows if references is None else references)
 
     def _options(self, what: str) -> dict[str, Any]:
         return {"num_threads": self._num_threads, "on_progress": self._bar.part(f"comparing {what}")}

@@ -92,7 +92,7 @@ class Steps:
             if not self.paper:
                 self._ngrams_within(span, n)
             done()
-        self._remove_greedily(self.evidence.tfidf_among(self.rows, threshold), "tfidf", f"step d, {threshold = }")
+        self._remove_greedily(self.evidence.tfidf(self.rows, None, threshold), "tfidf", f"step d, {threshold = }")
         done()
 
     def by_embeddings(self, threshold: float, done: Callable[[], object] = lambda: None) -> None:
@@ -140,7 +140,7 @@ class Steps:
 
     def _embedding_among(self, threshold: float) -> None:
         """Step e."""
-        matches = self.evidence.embedding_among(self.rows, threshold)
+        matches = self.evidence.embedding(self.rows, None, threshold)
         self._remove_greedily(matches, "embedding", f"step e, {threshold = }")
 
     def _embedding_held_out(self, threshold: float) -> None:

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from .pairs import Matches, OnProgress, concatenate, reported
 
 
-__all__ = ["embedding_join", "embedding_self_join"]
+__all__ = ["embedding_join"]
 
 _CHUNK = 4096
 _SLACK = 1e-4
@@ -20,7 +20,7 @@ _PAIR = 50_000
 
 def embedding_join(
     queries: np.ndarray,
-    references: np.ndarray,
+    references: np.ndarray | None,
     threshold: float,
     *,
     block_rows: int = 1024,
@@ -34,7 +34,8 @@ def embedding_join(
     shorter vectors are never below the cosines, so only pairs whose product reaches the threshold are summed in full.
 
     Args:
-        queries, references (`np.ndarray` of float32, shape `(rows, dimensions)`): Vectors of length one.
+        queries, references (`np.ndarray` of float32, shape `(rows, dimensions)`): Vectors of length one. Without
+            references, the pairs of a query (`left`) and an earlier query (`right`) are returned.
         threshold (`float`): Lowest cosine.
         block_rows (`int`, defaults to 1024): Rows per block. Each thread holds one product of `block_rows` squared.
             Changes memory, not the result.
@@ -44,44 +45,12 @@ def embedding_join(
     Returns:
         [`Matches`]: `left` numbers queries, `right` references.
     """
-    blocks = [
-        (start, other)
-        for start in range(0, len(queries), block_rows)
-        for other in range(0, len(references), block_rows)
-    ]
-    return _join(queries, references, blocks, threshold, block_rows, num_threads, on_progress)
-
-
-def embedding_self_join(
-    vectors: np.ndarray,
-    threshold: float,
-    *,
-    block_rows: int = 1024,
-    num_threads: int | None = None,
-    on_progress: OnProgress | None = None,
-) -> Matches:
-    """All pairs of a row (`left`) and an earlier row (`right`) with a cosine of at least `threshold`."""
-    blocks = [
-        (start, other) for start in range(0, len(vectors), block_rows) for other in range(0, start + 1, block_rows)
-    ]
-    matches = _join(vectors, vectors, blocks, threshold, block_rows, num_threads, on_progress)
-    return matches.where(matches.right < matches.left)
-
-
-def _join(
-    queries: np.ndarray,
-    references: np.ndarray,
-    blocks: list[tuple[int, int]],
-    threshold: float,
-    block_rows: int,
-    num_threads: int | None,
-    on_progress: OnProgress | None,
-) -> Matches:
+    own, references = references is None, queries if references is None else references
     if not len(queries) or not len(references):
         return concatenate([])
     axes, width = _axes(queries, references, threshold)
     left = _narrow(queries, axes, width)
-    right = left if references is queries else _narrow(references, axes, width)
+    right = left if own else _narrow(references, axes, width)
 
     def block(bounds: tuple[int, int]) -> Matches:
         start, other = bounds
@@ -89,8 +58,14 @@ def _join(
         rows, columns = np.divmod(np.flatnonzero(product >= threshold - _SLACK), product.shape[1])
         return _exact(queries, references, rows + start, columns + other, threshold)
 
+    blocks = [
+        (start, other)
+        for start in range(0, len(queries), block_rows)
+        for other in range(0, start + 1 if own else len(references), block_rows)
+    ]
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return concatenate(reported(pool.map(block, blocks), len(blocks), on_progress))
+        matches = concatenate(reported(pool.map(block, blocks), len(blocks), on_progress))
+    return matches.where(matches.right < matches.left) if own else matches
 
 
 def _axes(queries: np.ndarray, references: np.ndarray, threshold: float) -> tuple[np.ndarray, int]:

@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +14,7 @@ from .ngrams import Ragged, split_words
 from .pairs import Matches, OnProgress, concatenate, reported
 
 
-__all__ = ["count_terms", "list_terms", "threshold_join", "threshold_self_join", "tfidf_weights"]
+__all__ = ["count_terms", "list_terms", "tfidf_join", "tfidf_weights"]
 
 _BETWEEN_TERMS = re.compile(r"[^\w\n]+")
 _SPANS = 8
@@ -74,9 +75,9 @@ def tfidf_weights(
     return weights
 
 
-def threshold_join(
+def tfidf_join(
     queries: sp.csr_matrix,
-    references: sp.csr_matrix,
+    references: sp.csr_matrix | None,
     threshold: float,
     *,
     num_threads: int | None = None,
@@ -93,6 +94,7 @@ def threshold_join(
 
     Args:
         queries, references (`scipy.sparse.csr_matrix`): Rows of length one (or zero), non-negative, same columns.
+            Without references, the pairs of a query (`left`) and an earlier query (`right`) are returned.
         threshold (`float`): Lowest cosine, above 0.
         num_threads (`int`, *optional*): Threads; all processors by default.
         budget (`int`, defaults to 1,000,000): Most multiply-adds per block. Bounds memory (about 20 bytes each).
@@ -103,27 +105,34 @@ def threshold_join(
     Returns:
         [`Matches`]: `left` numbers queries, `right` references.
     """
-    level = _levels(references)
-    sides = tuple(_Trimmed.of(matrix, level, skip * threshold) for matrix in (queries, references))
-    spans = [(0, 0, references.shape[0])]
-    return _join(*sides, spans, threshold, skip, num_threads, budget, on_progress)
+    own, rows = references is None, queries if references is None else references
+    level = _levels(rows)
+    left = _Trimmed.of(queries, level, skip * threshold)
+    right = left if own else _Trimmed.of(references, level, skip * threshold)
+    lowest = np.float32((1 - skip) * threshold - _SLACK)
 
+    def block(start: int, stop: int, other: int, transposed: sp.csr_matrix) -> Matches:
+        product = left.rare[start:stop] @ transposed
+        near = np.flatnonzero(product.data >= lowest)
+        query = np.repeat(np.arange(start, stop), np.diff(product.indptr))[near]
+        reference = product.indices[near] + other
+        cut = np.maximum(left.cut[query], right.cut[reference])
+        most = product.data[near] + left.common[query, cut] * right.common[reference, cut]
+        near = most >= threshold - _SLACK
+        return _exact(left.rows, right.rows, query[near], reference[near], threshold)
 
-def threshold_self_join(
-    weights: sp.csr_matrix,
-    threshold: float,
-    *,
-    num_threads: int | None = None,
-    budget: int = 1_000_000,
-    skip: float = 0.8,
-    on_progress: OnProgress | None = None,
-) -> Matches:
-    """All pairs of a row (`left`) and an earlier row (`right`) with a cosine of at least `threshold`."""
-    side = _Trimmed.of(weights, _levels(weights), skip * threshold)
-    bounds = np.linspace(0, len(side.cut), _SPANS + 1).astype(int).tolist()
-    spans = [(start, start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
-    matches = _join(side, side, spans, threshold, skip, num_threads, budget, on_progress)
-    return matches.where(matches.right < matches.left)
+    blocks = []
+    bounds = np.linspace(0, rows.shape[0], _SPANS + 1 if own else 2).astype(int).tolist()
+    for start, stop in pairwise(bounds):
+        first = start if own else 0
+        transposed = right.rare[start:stop].T.tocsr()
+        rare = left.rare[first:]
+        cost = np.cumsum(_row_sums(rare, np.diff(transposed.indptr)[rare.indices]))
+        blocks += [(first + low, first + high, start, transposed) for low, high in _blocks(cost, budget)]
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        parts = pool.map(lambda bounds: block(*bounds), blocks)
+        matches = concatenate(reported(parts, len(blocks), on_progress))
+    return matches.where(matches.right < matches.left) if own else matches
 
 
 def _number_terms(vocabulary: Sequence[str]) -> tuple[Ragged, list[str]]:
@@ -165,41 +174,6 @@ class _Trimmed:
         return cls(rows, rare, cut, common)
 
 
-def _join(
-    queries: _Trimmed,
-    references: _Trimmed,
-    spans: Sequence[tuple[int, int, int]],
-    threshold: float,
-    skip: float,
-    num_threads: int | None,
-    budget: int,
-    on_progress: OnProgress | None,
-) -> Matches:
-    """Pairs of the queries from `spans[i][0]` on and the references from `spans[i][1]` to `spans[i][2]`."""
-    lowest = np.float32((1 - skip) * threshold - _SLACK)
-
-    def block(start: int, stop: int, other: int, transposed: sp.csr_matrix) -> Matches:
-        product = queries.rare[start:stop] @ transposed
-        near = np.flatnonzero(product.data >= lowest)
-        left = np.repeat(np.arange(start, stop), np.diff(product.indptr))[near]
-        right = product.indices[near] + other
-        cut = np.maximum(queries.cut[left], references.cut[right])
-        most = product.data[near] + queries.common[left, cut] * references.common[right, cut]
-        near = most >= threshold - _SLACK
-        return _exact(queries.rows, references.rows, left[near], right[near], threshold)
-
-    def blocks() -> Iterator[tuple[int, int, int, sp.csr_matrix]]:
-        for first, start, stop in spans:
-            transposed = references.rare[start:stop].T.tocsr()
-            rows = queries.rare[first:]
-            cost = np.cumsum(_row_sums(rows, np.diff(transposed.indptr)[rows.indices]))
-            yield from ((first + low, first + high, start, transposed) for low, high in _blocks(cost, budget))
-
-    bounds = list(blocks())
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return concatenate(reported(pool.map(lambda bound: block(*bound), bounds), len(bounds), on_progress))
-
-
 def _row_sums(matrix: sp.csr_matrix, values: np.ndarray) -> np.ndarray:
     """Sum, per row, one value for each stored entry."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
@@ -220,7 +194,7 @@ def _blocks(cost: np.ndarray, budget: int) -> list[tuple[int, int]]:
     while bounds[-1] < len(cost):
         spent = cost[bounds[-1] - 1] if bounds[-1] else 0
         bounds.append(max(int(np.searchsorted(cost, spent + budget, side="right")), bounds[-1] + 1))
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))
 
 
 def _exact(

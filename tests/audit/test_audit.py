@@ -121,12 +121,12 @@ def test_embeddings_find_what_words_do_not(benchmark):
         (
             {"score": FULL | {SCORE_CRITERIA[0]: 11}},
             "score_out_of_range",
-            f"{SCORE_CRITERIA[0]} is no whole number from 0 to 10",
+            f"{SCORE_CRITERIA[0]} is not an integer from 0 to 10",
         ),
         (
             {"score": FULL | {SCORE_CRITERIA[2]: math.nan}},
             "score_out_of_range",
-            f"{SCORE_CRITERIA[2]} is no whole number from 0 to 10",
+            f"{SCORE_CRITERIA[2]} is not an integer from 0 to 10",
         ),
         ({"score": FULL | {SCORE_CRITERIA[1]: None}}, "score_out_of_range", f"{SCORE_CRITERIA[1]} missing"),
         ({"id": row_id("one")}, "repeated_id", None),

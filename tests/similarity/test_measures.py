@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from star_hf.similarity.embeddings import embedding_join, embedding_self_join
+from star_hf.similarity.embeddings import embedding_join
 from star_hf.similarity.ngrams import (
     Ragged,
     first_sharers,
@@ -16,7 +16,7 @@ from star_hf.similarity.ngrams import (
     split_words,
 )
 from star_hf.similarity.pairs import TOLERANCE, Matches, best_per_left, greedy_keep
-from star_hf.similarity.tfidf import count_terms, tfidf_weights, threshold_join, threshold_self_join
+from star_hf.similarity.tfidf import count_terms, tfidf_join, tfidf_weights
 
 
 WORDS = st.sampled_from(["how", "How", "lock", "a", "straße", "STRASSE", "水", "é", "e\u0301", "x-y", "the", "pick"])
@@ -122,12 +122,12 @@ def test_tfidf_joins(texts, start, threshold, budget, num_threads, skip):
     options = {"budget": budget, "num_threads": num_threads, "skip": skip}
     weights = tfidf_weights(count_terms(*split_words(texts)))
     cosine = (weights @ weights.T).toarray()
-    found = threshold_join(weights[:start], weights[start:], threshold, **options)
+    found = tfidf_join(weights[:start], weights[start:], threshold, **options)
     naive = np.argwhere(cosine[:start, start:] >= threshold - TOLERANCE)
     assert pairs(found) == list(map(tuple, naive.tolist()))
     np.testing.assert_allclose(found.similarity, cosine[:start, start:][tuple(naive.T)], atol=1e-12)
     naive = np.argwhere(np.tril(cosine, -1) >= threshold - TOLERANCE)
-    assert pairs(threshold_self_join(weights, threshold, **options)) == list(map(tuple, naive.tolist()))
+    assert pairs(tfidf_join(weights, None, threshold, **options)) == list(map(tuple, naive.tolist()))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 20), st.integers(0, 20), st.sampled_from([0.5, 0.7, 1.0]))
@@ -140,7 +140,7 @@ def test_embedding_joins_whatever_the_block_size(seed, size, start, threshold):
     for block_rows in (1, 3, 64):
         found = embedding_join(vectors[:start], vectors[start:], threshold, block_rows=block_rows)
         assert pairs(found) == list(map(tuple, join.tolist()))
-        found = embedding_self_join(vectors, threshold, block_rows=block_rows)
+        found = embedding_join(vectors, None, threshold, block_rows=block_rows)
         assert pairs(found) == list(map(tuple, own.tolist()))
 
 
@@ -154,7 +154,7 @@ def test_embedding_joins_with_as_many_axes_as_pay(decay):
     for num_threads, block_rows in ((1, 1024), (2, 100)):
         options = {"num_threads": num_threads, "block_rows": block_rows}
         own = np.argwhere(np.tril(cosine, -1) >= 0.7 - TOLERANCE)
-        assert pairs(embedding_self_join(vectors, 0.7, **options)) == list(map(tuple, own.tolist()))
+        assert pairs(embedding_join(vectors, None, 0.7, **options)) == list(map(tuple, own.tolist()))
         join = np.argwhere(cosine[:400, 400:] >= 0.7 - TOLERANCE)
         assert pairs(embedding_join(vectors[:400], vectors[400:], 0.7, **options)) == list(map(tuple, join.tolist()))
 
@@ -188,9 +188,9 @@ def test_joins_tell_how_far_they_are():
     weights = tfidf_weights(count_terms(*split_words(texts)))
     vectors = np.eye(40, dtype=np.float32)
     for join in (
-        lambda told: threshold_self_join(weights, 0.5, budget=100, on_progress=told),
-        lambda told: threshold_join(weights, weights, 0.5, budget=100, on_progress=told),
-        lambda told: embedding_self_join(vectors, 0.5, block_rows=10, on_progress=told),
+        lambda told: tfidf_join(weights, None, 0.5, budget=100, on_progress=told),
+        lambda told: tfidf_join(weights, weights, 0.5, budget=100, on_progress=told),
+        lambda told: embedding_join(vectors, None, 0.5, block_rows=10, on_progress=told),
     ):
         seen = []
         join(lambda done, total, seen=seen: seen.append((done, total)))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from star_hf.deduplication.alike import find_alike
 from star_hf.errors import ConfigError, SourceError
 from star_hf.schema import COLLECTED, as_dataset
-from star_hf.similarity.tfidf import threshold_join, threshold_self_join
+from star_hf.similarity.tfidf import tfidf_join
 from star_hf.transforms.deduplicate import deduplicate
 from star_hf.utils.text import row_id
 
@@ -79,8 +79,7 @@ def assert_no_row_vanishes(outcome, rows, held_out):
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_threads", "budget"), [(1, 4_000_000), (2, 300_000)])
 def test_published_table_steps_a_to_d(corpus, num_threads, budget, monkeypatch):
-    for join in (threshold_join, threshold_self_join):
-        monkeypatch.setattr(f"star_hf.deduplication.evidence.{join.__name__}", partial(join, budget=budget))
+    monkeypatch.setattr("star_hf.deduplication.evidence.tfidf_join", partial(tfidf_join, budget=budget))
     rows, held_out = corpus
     options = {"ngram": NGRAM, "embedding_threshold": None, "num_threads": num_threads, "progress": False}
     outcome = deduplicate(rows, held_out, profile="paper", **options)

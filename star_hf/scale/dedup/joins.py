@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
-from ...similarity.embeddings import embedding_join, embedding_self_join
+from ...similarity.embeddings import embedding_join
 from ...similarity.pairs import Matches
 from ...similarity.texts import to_nfkc
-from ...similarity.tfidf import threshold_join, threshold_self_join
+from ...similarity.tfidf import tfidf_join
 from ...similarity.vectors import embed
 from .index import load_weights, present
 from .work import Work, at, load, place_of, save_array, save_pairs, shard_of, slice_of
@@ -36,12 +36,12 @@ def compare_words(work: Work, shard: int) -> None:
     parts = []
     for other in partners(shard, work.shards):
         if other == shard:
-            matches = threshold_self_join(own.rows, work.tfidf_threshold, **options)
+            matches = tfidf_join(own.rows, None, work.tfidf_threshold, **options)
             parts.append(matches.renumbered(own.names, own.names))
         else:
             later, earlier = sorted((own, _Weights.of(work, other)), key=lambda weights: -weights.shard)
             queries, references = _aligned(later, earlier)
-            matches = threshold_join(queries, references, work.tfidf_threshold, **options)
+            matches = tfidf_join(queries, references, work.tfidf_threshold, **options)
             parts.append(matches.renumbered(later.names, earlier.names))
     save_pairs(work.part("tfidf", shard - 1), parts)
 
@@ -81,7 +81,7 @@ def compare_vectors(work: Work, shard: int) -> None:
     parts = []
     for other in partners(shard, work.shards):
         if other == shard:
-            matches = embedding_self_join(vectors, work.embedding_threshold)
+            matches = embedding_join(vectors, None, work.embedding_threshold)
             parts.append(matches.renumbered(names, names))
             continue
         others, their_names = _vectors(work, other)

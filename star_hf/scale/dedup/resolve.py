@@ -76,17 +76,11 @@ class _ShardEvidence:
     def ngrams_within(self, rows: np.ndarray, n: int) -> Ragged:
         return (self._across if n == ACROSS_NGRAM else self._within).take(rows)
 
-    def tfidf(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+    def tfidf(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
         return self._between(self._tfidf, rows, references)
 
-    def tfidf_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        return self._between(self._tfidf, rows, rows)
-
-    def embedding(self, rows: np.ndarray, references: np.ndarray, threshold: float) -> Matches:
+    def embedding(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
         return self._between(self._embedding, rows, references)
-
-    def embedding_among(self, rows: np.ndarray, threshold: float) -> Matches:
-        return self._between(self._embedding, rows, rows)
 
     @cached_property
     def _across(self) -> Ragged:
@@ -120,12 +114,12 @@ class _ShardEvidence:
         pairs = concatenate(load_pairs(load(path)) for path in self._work.parts(kind))
         return Matches(self.numbers(pairs.left), self.numbers(pairs.right), pairs.similarity)
 
-    def _between(self, pairs: Matches, rows: np.ndarray, references: np.ndarray) -> Matches:
+    def _between(self, pairs: Matches, rows: np.ndarray, references: np.ndarray | None) -> Matches:
         if not len(rows):
             return pairs.where(slice(0))
         pairs = pairs.where(slice(*np.searchsorted(pairs.left, [rows[0], rows[-1] + 1])))
         asked, known = np.zeros((2, self.offsets[-1]), bool)
-        asked[rows], known[references] = True, True
+        asked[rows], known[rows if references is None else references] = True, True
         return pairs.where(asked[pairs.left] & known[pairs.right])
 
 
