@@ -82,7 +82,9 @@ def audit(
     >>> found.ok, found.complete
     ```
     """
-    overlap = Overlap(n, tfidf_threshold, embedding_threshold)
+    model = None if embedding_threshold is None else make_encoder(encoder)
+    cache = Path(cache_dir) if cache_dir else None
+    overlap = Overlap(n, tfidf_threshold, embedding_threshold, model, cache, num_threads)
     taxonomy = policies if isinstance(policies, Taxonomy) else Taxonomy.load(policies)
     with track("Auditing", 4, progress) as bar:
         rows = load_rows(dataset, name=name, split=split, revision=revision, columns=columns)
@@ -99,10 +101,7 @@ def audit(
         bar.advance()
         if embedding_threshold is None:
             skipped["embedding"] = "no embedding threshold was given"
-        else:
-            encoder = make_encoder(encoder)
-        cache = Path(cache_dir) if cache_dir else None
-        similar = check_overlap(rows, protected, overlap, encoder, cache, num_threads, bar.part("encoding"))
+        similar = check_overlap(rows, protected, overlap, bar.part("encoding"))
         bar.advance()
     findings = sorted(
         [*_gaps(missing, benchmarks, protected), *similar, *malformed, *languages, *shape],

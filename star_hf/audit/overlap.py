@@ -29,30 +29,30 @@ SAME = 0.9
 
 @dataclass(frozen=True)
 class Overlap:
-    """What counts as similar.
+    """What counts as similar, and how to find it.
 
     Attributes:
         n (`int`): Consecutive words, as in the decontamination of s1 and open-r1.
         tfidf (`float`): Lowest TF-IDF cosine; weights are fitted on rows and benchmarks together.
         embedding (`float` or `None`): Lowest cosine of embeddings; `None` skips them.
+        encoder ([`Encoder`] or `None`): Required with `embedding`.
+        cache_dir (`Path` or `None`): Folder for embeddings.
+        num_threads (`int` or `None`): Threads of the joins.
     """
 
     n: int = 8
     tfidf: float = 0.6
     embedding: float | None = None
+    encoder: Encoder | None = None
+    cache_dir: Path | None = None
+    num_threads: int | None = None
 
     def __post_init__(self) -> None:
         check_thresholds(self.tfidf, self.embedding)
 
 
 def check_overlap(
-    rows: Rows,
-    benchmarks: Sequence[Benchmark],
-    overlap: Overlap,
-    encoder: Encoder | None = None,
-    cache_dir: Path | None = None,
-    num_threads: int | None = None,
-    on_progress: OnProgress | None = None,
+    rows: Rows, benchmarks: Sequence[Benchmark], overlap: Overlap, on_progress: OnProgress | None = None
 ) -> list[Finding]:
     """Search for contamination and duplicates, by the strongest measure that finds each.
 
@@ -64,9 +64,6 @@ def check_overlap(
         rows ([`Rows`]): The rows.
         benchmarks (`Sequence[Benchmark]`): The benchmarks.
         overlap ([`Overlap`]): What counts as similar.
-        encoder ([`Encoder`], *optional*): Required with `overlap.embedding`.
-        cache_dir (`Path`, *optional*): Folder for embeddings.
-        num_threads (`int`, *optional*): Threads of the joins.
         on_progress (`Callable`, *optional*): Called with the number of encoded texts and of texts to encode.
     """
     items = [
@@ -77,7 +74,7 @@ def check_overlap(
     ]
     prepared = PreparedTexts.of([*(text for _, text, _ in items), *rows.questions])
     names, start = np.array([name for name, _, _ in items] + [""] * len(rows)), len(items)
-    searches = _searches(prepared, start, overlap, encoder, cache_dir, num_threads, on_progress)
+    searches = _searches(prepared, start, overlap, on_progress)
     found: dict[tuple[str, bool], list[Hit]] = {}
     for name in dict.fromkeys(names.tolist()):
         seen: set[int] = set()
@@ -94,13 +91,7 @@ def check_overlap(
 
 
 def _searches(
-    prepared: PreparedTexts,
-    start: int,
-    overlap: Overlap,
-    encoder: Encoder | None,
-    cache_dir: Path | None,
-    num_threads: int | None,
-    on_progress: OnProgress | None,
+    prepared: PreparedTexts, start: int, overlap: Overlap, on_progress: OnProgress | None
 ) -> dict[str, Search]:
     """For each measure, the strongest first, a search for the best match of each row among the eligible texts.
 
@@ -115,21 +106,21 @@ def _searches(
         matches = concatenate([found.renumbered(asked, benchmark), own.renumbered(fresh, fresh)])
         return lambda eligible: best_per_left(matches, eligible)
 
-    weights = tfidf_weights(prepared.counts())
+    weights, threads = tfidf_weights(prepared.counts()), {"num_threads": overlap.num_threads}
     searches = {
         "exact": lambda eligible: first_sharers_among(equal, eligible & filled, asked),
         "ngram": lambda eligible: first_sharers_among(grams, eligible, asked),
         "tfidf": together(
-            tfidf_join(weights[start:], weights[:start], overlap.tfidf, num_threads=num_threads),
-            tfidf_join(weights[fresh], None, overlap.tfidf, num_threads=num_threads),
+            tfidf_join(weights[start:], weights[:start], overlap.tfidf, **threads),
+            tfidf_join(weights[fresh], None, overlap.tfidf, **threads),
         ),
     }
-    if overlap.embedding is not None and encoder is not None:
-        vectors = embed(prepared.texts, encoder, cache_dir, on_progress)
+    if overlap.embedding is not None and overlap.encoder is not None:
+        vectors = embed(prepared.texts, overlap.encoder, overlap.cache_dir, on_progress)
         vectors[~filled] = 0
         searches["embedding"] = together(
-            embedding_join(vectors[start:], vectors[:start], overlap.embedding, num_threads=num_threads),
-            embedding_join(vectors[fresh], None, overlap.embedding, num_threads=num_threads),
+            embedding_join(vectors[start:], vectors[:start], overlap.embedding, **threads),
+            embedding_join(vectors[fresh], None, overlap.embedding, **threads),
         )
     return searches
 

@@ -103,7 +103,7 @@ def test_embeddings_find_what_words_do_not(benchmark):
     assert "embedding" in audit(rows, **options).skipped
     seen = []
     told = {"on_progress": lambda *part: seen.append(part)}
-    check_overlap(take_roles(rows), [], Overlap(embedding=0.7), Kittens(), **told)
+    check_overlap(take_roles(rows), [], Overlap(embedding=0.7, encoder=Kittens()), **told)
     assert seen == [(2, 2)], "it tells how far it is with encoding"
 
 

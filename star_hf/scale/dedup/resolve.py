@@ -1,7 +1,7 @@
 """From pairs to removed rows, by the steps of one process, and the kept and removed rows of each shard."""
 
 import json
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,7 @@ class _ShardEvidence:
 
     def __init__(self, work: Work):
         self._work = work
+        self._keys, self._pairs = cache(self._read_keys), cache(self._read_pairs)
         self.offsets = np.r_[0, np.cumsum(work.sizes())]
 
     def numbers(self, names: np.ndarray) -> np.ndarray:
@@ -68,37 +69,21 @@ class _ShardEvidence:
         return (shards << 32) | (numbers - self.offsets[shards])
 
     def exact(self) -> Ragged:
-        return self._shared("exact")
+        return self._keys("exact")
 
     def ngrams(self) -> Ragged:
-        return self._across
+        return self._keys("ngrams")
 
     def ngrams_within(self, rows: np.ndarray, n: int) -> Ragged:
-        return (self._across if n == ACROSS_NGRAM else self._within).take(rows)
+        return self._keys("ngrams" if n == ACROSS_NGRAM else "within").take(rows)
 
     def tfidf(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
-        return self._between(self._tfidf, rows, references)
+        return self._between("tfidf", rows, references)
 
     def embedding(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
-        return self._between(self._embedding, rows, references)
+        return self._between("embedding", rows, references)
 
-    @cached_property
-    def _across(self) -> Ragged:
-        return self._shared("ngrams")
-
-    @cached_property
-    def _within(self) -> Ragged:
-        return self._shared("within")
-
-    @cached_property
-    def _tfidf(self) -> Matches:
-        return self._pairs("tfidf")
-
-    @cached_property
-    def _embedding(self) -> Matches:
-        return self._pairs("embedding")
-
-    def _shared(self, kind: str) -> Ragged:
+    def _read_keys(self, kind: str) -> Ragged:
         """The keys that several rows share."""
         owners, groups, count = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
         for path in self._work.parts(kind):
@@ -110,11 +95,12 @@ class _ShardEvidence:
         order = np.argsort(owner, kind="stable")
         return Ragged(np.r_[0, np.cumsum(np.bincount(owner, minlength=self.offsets[-1]))], group[order])
 
-    def _pairs(self, kind: str) -> Matches:
+    def _read_pairs(self, kind: str) -> Matches:
         pairs = concatenate(load_pairs(load(path)) for path in self._work.parts(kind))
         return Matches(self.numbers(pairs.left), self.numbers(pairs.right), pairs.similarity)
 
-    def _between(self, pairs: Matches, rows: np.ndarray, references: np.ndarray | None) -> Matches:
+    def _between(self, kind: str, rows: np.ndarray, references: np.ndarray | None) -> Matches:
+        pairs = self._pairs(kind)
         if not len(rows):
             return pairs.where(slice(0))
         pairs = pairs.where(slice(*np.searchsorted(pairs.left, [rows[0], rows[-1] + 1])))
