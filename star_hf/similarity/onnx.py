@@ -59,25 +59,21 @@ class OnnxEncoder:
             self._load()
         tokens = self._tokenizer.encode_batch([self._prompt + text for text in texts])
         order = sorted(range(len(texts)), key=lambda row: len(tokens[row].ids))
-        vectors = np.empty((len(texts), 0), np.float32)
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            part = self._encode([tokens[row] for row in rows])
-            if not vectors.size:
-                vectors = np.empty((len(texts), part.shape[1]), np.float32)
-            vectors[rows] = part
-        return vectors
+        starts = range(0, len(order), self._batch_size)
+        parts = [self._encode([tokens[row] for row in order[start : start + self._batch_size]]) for start in starts]
+        return np.concatenate(parts)[np.argsort(order)] if parts else np.empty((0, 0), np.float32)
 
     def _encode(self, tokens: list[Any]) -> np.ndarray:
         """Vectors of one batch, shape `(texts, dimensions)`."""
         longest = max(len(own.ids) for own in tokens)
-        ids, mask = np.full((len(tokens), longest), self._pad), np.zeros((len(tokens), longest), np.int64)
-        for row, own in enumerate(tokens):
-            ids[row, : len(own.ids)], mask[row, : len(own.ids)] = own.ids, 1
+        for own in tokens:
+            own.pad(longest, pad_id=self._pad)
+        ids, mask = (np.array([getattr(own, name) for own in tokens]) for name in ("ids", "attention_mask"))
         fed = dict(zip(INPUTS, (ids, mask, np.zeros_like(ids)), strict=True))
         hidden = self._session.run([self._output], {name: fed[name] for name in self._inputs})[0]
         vectors = hidden if hidden.ndim == 2 else _pool(hidden, mask, self._pooling)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors.astype(np.float32)
 
     def _load(self) -> None:
         require("local", "onnxruntime", "tokenizers", what="An ONNX model")
