@@ -8,7 +8,7 @@ import numpy as np
 
 from ..similarity.embeddings import embedding_join
 from ..similarity.encoders import Encoder
-from ..similarity.ngrams import first_sharers_among
+from ..similarity.ngrams import first_sharers
 from ..similarity.pairs import Matches, OnProgress, best_per_left, check_thresholds, concatenate
 from ..similarity.texts import PreparedTexts
 from ..similarity.tfidf import tfidf_join, tfidf_weights
@@ -108,8 +108,8 @@ def _searches(
 
     weights, threads = tfidf_weights(prepared.counts()), {"num_threads": overlap.num_threads}
     searches = {
-        "exact": lambda eligible: first_sharers_among(equal, eligible & filled, asked),
-        "ngram": lambda eligible: first_sharers_among(grams, eligible, asked),
+        "exact": lambda eligible: first_sharers(equal, eligible & filled, asked),
+        "ngram": lambda eligible: first_sharers(grams, eligible, asked),
         "tfidf": together(
             tfidf_join(weights[start:], weights[:start], overlap.tfidf, **threads),
             tfidf_join(weights[fresh], None, overlap.tfidf, **threads),

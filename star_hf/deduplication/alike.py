@@ -20,7 +20,7 @@ from ..schema import COLLECTED
 from ..similarity.embeddings import embedding_join
 from ..similarity.encoders import Encoder
 from ..similarity.groups import first_wins, group_trees
-from ..similarity.ngrams import Ragged, first_sharers_among
+from ..similarity.ngrams import Ragged, first_sharers
 from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import Matches, best_per_left, check_thresholds, concatenate
 from ..similarity.texts import PreparedTexts
@@ -136,7 +136,7 @@ class Alike:
         """The rows that are similar to a held-out item, each by the first measure that finds it."""
         start, total = len(self.held_out), len(self.held_out) + len(self.rows)
         items, rows = np.arange(total) < start, np.arange(start, total)
-        found = {name: first_sharers_among(share, items, rows) for name, share in self.shares.items()}
+        found = {name: first_sharers(share, items, rows) for name, share in self.shares.items()}
         found = {name: Matches(matches.left - start, *matches.columns()[1:]) for name, matches in found.items()}
         found |= {name: best_per_left(self.against[name].reaching(value)) for name, value in thresholds.items()}
         removals: dict[int, Removal] = {}

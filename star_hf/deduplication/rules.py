@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..similarity.ngrams import first_sharers, first_sharers_among, greedy_sharers
+from ..similarity.ngrams import first_sharers, greedy_sharers
 from ..similarity.pairs import Matches, best_per_left, greedy_keep
 from .evidence import ACROSS_NGRAM, Evidence
 from .result import Removal
@@ -129,7 +129,7 @@ class Steps:
 
     def _ngrams_across(self, span: range) -> None:
         """Step b."""
-        matches = first_sharers_among(self.evidence.ngrams(), self._references(span), self._rows(span))
+        matches = first_sharers(self.evidence.ngrams(), self._references(span), self._rows(span))
         self._remove(matches, "ngram", f"step b, n = {ACROSS_NGRAM}")
 
     def _tfidf_across(self, span: range, threshold: float) -> None:

@@ -1,12 +1,9 @@
 """Joins of embeddings by cosine: blocked matrix products, made a few times narrower by an upper bound."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .pairs import Matches, OnProgress, concatenate, reported
+from .pairs import Matches, OnProgress, concatenate, join_blocks
 
 
 __all__ = ["embedding_join"]
@@ -52,8 +49,7 @@ def embedding_join(
     left = _narrow(queries, axes, width)
     right = left if own else _narrow(references, axes, width)
 
-    def block(bounds: tuple[int, int]) -> Matches:
-        start, other = bounds
+    def block(start: int, other: int) -> Matches:
         product = left[start : start + block_rows] @ right[other : other + block_rows].T
         rows, columns = np.divmod(np.flatnonzero(product >= threshold - _SLACK), product.shape[1])
         return _exact(queries, references, rows + start, columns + other, threshold)
@@ -63,8 +59,8 @@ def embedding_join(
         for start in range(0, len(queries), block_rows)
         for other in range(0, start + 1 if own else len(references), block_rows)
     ]
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        matches = concatenate(reported(pool.map(block, blocks), len(blocks), on_progress))
+    with threadpool_limits(1, "blas"):
+        matches = join_blocks(block, blocks, num_threads, on_progress)
     return matches.where(matches.right < matches.left) if own else matches
 
 

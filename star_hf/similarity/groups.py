@@ -53,7 +53,7 @@ def first_wins(shares: Sequence[Ragged], alike: Sequence[Matches], size: int) ->
         if keep[row]:
             for ids, owner in zip(own, owners, strict=True):
                 owner.update((entry, row) for entry in ids)
-    return [_matches(rows) for rows in found]
+    return [Matches.of(rows) for rows in found]
 
 
 def group_trees(shares: Sequence[Ragged], alike: Sequence[Matches], size: int) -> list[Matches]:
@@ -96,13 +96,6 @@ def group_trees(shares: Sequence[Ragged], alike: Sequence[Matches], size: int) -
 def _stars(share: Ragged) -> Matches:
     """Each row with the first row that has the entry, for each entry."""
     rows = share.owners()
-    first = np.full(share.ids.max(initial=-1) + 1, len(share))
-    first[share.ids[::-1]] = rows[::-1]
-    pairs = np.unique(np.stack([rows, first[share.ids]], axis=1), axis=0) if len(rows) else np.empty((0, 2), np.int64)
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    pairs = np.stack([rows, share.first_owners()[share.ids]], axis=1)
+    pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
     return Matches(pairs[:, 0], pairs[:, 1], np.ones(len(pairs)))
-
-
-def _matches(rows: list[tuple[int, int, float]]) -> Matches:
-    left, right, similarity = zip(*rows, strict=True) if rows else ((), (), ())
-    return Matches(np.asarray(left, np.int64), np.asarray(right, np.int64), np.asarray(similarity, np.float64))

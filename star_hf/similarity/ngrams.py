@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .pairs import Matches
+from .pairs import Matches, concatenate
 
 
-__all__ = ["Ragged", "first_sharers", "first_sharers_among", "greedy_sharers", "ngram_ids", "split_words"]
+__all__ = ["Ragged", "first_sharers", "greedy_sharers", "ngram_ids", "split_words"]
 
 _PAIRS_FIT = math.isqrt(2**63)
 """Pairs of this many distinct numbers fit 64 bits."""
@@ -36,6 +36,14 @@ class Ragged:
     def owners(self) -> np.ndarray:
         """The row of each entry of `ids`."""
         return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
+    def first_owners(self, eligible: np.ndarray | None = None) -> np.ndarray:
+        """The first row that has each number (among the eligible rows, a boolean mask), or else the number of rows."""
+        rows = self.owners()
+        chosen = slice(None) if eligible is None else eligible[rows]
+        first = np.full(self.ids.max(initial=-1) + 1, len(self))
+        first[self.ids[chosen][::-1]] = rows[chosen][::-1]
+        return first
 
     def take(self, rows: np.ndarray) -> "Ragged":
         """The lists of some rows, in the given order."""
@@ -91,20 +99,23 @@ def ngram_ids(words: Ragged, n: int) -> Ragged:
     return Ragged(indptr, pd.factorize(ids)[0])
 
 
-def first_sharers(grams: Ragged) -> Matches:
-    """For each row that shares an n-gram with any earlier row: the first such row."""
-    return _before(grams, _first_owner(grams, np.ones(len(grams), bool)))
-
-
-def first_sharers_among(grams: Ragged, references: np.ndarray, rows: np.ndarray) -> Matches:
-    """For each of `rows` that shares an n-gram with an earlier row of `references`: the first such row.
+def first_sharers(grams: Ragged, references: np.ndarray | None = None, rows: np.ndarray | None = None) -> Matches:
+    """For each row that shares an n-gram with an earlier reference: the first such reference.
 
     Args:
         grams ([`Ragged`]): N-grams of all texts.
-        references (`np.ndarray` of bool, shape `(texts,)`): Which texts are references.
-        rows (`np.ndarray` of int64): The texts in question, in ascending order.
+        references (`np.ndarray` of bool, shape `(texts,)`, *optional*): Which texts are references; all by default.
+        rows (`np.ndarray` of int64, *optional*): The texts in question, in ascending order; all by default.
     """
-    return _before(grams.take(rows), _first_owner(grams, references), rows)
+    first = grams.first_owners(references)
+    rows, grams = (np.arange(len(grams)), grams) if rows is None else (rows, grams.take(rows))
+    filled = np.flatnonzero(np.diff(grams.indptr))
+    if not len(filled):
+        return concatenate([])
+    owner = np.minimum.reduceat(first[grams.ids], grams.indptr[:-1][filled])
+    left = rows[filled]
+    shared = owner < left
+    return Matches(left[shared], owner[shared], np.ones(int(shared.sum())))
 
 
 def greedy_sharers(grams: Ragged) -> Matches:
@@ -114,34 +125,12 @@ def greedy_sharers(grams: Ragged) -> Matches:
     stops = np.cumsum(lengths)
     ids = grams.ids[repeated].tolist()
     owner: dict[int, int] = {}
-    left, right = [], []
+    found = []
     for row in np.flatnonzero(lengths).tolist():
         own = ids[stops[row] - lengths[row] : stops[row]]
         match = min((owner[gram] for gram in own if gram in owner), default=None)
         if match is None:
             owner.update((gram, row) for gram in own)
         else:
-            left.append(row)
-            right.append(match)
-    return Matches(np.asarray(left, np.int64), np.asarray(right, np.int64), np.ones(len(left)))
-
-
-def _first_owner(grams: Ragged, eligible: np.ndarray) -> np.ndarray:
-    """For each n-gram the first eligible row that has it, or the number of rows if none does."""
-    first = np.full(grams.ids.max(initial=-1) + 1, len(grams))
-    rows = grams.owners()
-    chosen = eligible[rows]
-    first[grams.ids[chosen][::-1]] = rows[chosen][::-1]
-    return first
-
-
-def _before(grams: Ragged, first: np.ndarray, rows: np.ndarray | None = None) -> Matches:
-    """Match each row with the smallest first owner of its n-grams, if that comes before the row itself."""
-    rows = np.arange(len(grams)) if rows is None else rows
-    filled = np.flatnonzero(np.diff(grams.indptr))
-    if not len(filled):
-        return Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    owner = np.minimum.reduceat(first[grams.ids], grams.indptr[:-1][filled])
-    left = rows[filled]
-    shared = owner < left
-    return Matches(left[shared], owner[shared], np.ones(int(shared.sum())))
+            found.append((row, match, 1.0))
+    return Matches.of(found)

@@ -1,7 +1,10 @@
 """Pairs of similar rows, as every measure returns them, and the rules that choose among them."""
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +19,7 @@ __all__ = [
     "check_thresholds",
     "concatenate",
     "greedy_keep",
-    "reported",
+    "join_blocks",
 ]
 
 OnProgress = Callable[[int, int], None]
@@ -40,6 +43,12 @@ class Matches:
     left: np.ndarray
     right: np.ndarray
     similarity: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[int, int, float]]) -> "Matches":
+        """The matches of a sequence of `(left, right, similarity)`."""
+        left, right, similarity = zip(*rows, strict=True) if rows else ((), (), ())
+        return cls(np.asarray(left, np.int64), np.asarray(right, np.int64), np.asarray(similarity, np.float64))
 
     def __len__(self) -> int:
         return len(self.left)
@@ -85,12 +94,20 @@ def concatenate(parts: Iterable[Matches]) -> Matches:
     return Matches(left[order], right[order], similarity[order])
 
 
-def reported(parts: Iterable[Matches], total: int, on_progress: OnProgress | None) -> Iterator[Matches]:
-    """The parts as they come; each is reported to `on_progress`."""
-    for done, part in enumerate(parts, 1):
-        yield part
-        if on_progress is not None:
-            on_progress(done, total)
+def join_blocks(
+    block: Callable[..., Matches],
+    blocks: Sequence[tuple[Any, ...]],
+    num_threads: int | None,
+    on_progress: OnProgress | None,
+) -> Matches:
+    """Call `block(*arguments)` for each element of `blocks`, in threads, and concatenate the matches."""
+    parts = []
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        for part in pool.map(lambda arguments: block(*arguments), blocks):
+            parts.append(part)
+            if on_progress is not None:
+                on_progress(len(parts), len(blocks))
+    return concatenate(parts)
 
 
 def best_per_left(matches: Matches, eligible: np.ndarray | None = None) -> Matches:

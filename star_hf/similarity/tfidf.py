@@ -1,9 +1,7 @@
 """TF-IDF cosine: terms are counted once, weights can be refitted, and the join never visits most pairs."""
 
-import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .ngrams import Ragged, split_words
-from .pairs import Matches, OnProgress, concatenate, reported
+from .pairs import Matches, OnProgress, join_blocks
 
 
 __all__ = ["count_terms", "list_terms", "tfidf_join", "tfidf_weights"]
@@ -129,9 +127,7 @@ def tfidf_join(
         rare = left.rare[first:]
         cost = np.cumsum(_row_sums(rare, np.diff(transposed.indptr)[rare.indices]))
         blocks += [(first + low, first + high, start, transposed) for low, high in _blocks(cost, budget)]
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        parts = pool.map(lambda bounds: block(*bounds), blocks)
-        matches = concatenate(reported(parts, len(blocks), on_progress))
+    matches = join_blocks(block, blocks, num_threads, on_progress)
     return matches.where(matches.right < matches.left) if own else matches
 
 

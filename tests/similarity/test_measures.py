@@ -10,7 +10,6 @@ from star_hf.similarity.embeddings import embedding_join
 from star_hf.similarity.ngrams import (
     Ragged,
     first_sharers,
-    first_sharers_among,
     greedy_sharers,
     ngram_ids,
     split_words,
@@ -93,7 +92,7 @@ def test_first_sharers_among_references(texts, n, random):
     rows = np.flatnonzero([random.random() < 0.7 for _ in texts])
     sets = [windows(text, n) for text in texts]
     naive = [next(((i, j) for j in range(i) if references[j] and sets[i] & sets[j]), None) for i in rows.tolist()]
-    found = first_sharers_among(ngram_ids(split_words(texts)[0], n), references, rows)
+    found = first_sharers(ngram_ids(split_words(texts)[0], n), references, rows)
     assert pairs(found) == [pair for pair in naive if pair]
 
 
