@@ -9,7 +9,7 @@ from ..policies import Taxonomy
 from ..schema import BENIGN_CRITERIA, SCORE_CRITERIA
 from ..utils.text import split_reasoning
 from .rows import Rows
-from .types import Finding, Hit, Severity
+from .types import Finding, Severity, row_findings
 
 
 __all__ = ["check_form"]
@@ -34,16 +34,8 @@ def check_form(rows: Rows, taxonomy: Taxonomy, reasoning: bool | None = None) ->
     """
     findings, skipped = [], {}
 
-    def check(name: str, severity: Severity, summary: str, problem: Callable[[int], Any]) -> None:
-        """Add a finding for the rows with a problem, which is `True` or a detail."""
-        found = ((index, problem(index)) for index in range(len(rows)))
-        hits = tuple(
-            Hit(index, rows.ids[index], detail=None if detail is True else str(detail)[:80])
-            for index, detail in found
-            if detail
-        )
-        if hits:
-            findings.append(Finding(name, severity, summary, hits))
+    def check(name: str, severity: Severity, summary: str, problem: Callable[[int], str | bool | None]) -> None:
+        findings.extend(row_findings(name, severity, summary, rows.ids, map(problem, range(len(rows)))))
 
     check("empty_question", "error", "No question.", lambda i: not rows.questions[i].strip())
     if rows.has("id"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..similarity.pairs import OnProgress
 from ..utils.text import split_reasoning
 from .rows import Rows
-from .types import Finding, Hit
+from .types import Finding, Hit, row_findings
 
 
 if TYPE_CHECKING:
@@ -48,18 +48,11 @@ def check_language(rows: Rows, on_progress: OnProgress | None = None) -> tuple[l
         for part, language in zip(("thought", "answer"), spoken, strict=True)
         if language not in (None, expected)
     )
-    other = tuple(
-        Hit(index, rows.ids[index], detail=language)
-        for index, language in enumerate(questions)
-        if language not in (None, usual)
-    )
-    findings = []
-    if mixed:
-        summary = "The reasoning or the answer is in another language than the question."
-        findings.append(Finding("mixed_language", "warning", summary, mixed))
-    if other:
-        summary = f"The question is in another language than most ({usual})."
-        findings.append(Finding("other_language", "note", summary, other))
+    summary = "The reasoning or the answer is in another language than the question."
+    findings = [Finding("mixed_language", "warning", summary, mixed)] if mixed else []
+    summary = f"The question is in another language than most ({usual})."
+    other = (language if language != usual else None for language in questions)
+    findings += row_findings("other_language", "note", summary, rows.ids, other)
     return findings, dict(Counter(language or "undecided" for language in questions).most_common())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..sources.catalogue import catalogue
 from ..utils.text import split_reasoning
 from .rows import Rows
-from .types import Finding, Hit
+from .types import Finding, row_findings
 
 
 __all__ = ["check_shape"]
@@ -86,15 +86,13 @@ def _skew(categories: dict[str, dict[str, int]]) -> list[Finding]:
 def _licences(rows: Rows, licences: list[str]) -> list[Finding]:
     """Rows with a licence that is unknown or forbids commercial use."""
     findings = []
-    for check, words, wanted in (
+    for check, summary, wanted in (
         ("unknown_licence", "From a source with an unknown licence.", ("unknown", "not in the catalogue")),
         ("noncommercial_licence", "From a source that forbids commercial use.", ("-nc",)),
     ):
-        hits = tuple(
-            Hit(index, rows.ids[index], detail=f"{rows.sources[index]}: {licence}")
-            for index, licence in enumerate(licences)
-            if any(part in licence for part in wanted)
+        details = (
+            f"{source}: {licence}" if any(part in licence for part in wanted) else None
+            for source, licence in zip(rows.sources, licences, strict=True)
         )
-        if hits:
-            findings.append(Finding(check, "note", words, hits))
+        findings += row_findings(check, "note", summary, rows.ids, details)
     return findings

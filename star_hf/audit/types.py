@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 
-__all__ = ["SEVERITIES", "Audit", "Finding", "Hit", "Severity"]
+__all__ = ["SEVERITIES", "Audit", "Finding", "Hit", "Severity", "row_findings"]
 
 Severity = Literal["error", "gap", "warning", "note"]
 
@@ -67,6 +68,18 @@ class Finding:
     def details(self) -> dict[str, int]:
         """Number of hits by benchmark or, in findings without benchmarks, by detail."""
         return dict(Counter(hit.benchmark or hit.detail or "" for hit in self.hits).most_common())
+
+
+def row_findings(
+    check: str, severity: Severity, summary: str, ids: Sequence[str], details: Iterable[str | bool | None]
+) -> list[Finding]:
+    """One finding for the rows with a detail, which is a text or `True`; none if there are no such rows."""
+    hits = tuple(
+        Hit(row, id, detail=None if detail is True else detail[:80])
+        for row, (id, detail) in enumerate(zip(ids, details, strict=True))
+        if detail
+    )
+    return [Finding(check, severity, summary, hits)] if hits else []
 
 
 @dataclass(frozen=True)
