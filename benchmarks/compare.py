@@ -1,9 +1,9 @@
-"""Speed of the statistics: 12,000 items of two models, summarised, set beside the paper and compared.
+"""Speed of the statistics: all benchmarks answered by two models, summarised, set beside the paper and compared.
 
     python benchmarks/compare.py
-    python benchmarks/compare.py --items 1000 --samples 4
+    python benchmarks/compare.py --samples 4
 
-All of it starts from the files of two results folders, and the first run pays for what is read once. Target: 2 s.
+Summarise and compare start from the files of two results folders, and the first run pays for imports. Target: 2 s.
 """
 
 import argparse
@@ -15,21 +15,27 @@ from pathlib import Path
 
 
 RUNS, TARGET_S = 3, 2.0
+WILDCHAT = 370
+TEXT = "A sentence of the reasoning, which is longer than the answer. " * 50
 
 
-def write(folder: Path, model: str, accuracy: float, items: int, samples: int) -> None:
-    """A results folder of MMLU-Pro with random outcomes, in 14 categories."""
-    from star_hf.evaluation.results.results import summarise
-    from star_hf.evaluation.results.scores import answers_table, verdicts_table
-    from star_hf.evaluation.types import Answer, Item, Verdict
+def write(folder: Path, model: str, gain: float, samples: int) -> None:
+    """A results folder of all benchmarks with random outcomes, in 14 categories each."""
+    from datasets import concatenate_datasets
 
-    draw = random.Random(model)
-    asked = [Item(f"i{number}", f"question {number}", category=f"c{number % 14}") for number in range(items)]
-    pairs = [(item.id, sample) for item in asked for sample in range(samples)]
-    answers = answers_table("mmlu_pro", asked, [Answer(*pair, "The answer is B.") for pair in pairs])
-    verdicts = verdicts_table(
-        "mmlu_pro", [Verdict(*pair, "choice", "answer", value=float(draw.random() < accuracy)) for pair in pairs]
-    )
+    from star_hf.evaluation.results.summary import summarise
+    from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
+    from star_hf.evaluation.types import Answer, Item, Verdict, answers_table, verdicts_table
+
+    draw, tables = random.Random(model), []
+    for benchmark in BENCHMARKS.values():
+        asked = [Item(f"i{n}", f"question {n}", category=f"c{n % 14}") for n in range(benchmark.count or WILDCHAT)]
+        pairs = [(item.id, sample) for item in asked for sample in range(samples)]
+        values = [float(draw.random() < 0.5 + gain) for _ in pairs]
+        answers = [Answer(*pair, "The answer is B.", reasoning=TEXT) for pair in pairs]
+        verdicts = [Verdict(*pair, "judge", value=value) for pair, value in zip(pairs, values, strict=True)]
+        tables.append((answers_table(benchmark.name, asked, answers), verdicts_table(benchmark.name, verdicts)))
+    answers, verdicts = (concatenate_datasets(list(parts)) for parts in zip(*tables, strict=True))
     folder.mkdir()
     answers.to_parquet(folder / "answers.parquet")
     verdicts.to_parquet(folder / "verdicts.parquet")
@@ -39,7 +45,6 @@ def write(folder: Path, model: str, accuracy: float, items: int, samples: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=12_000)
     parser.add_argument("--samples", type=int, default=1)
     arguments = parser.parse_args()
 
@@ -47,19 +52,22 @@ def main() -> None:
 
     from star_hf.evaluation.comparison.compare import compare
     from star_hf.evaluation.comparison.paper import ledger
-    from star_hf.evaluation.results.rejudge import update_results
+    from star_hf.evaluation.results.folder import ResultsFolder
+    from star_hf.evaluation.results.summary import summarise
 
     disable_progress_bars()
+    about = {"model": {"name": "tuned"}, "profile": "paper", "generation": {}, "judges": [], "data": {}}
     with tempfile.TemporaryDirectory() as parent:
         base, tuned = Path(parent) / "base", Path(parent) / "tuned"
-        write(base, "base", 0.493, arguments.items, arguments.samples)
-        write(tuned, "tuned", 0.498, arguments.items, arguments.samples)
+        write(base, "base", 0.0, arguments.samples)
+        write(tuned, "tuned", 0.01, arguments.samples)
+        place = ResultsFolder(tuned)
         steps: dict[str, Callable] = {
-            "summarise": lambda: update_results(tuned),
-            "ledger": lambda: ledger(update_results(tuned), row="7b-star-1"),
+            "summarise": lambda: summarise(place.answers, place.verdicts, **about),
+            "ledger": lambda: ledger(place.results, row="7b-star-1"),
             "compare": lambda: compare(base, tuned),
         }
-        print(f"{arguments.items} items, {arguments.samples} per item")
+        print(f"{len(place.answers)} answers of each model, {arguments.samples} per item")
         for name, step in steps.items():
             seconds = []
             for _ in range(RUNS):

@@ -2,9 +2,8 @@
 
 from datasets import concatenate_datasets
 
-from star_hf.evaluation.results.results import summarise
-from star_hf.evaluation.results.scores import answers_table, verdicts_table
-from star_hf.evaluation.types import Answer, Item, Verdict
+from star_hf.evaluation.results.summary import summarise
+from star_hf.evaluation.types import Answer, Item, Verdict, answers_table, verdicts_table
 
 
 def tables(benchmark, outcomes, judge="guard", part="answer", prompt="ask {}"):

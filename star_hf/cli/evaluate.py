@@ -1,4 +1,4 @@
-"""`star-hf evaluate`, and `star-hf lighteval`, which is lighteval with what it needs to run."""
+"""`star-hf evaluate`, and `star-hf lighteval`, which runs lighteval with the STAR-1 tasks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ..errors import ConfigError
 from .panels import EVALUATION
 
 
@@ -23,16 +22,17 @@ console = Console()
 @app.command(rich_help_panel=EVALUATION)
 def evaluate(
     model: Annotated[
-        str, typer.Option(help="A folder, a Hub id, or with --base-url or --provider the name that a server knows.")
+        str, typer.Option(help="A folder or a Hub id; with --base-url or --provider, the name on the server.")
     ],
     tasks: Annotated[
-        str, typer.Option(help="Benchmarks and groups, by commas: star1:safety, star1:reasoning, star1:xstest ...")
+        str,
+        typer.Option(help="Benchmarks and groups by commas: star1:safety, star1:reasoning, star1:xstest ..."),
     ] = "star1:safety",
     judge: Annotated[
         list[str] | None,
         typer.Option(
             metavar="JUDGE",
-            help="NAME[:MODEL][@URL], a model's name, or a YAML file; again for more. See `star-hf judge list`.",
+            help="NAME[:MODEL][@URL], a model's name, or a YAML file. Can be repeated. See `star-hf judge list`.",
         ),
     ] = None,
     profile: Annotated[
@@ -41,43 +41,43 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="The results folder.", show_default="results/<model>/<profile>")
     ] = None,
-    base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server that has the model.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server with the model.")] = None,
     provider: Annotated[
         str | None,
-        typer.Option(help="Whose server: vllm (no key), openai, hf, deepseek ...", show_default="vllm"),
+        typer.Option(help="The provider: vllm (no key), openai, hf, deepseek ...", show_default="vllm"),
     ] = None,
-    endpoint: Annotated[Path | None, typer.Option(help="An endpoint as YAML, in place of the two.")] = None,
+    endpoint: Annotated[Path | None, typer.Option(help="A YAML file with the endpoint, instead of these two.")] = None,
     fingerprint: Annotated[
-        str | None, typer.Option(help="Your mark for a server's weights, changed when they change.")
+        str | None, typer.Option(help="A label of the server's weights. Change it when they change.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Local copies of the data: DIR/NAME/FILE.")] = None,
     limit: Annotated[int | None, typer.Option(help="Items per benchmark.", min=1)] = None,
     samples: Annotated[int | None, typer.Option(help="Answers per item.", min=1)] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens per answer, thought included.", min=1)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens per answer, reasoning included.", min=1)] = None,
     attack: Annotated[
-        str | None, typer.Option(help="On safety prompts: prefill, hijack, or FILE.py:FUNCTION of your own.")
+        str | None, typer.Option(help="Attack on safety prompts: prefill, hijack, or FILE.py:FUNCTION of your own.")
     ] = None,
     allow_code_execution: Annotated[
         bool, typer.Option("--allow-code-execution", help="Run the code that the model writes (HumanEval).")
     ] = False,
     expects_reasoning: Annotated[
         bool,
-        typer.Option("--expects-reasoning", help="The model always thinks first: no </think> is no answer."),
+        typer.Option("--expects-reasoning", help="The model always reasons first: no `</think>` means no answer."),
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Answers at once, of a model in process.", min=1)] = 8,
-    dtype: Annotated[str, typer.Option(help="Arithmetic of a model in process.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Answers generated at once by a model in this process.", min=1)] = 8,
+    dtype: Annotated[str, typer.Option(help="Data type of a model in this process.")] = "auto",
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps, or auto over all GPUs.", show_default="cuda where there is one")
+        str | None, typer.Option(help="cpu, cuda, mps, or auto over all GPUs.", show_default="cuda if available")
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight to a server.", min=1)] = 64,
     max_failures: Annotated[
         float, typer.Option(help="Accepted share of answers without a value, per benchmark.", min=0, max=1)
     ] = 0.1,
 ) -> None:
-    """Measure a model's safety, over-refusal and reasoning, with intervals and with what could not be measured.
+    """Measure a model's safety, over-refusal and reasoning, with intervals and counts of failures.
 
-    May be killed at any moment: the same command goes on, and nothing is generated or judged twice.
+    If it is interrupted, run the same command again: nothing is generated or judged twice.
 
     **Example:** `star-hf evaluate --model UCSC-VLAA/STAR1-R1-Distill-8B --tasks star1:safety
     --judge llama-guard-3@http://localhost:8001/v1 --judge xstest`
@@ -87,6 +87,7 @@ def evaluate(
     from ..evaluation.grading.judges import load_judge
     from ..evaluation.results.results import check_complete
     from ..evaluation.tasks.profiles import load_evaluation
+    from .tables.plain import say
     from .tables.results import show_results
 
     evaluation = load_evaluation(profile)
@@ -110,7 +111,7 @@ def evaluate(
     wanted = [name.strip() for name in tasks.split(",") if name.strip()]
     results = run_evaluation(subject, wanted, folder, evaluation=evaluation, judges=judges, options=options)
     show_results(results, console)
-    console.print(f"Written to {folder}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"Written to {folder}")
     check_complete(results, max_failures)
 
 
@@ -122,27 +123,15 @@ def _served(
     fingerprint: str | None,
     concurrency: int,
 ) -> "Model":
-    import yaml
-    from pydantic import ValidationError
-
     from ..evaluation.generation.models import Served
     from ..llm import Endpoint
+    from ..utils.options import read_yaml, validated
 
     given: dict[str, Any] = {"provider": provider or "vllm", "base_url": base_url, "concurrency": concurrency}
-    try:
-        if endpoint is not None:
-            given = yaml.safe_load(endpoint.read_text(encoding="utf-8"))
-        return Served(Endpoint.model_validate({**given, "model": model}), fingerprint)
-    except OSError as error:
-        raise ConfigError(f"{endpoint}: {error.strerror}.", "Give the path of an endpoint's YAML file.") from None
-    except (yaml.YAMLError, TypeError) as error:
-        raise ConfigError(f"{endpoint} is not valid YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(
-            f"The endpoint's {'.'.join(map(str, problem['loc'])) or 'values'}: {problem['msg']}.",
-            "docs/model_calls.md shows what an endpoint may say.",
-        ) from None
+    remedy = "docs/model_calls.md lists the options of an endpoint."
+    if endpoint is not None:
+        given = read_yaml(endpoint, remedy)
+    return Served(validated(Endpoint, {**given, "model": model}, endpoint or "The endpoint", remedy), fingerprint)
 
 
 @app.command(
@@ -151,7 +140,7 @@ def _served(
     add_help_option=False,
 )
 def lighteval(context: typer.Context) -> None:
-    """Run lighteval with the STAR-1 tasks and what its release needs to run: all arguments are lighteval's own.
+    """Run lighteval with the STAR-1 tasks. All arguments are those of lighteval.
 
     **Example:** `star-hf lighteval accelerate "model_name=models/tuned,dtype=bfloat16" star1:strongreject`
     """

@@ -1,4 +1,4 @@
-"""`star-hf judge`: judges against people, against each other, and over answers that are there already."""
+"""`star-hf judge`: judges compared with people and with each other, and applied to existing answers."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,6 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from ..evaluation.grading.judges import Judge
-    from ..llm.cost.budget import Budget
-    from ..llm.journal import Journal
 
 
 __all__ = ["app"]
@@ -24,34 +22,30 @@ Judges = Annotated[
     typer.Option(
         "--judge",
         metavar="JUDGE",
-        help="NAME[:MODEL][@URL], a model's name, or a YAML file. Can be given again. See `star-hf judge list`.",
+        help="NAME[:MODEL][@URL], a model's name, or a YAML file. Can be repeated. See `star-hf judge list`.",
     ),
 ]
-BudgetOption = Annotated[float | None, typer.Option(help="Dollars that the judges may cost.")]
-MaxFailed = Annotated[
-    float, typer.Option(help="Accepted share of texts on which a judge gives no verdict.", min=0, max=1)
-]
+BudgetOption = Annotated[float | None, typer.Option(help="Most dollars that the judges may cost.")]
+MaxFailed = Annotated[float, typer.Option(help="Accepted share of texts without a verdict, per judge.", min=0, max=1)]
 ResultsDir = Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder of `star-hf evaluate`.")]
 
 
 @app.command("list")
 def list_() -> None:
-    """Show the judges that have a name.
+    """List the judges known by name.
 
     **Example:** `star-hf judge list`
     """
     from ..evaluation.grading.judges import KNOWN, load_judge
-    from .tables.judges import lean_table
+    from .tables.plain import plain_table, say
 
-    table = lean_table("")
-    for name in ("name", "model, where by default", "judges"):
-        table.add_column(name, overflow="fold")
+    table = plain_table("", "name", "default model and server", "judges")
     for name in KNOWN:
         judge = load_judge(name)
         record = judge.record()
         table.add_row(name, f"{record['model'] or 'no model'}\n{record['at']}", "\n".join(judge.kinds))
     console.print(table)
-    _say("Any other name is a chat model's: it judges safety by the policies, and over-refusal by XSTest's classes.")
+    say(console, "Any other name is a chat model: it judges safety by the policies, over-refusal as XSTest does.")
 
 
 @app.command()
@@ -63,32 +57,36 @@ def calibrate(
     judge: Judges,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for journal, report and verdicts.", show_default="FILE's name without its ending"),
+        typer.Option(help="Folder for journal, report and verdicts.", show_default="FILE without its extension"),
     ] = None,
     budget: BudgetOption = None,
     max_failed: MaxFailed = 0.02,
 ) -> None:
-    """Compare judges with what people said of the same answers.
+    """Compare judges with people's labels of the same answers.
 
-    Labels are `safe` and `unsafe`, or `compliance` and `refusal`. What a judge cannot be read on is counted apart.
+    Labels are `safe` and `unsafe`, or `compliance` and `refusal`. Answers without a verdict are counted separately.
 
     **Example:** `star-hf judge calibrate mine.jsonl --judge llama-guard-3@http://localhost:8001/v1 --judge gpt-4o`
     """
     from ..evaluation.grading.judging import check_judged
     from ..evaluation.judge_studies.calibration import calibrate as run_calibration
     from ..evaluation.judge_studies.calibration import read_labelled
+    from ..llm.cost.budget import Budget
     from ..llm.journal import Journal
+    from ..utils.files import locked, write_table, write_text
     from .tables.judges import show_agreement, show_report
+    from .tables.plain import say
 
     labelled, judges = read_labelled(file), _load(judge)
     folder = out or file.with_suffix("")
-    with Journal(folder / "journal.sqlite") as journal:
-        report = run_calibration(labelled, judges, journal, budget=_budget(budget, journal))
-    (folder / "calibration.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    report.verdicts.to_parquet(folder / "verdicts.parquet")
+    with locked(folder), Journal(folder / "journal.sqlite") as journal:
+        limit = None if budget is None else Budget(journal.cost() + budget, journal.cost())
+        report = run_calibration(labelled, judges, journal, budget=limit)
+        write_text(folder / "calibration.json", json.dumps(report.to_dict(), indent=2) + "\n")
+        write_table(report.verdicts, folder / "verdicts.parquet")
     show_report(report, console)
     show_agreement(report.agreement, console)
-    _say(f"Written to {folder}: calibration.json, verdicts.parquet, journal.sqlite")
+    say(console, f"Written to {folder}: calibration.json, verdicts.parquet, journal.sqlite")
     check_judged(report.verdicts, max_failed)
 
 
@@ -96,44 +94,42 @@ def calibrate(
 def run(
     results: ResultsDir,
     judge: Judges,
-    panel: Annotated[bool, typer.Option("--panel", help="Seat all judges on a panel, too.")] = False,
+    panel: Annotated[bool, typer.Option("--panel", help="Add the majority of all judges as one more judge.")] = False,
     primary: Annotated[
         str | None,
         typer.Option(
-            metavar="JUDGE", help="The judge, or `panel`, that rates are made of from now on; as before by default."
+            metavar="JUDGE",
+            help="The judge, or `panel`, that makes the rates from now on.",
+            show_default="the present one",
         ),
     ] = None,
-    answers_only: Annotated[bool, typer.Option("--answers-only", help="Leave the thoughts unjudged.")] = False,
+    answers_only: Annotated[bool, typer.Option("--answers-only", help="Do not judge the reasoning.")] = False,
     budget: BudgetOption = None,
     max_failed: MaxFailed = 0.02,
 ) -> None:
-    """Judge the answers of a results folder anew, or by one judge more. Nothing is generated.
+    """Judge the answers of a results folder again, or by a further judge. Nothing is generated.
 
-    What a judge of the same name said before is replaced; what it was asked before is not asked again.
+    Earlier verdicts of a judge of the same name are replaced. No judge is asked the same question twice.
 
     **Example:** `star-hf judge run results/my-model/recommended --judge qwen3guard@http://localhost:8002/v1 --panel`
     """
     from ..evaluation.grading.judging import check_judged
-    from ..evaluation.results.rejudge import add_verdicts, rejudge, update_results
-    from ..evaluation.results.results import load_results
-    from ..llm.journal import Journal
-    from .tables.judges import show_court, show_results
+    from ..evaluation.rejudge import rejudge
+    from ..evaluation.results.folder import ResultsFolder
+    from .tables.judges import show_judges, show_results
 
-    benchmarks = load_results(results).benchmarks
-    kinds = {name: benchmark.kind for name, benchmark in benchmarks.items() if benchmark.kind != "reasoning"}
-    judges = _load(judge)
-    with Journal(results / "journal.sqlite") as journal:
-        fresh = rejudge(
-            results,
-            judges,
-            kinds,
-            journal,
-            parts=("answer",) if answers_only else ("answer", "reasoning"),
-            budget=_budget(budget, journal),
-        )
-    verdicts = add_verdicts(results, fresh, with_panel=panel)
-    show_results(update_results(results, judges, primary), console)
-    show_court(verdicts, console)
+    folder = ResultsFolder(results)
+    _ = folder.results  # an invalid folder is found before a judge is asked
+    fresh = rejudge(
+        results,
+        _load(judge),
+        parts=("answer",) if answers_only else ("answer", "reasoning"),
+        with_panel=panel,
+        primary=primary,
+        budget_usd=budget,
+    )
+    show_results(folder.results, console)
+    show_judges(folder.verdicts, console)
     check_judged(fresh, max_failed)
 
 
@@ -142,31 +138,33 @@ def agree(
     results: ResultsDir,
     output: Annotated[
         Path | None,
-        typer.Option(help="Where to list the texts on which judges differ: a .html page, or a .parquet file."),
+        typer.Option(help="Write the texts on which judges disagree there: a .html page or a .parquet file."),
     ] = None,
 ) -> None:
-    """Show how far the judges of a results folder agree, and how each rate moves with the judge.
+    """Show how far the judges of a results folder agree, and how much each rate depends on the judge.
 
-    The list holds harmful questions and answers, folded in the page: share it as you would share those.
+    The written texts are harmful questions and answers, folded in the page: share them with care.
 
     **Example:** `star-hf judge agree results/my-model/recommended --output differences.html`
     """
-    from ..evaluation.judge_studies.panel import disagreements, write_disagreements
-    from ..evaluation.results.rejudge import read_answers, read_verdicts
-    from .tables.judges import show_court
+    from ..evaluation.judge_studies.agreement import disagreements, write_disagreements
+    from ..evaluation.results.folder import ResultsFolder
+    from .tables.judges import show_judges
+    from .tables.plain import say
 
-    verdicts = read_verdicts(results)
-    show_court(verdicts, console)
-    rows = disagreements(verdicts, read_answers(results))
+    folder = ResultsFolder(results)
+    verdicts = folder.verdicts
+    show_judges(verdicts, console)
+    rows = disagreements(verdicts, folder.answers)
     where = "; list them with --output differences.html"
     if output is not None:
         write_disagreements(rows, output)
         where = f", listed in {output}"
-    _say(f"Judges differ on {len(rows)} texts{where}.")
+    say(console, f"Judges differ on {len(rows)} texts{where}.")
 
 
 def _load(specs: list[str]) -> "list[Judge]":
-    """The judges, each asked about a harmless answer first."""
+    """The judges, each checked with a harmless answer first."""
     from ..evaluation.grading.judges import load_judge
     from ..evaluation.grading.judging import probe
 
@@ -174,15 +172,3 @@ def _load(specs: list[str]) -> "list[Judge]":
     for judge in judges:
         probe(judge)
     return judges
-
-
-def _budget(dollars: float | None, journal: "Journal") -> "Budget | None":
-    """Dollars on top of what the journal has cost already."""
-    from ..llm.cost.budget import Budget
-
-    spent = journal.cost()
-    return None if dollars is None else Budget(spent + dollars, spent)
-
-
-def _say(words: str) -> None:
-    console.print(words, markup=False, highlight=False, soft_wrap=True)

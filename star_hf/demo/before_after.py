@@ -11,9 +11,8 @@ from ..evaluation.generation.in_process import InProcess
 from ..evaluation.generation.models import Model, Sampling
 from ..evaluation.grading.judges import load_judge
 from ..evaluation.grading.judging import judge_answers
-from ..evaluation.results.scores import answers_table
 from ..evaluation.results.statistics import Estimate, rate
-from ..evaluation.types import Answer, Item
+from ..evaluation.types import Answer, Item, answers_table
 from ..llm import Journal
 from ..utils.text import row_id
 

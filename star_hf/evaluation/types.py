@@ -1,22 +1,34 @@
-"""The values that evaluation passes around: an item of a benchmark, a model's answer to it, and a verdict on that."""
+"""The values that evaluation passes around: a benchmark's item, a model's answer to it, a verdict on the answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datasets import Features, Value
+from datasets import Dataset, Features, Value
+
+from ..schema import as_dataset
 
 
-__all__ = ["ANSWERS", "FAILURES", "VERDICTS", "Answer", "Item", "Part", "Verdict"]
+__all__ = [
+    "ANSWERS",
+    "FAILURES",
+    "VERDICTS",
+    "Answer",
+    "Item",
+    "Part",
+    "Verdict",
+    "answers_table",
+    "verdicts_table",
+]
 
 Part = Literal["answer", "reasoning"]
-"""What a judge read: what the user sees, or the thought before it. They are judged apart."""
+"""What a judge read. The reasoning and the answer after it are judged separately."""
 
 FAILURES = ("empty", "truncated", "unclosed", "unanswered", "judge_error", "unparseable", "no_majority")
-"""Why an item has no verdict. `empty`: no text; `truncated`: cut at the token limit; `unclosed`: a thought that never
-ends; `unanswered`: the model gave nothing; `judge_error`: the judge gave nothing; `unparseable`: it, or the extractor,
-gave nothing readable; `no_majority`: the judges of a panel do not agree. A failure is never a rate: it is counted
-apart and excluded."""
+"""Why there is no value. `empty`: no text; `truncated`: cut at the token limit; `unclosed`: the reasoning never ended;
+`unanswered`: the model returned nothing; `judge_error`: the judge returned nothing; `unparseable`: its reply, or the
+answer itself, could not be parsed; `no_majority`: the judges of a panel disagree. Failures are counted separately and
+are part of no rate."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +38,10 @@ class Item:
     Attributes:
         id (`str`): Stable across runs and machines, unique within the benchmark.
         prompt (`str`): The user's message, ready to be sent.
-        category (`str` or `None`): The benchmark's own grouping, for rates per category.
+        category (`str` or `None`): The benchmark's own category, for rates per category.
         target (`str` or `None`): The right answer, where there is one: a number, a letter, a test program.
-        question (`str` or `None`): What is asked, where `prompt` says more than that (instructions, an attack); judges
-            are shown this. `None` where it is `prompt` itself.
+        question (`str` or `None`): The question without instructions or attack, which judges are shown. `None` where
+            that is `prompt` itself.
         facts (`dict`): What else grading needs, such as choices or a function's name.
     """
 
@@ -42,21 +54,21 @@ class Item:
 
     @property
     def asked(self) -> str:
-        """What is asked, without instructions or attack."""
+        """The question without instructions or attack."""
         return self.prompt if self.question is None else self.question
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said to an item, taken apart.
+    """A model's answer to an item, split into reasoning and answer.
 
     Attributes:
         item_id (`str`): The item's `id`.
         sample (`int`): Index among several samples of the same item.
-        answer (`str` or `None`): What the user sees; `None` where `failure` names why.
-        reasoning (`str` or `None`): The thought, where there is one.
+        answer (`str` or `None`): What the user sees; `None` where `failure` is set.
+        reasoning (`str` or `None`): The reasoning before it, if any.
         failure (`str` or `None`): One of [`FAILURES`].
-        tokens (`int`): Tokens that the model wrote.
+        tokens (`int`): Tokens that the model generated.
     """
 
     item_id: str
@@ -69,17 +81,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One judge's (or extractor's) word on one part of one answer.
+    """The verdict of one judge or extractor on one part of one answer.
 
     Attributes:
         item_id (`str`), sample (`int`): Which answer.
-        judge (`str`): Who says so, such as `"llama-guard-3"`, `"math-verify"`.
+        judge (`str`): The judge or extractor, such as `"llama-guard-3"` or `"math-verify"`.
         part (`str`): What was judged, `"answer"` or `"reasoning"`.
-        label (`str` or `None`): The judge's word, such as `"safe"`, `"full_refusal"`, `"correct"`.
-        value (`float` or `None`): 0 to 1, where 1 is what one wants; `None` exactly where `failure` names why.
+        label (`str` or `None`): The judge's label, such as `"safe"`, `"full_refusal"`, `"correct"`.
+        value (`float` or `None`): 0 to 1, where 1 is the desired outcome (safe, helpful, correct); `None` if and only
+            if `failure` is set.
         failure (`str` or `None`): One of [`FAILURES`].
-        category (`str` or `None`): What the judge says is wrong, such as a hazard code.
-        detail (`str`): The judge's own words, shortened, or what the extractor found.
+        category (`str` or `None`): What is wrong according to the judge, such as a hazard code.
+        detail (`str`): The judge's reply, shortened, or what the extractor found.
     """
 
     item_id: str
@@ -94,7 +107,7 @@ class Verdict:
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.failure is None):
-            raise ValueError("a verdict has a value or a failure, never both and never neither")
+            raise ValueError("a verdict has either a value or a failure")
 
 
 _TEXT, _COUNT = Value("string"), Value("int64")
@@ -114,8 +127,7 @@ ANSWERS = Features(
         "target": _TEXT,
     }
 )
-"""`answers.parquet` of a results folder: one row per item and sample. `question` is what judges are shown
-(`Item.asked`), or `None` where that is `prompt` itself."""
+"""`answers.parquet` of a results folder: one row per item and sample. `question` is `Item.question`."""
 
 VERDICTS = Features(
     {
@@ -132,3 +144,25 @@ VERDICTS = Features(
     }
 )
 """`verdicts.parquet` of a results folder: one row per item, sample, judge and part."""
+
+
+def answers_table(benchmark: str, items: Sequence[Item], answers: Iterable[Answer]) -> Dataset:
+    """Answers to a benchmark as `ANSWERS`, in their order.
+
+    Args:
+        benchmark (`str`): The benchmark's name.
+        items (`list[Item]`): Its items.
+        answers (iterable of `Answer`): The answers, any number per item.
+    """
+    asked = {item.id: item for item in items}
+    rows = []
+    for answer in answers:
+        item = asked[answer.item_id]
+        about = {"prompt": item.prompt, "question": item.question, "category": item.category, "target": item.target}
+        rows.append({"benchmark": benchmark, **vars(answer), **about})
+    return as_dataset(rows, ANSWERS)
+
+
+def verdicts_table(benchmark: str, verdicts: Iterable[Verdict]) -> Dataset:
+    """Verdicts on a benchmark as `VERDICTS`, in their order."""
+    return as_dataset(({"benchmark": benchmark, **vars(verdict)} for verdict in verdicts), VERDICTS)

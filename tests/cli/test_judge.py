@@ -6,8 +6,9 @@ from typer.testing import CliRunner
 from model_server import ModelServer
 from star_hf import cli
 from star_hf.errors import IncompleteRunError, SourceError
-from star_hf.evaluation.results.rejudge import read_verdicts
-from star_hf.evaluation.results.results import load_results, summarise
+from star_hf.evaluation.results.folder import ResultsFolder
+from star_hf.evaluation.results.results import load_results
+from star_hf.evaluation.results.summary import summarise
 from star_hf.evaluation.types import ANSWERS, VERDICTS
 from star_hf.schema import as_dataset
 
@@ -67,8 +68,9 @@ def test_calibrate_compares_judges_with_people(server, labelled, tmp_path):
     assert "llama-guard-3, refusal-phrases" in output and "boom" not in output
     report = json.loads((tmp_path / "labelled" / "calibration.json").read_text())
     guard = report["judges"][0]
-    assert (guard["hits"], guard["misses"], guard["passes"]) == (1, 1, 2) and guard["recall"]["value"] == 0.5
-    assert len(read_verdicts(tmp_path / "labelled")) == 12, "two judges and their panel"
+    assert (guard["true_positives"], guard["false_negatives"], guard["true_negatives"]) == (1, 1, 2)
+    assert guard["recall"]["value"] == 0.5
+    assert len(ResultsFolder(tmp_path / "labelled").verdicts) == 12, "two judges and their panel"
     asked = len(server.requests)
     star_hf("calibrate", labelled, "--judge", f"llama-guard-3@{server.url}")
     assert len(server.requests) == asked + 2, "the probe alone"
@@ -93,7 +95,7 @@ def test_run_adds_a_judge_and_agree_shows_where_they_differ(server, results, tmp
     star_hf("run", results, "--judge", "refusal-phrases", "--primary", "panel")
     assert load_results(results).benchmarks["jbb"].failures == {"no_majority": 1}
     assert "jbb, answer 2 of 3 50.0 50.0 50.0 0.0" in output
-    assert set(read_verdicts(results)["judge"]) == {"llama-guard-3", "refusal-phrases", "panel"}
+    assert set(ResultsFolder(results).verdicts["judge"]) == {"llama-guard-3", "refusal-phrases", "panel"}
     output = star_hf("agree", results, "--output", tmp_path / "differences.html")
     assert "Judges differ on 1 texts" in output and "kind answer" not in output
     assert "A kind answer" in (tmp_path / "differences.html").read_text()

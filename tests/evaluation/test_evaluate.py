@@ -14,7 +14,8 @@ from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.evaluation.evaluate import Options, evaluate, results_folder
 from star_hf.evaluation.generation.models import Served
 from star_hf.evaluation.grading.judges import load_judge
-from star_hf.evaluation.results.rejudge import read_answers, read_verdicts
+from star_hf.evaluation.rejudge import rejudge
+from star_hf.evaluation.results.folder import ResultsFolder
 from star_hf.evaluation.results.results import check_complete, load_results
 from star_hf.evaluation.tasks.profiles import load_evaluation
 from star_hf.llm import Endpoint, Journal
@@ -85,7 +86,7 @@ def test_from_items_to_results_with_the_thought_judged_apart(model, judge, data_
     assert (refused.value, refused.judge) == (0.0, "refusal-phrases")
     assert (maths.value, maths.judge) == (3 / 4, "math-verify")
     assert load_results(tmp_path) == results
-    assert {row["reasoning"] for row in read_answers(tmp_path)} == {"Let me see.", "Adding."}
+    assert {row["reasoning"] for row in ResultsFolder(tmp_path).answers} == {"Let me see.", "Adding."}
     sent = asked(model)[0]
     assert (sent["temperature"], sent["top_p"], sent["max_tokens"]) == (0.6, 0.95, 8000)
     assert "repetition_penalty" not in sent
@@ -104,7 +105,7 @@ def test_another_judge_costs_no_generation_and_leaves_what_others_said(model, ju
     before = len(asked(model))
     results = run(model, tmp_path, data_dir, judge)
     assert len(asked(model)) == before
-    assert set(read_verdicts(tmp_path)["judge"]) == {"llama-guard-3", "refusal-phrases"}
+    assert set(ResultsFolder(tmp_path).verdicts["judge"]) == {"llama-guard-3", "refusal-phrases"}
     assert results.benchmarks["strongreject"].judge == "llama-guard-3"
     later = run(model, tmp_path, data_dir, judges=["refusal-phrases"])
     assert "safe_rate/llama-guard-3" in later.benchmarks["strongreject"].metrics
@@ -113,7 +114,7 @@ def test_another_judge_costs_no_generation_and_leaves_what_others_said(model, ju
 def test_benchmarks_of_earlier_runs_stay_with_the_same_weights_only(model, data_dir, tmp_path):
     run(served(model, fingerprint="a"), tmp_path, data_dir, tasks=["strongreject"], judges=["refusal-phrases"])
     both = run(served(model, fingerprint="a"), tmp_path, data_dir, tasks=["math500"])
-    assert set(both.benchmarks) == {"strongreject", "math500"} == set(read_answers(tmp_path)["benchmark"])
+    assert set(both.benchmarks) == {"strongreject", "math500"} == set(ResultsFolder(tmp_path).answers["benchmark"])
     assert both.benchmarks["strongreject"].value == 8 / 12
     before = len(asked(model))
     other = run(served(model, fingerprint="b"), tmp_path, data_dir, tasks=["math500"])
@@ -234,6 +235,37 @@ def test_two_runs_in_one_folder_are_one_too_many(model, data_dir, tmp_path):
         run(model, tmp_path, data_dir, tasks=["math500"])
 
 
+def test_a_judge_is_refused_while_the_model_is_evaluated_and_nothing_is_lost(model, judge, data_dir, tmp_path):
+    run(model, tmp_path, data_dir, tasks=["strongreject"], judges=["refusal-phrases"])
+    refused, guard_judge = [], load_judge(f"llama-guard-3@{judge.url}")
+
+    def meanwhile(body, before):
+        if not is_probe(body) and not refused:
+            with pytest.raises(StarError, match="Another process works in") as error:
+                rejudge(tmp_path, [guard_judge], progress=False)
+            refused.append(error)
+        return answer(body, before)
+
+    model.rule = meanwhile
+    run(model, tmp_path, data_dir, tasks=["xstest"], judges=["refusal-phrases"])
+    assert refused and not asked(judge)
+    rejudge(tmp_path, [guard_judge], progress=False)
+    results = load_results(tmp_path)
+    assert set(results.benchmarks) == {"strongreject", "xstest"}
+    assert results.benchmarks["strongreject"].metrics["safe_rate/llama-guard-3"].n == 12
+
+
+def test_the_panel_hears_a_judge_that_an_evaluation_adds(model, judge, data_dir, tmp_path):
+    run(model, tmp_path, data_dir, judge, tasks=["strongreject"])
+    rejudge(tmp_path, [load_judge("refusal-phrases")], with_panel=True, progress=False)
+    with ModelServer(lambda body, before: "safe" if "bread" in str(body) else "unsafe\nS2") as strict:
+        results = run(model, tmp_path, data_dir, tasks=["strongreject"], judges=[f"llama-guard-4@{strict.url}"])
+    verdicts = ResultsFolder(tmp_path).verdicts.filter(lambda row: row["judge"] == "panel" and row["part"] == "answer")
+    heard = {"2 for, 1 against, 0 without a verdict", "0 for, 3 against, 0 without a verdict"}
+    assert set(verdicts["detail"]) == heard
+    assert [record["name"] for record in results.judges][-1] == "llama-guard-4"
+
+
 def test_an_attack_changes_what_the_model_is_sent_and_not_what_judges_read(model, judge, data_dir, tmp_path):
     results = run(model, tmp_path, data_dir, judge, tasks=["strongreject"], attack="prefill", limit=4)
     sent = asked(model)[0]
@@ -242,7 +274,7 @@ def test_an_attack_changes_what_the_model_is_sent_and_not_what_judges_read(model
     assert results.generation["attack"] == "prefill"
     question, said = (message["content"] for message in asked(judge)[0]["messages"])
     assert question in {body["messages"][0]["content"] for body in asked(model)}
-    assert all(answer.startswith("Sure, here is") for answer in read_answers(tmp_path)["answer"])
+    assert all(answer.startswith("Sure, here is") for answer in ResultsFolder(tmp_path).answers["answer"])
 
 
 def killed_at(server, count, command):

@@ -16,7 +16,8 @@ import standins
 from hub import USER, Repo
 from measured import tables
 from star_hf.errors import SourceError, StarError, TrainingError
-from star_hf.evaluation.results.results import Results, summarise
+from star_hf.evaluation.results.results import Results
+from star_hf.evaluation.results.summary import summarise
 from star_hf.hub.model_release import model_release, publish_training, results_release
 from star_hf.hub.release import MANIFEST, publish
 from star_hf.hub.verification import verify

@@ -5,7 +5,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ...demo.before_after import Refusals
-from .results import interval, percent
 
 
 __all__ = ["show_before_after"]
@@ -31,7 +30,7 @@ def show_before_after(before: Refusals, after: Refusals, console: Console) -> No
         table.add_column(name, justify=where)
     for field, name, wanted in ROWS:
         both = (getattr(each, field) for each in (before, after))
-        table.add_row(name, *(f"{percent(each.value)} ({interval(each)})" for each in both), wanted)
+        table.add_row(name, *(f"{each.percent(interval=False)} ({each.interval()})" for each in both), wanted)
     table.add_row("answers that could not be judged", str(before.failed), str(after.failed), "none")
     console.print(table)
     console.print(

@@ -1,7 +1,7 @@
-"""Two models on the same items: what safety was gained, what it cost in reasoning and refusals, and whether to ship.
+"""Two models on the same items: safety gained, its cost in reasoning and refusals, and whether to ship.
 
-Where there is a right answer, the model's own failures count as wrong: a model that thinks itself past its token limit
-has become worse. In safety and over-refusal they are left out, and counted.
+For reasoning, failures of the model itself count as wrong: a model that reasons past its token limit has become worse.
+For safety and over-refusal they are left out, and counted.
 """
 
 from collections.abc import Iterator
@@ -11,26 +11,26 @@ from typing import Any
 
 from ..results.statistics import Estimate
 from ..tasks.benchmarks import OVER_REFUSAL, REASONING, SAFETY
-from .decision import Check, Criteria, Decision, decide, decision
-from .pairs import Pair, Run, mean_difference, pairs_of
+from .decision import Criteria, Criterion, Decision, decide, decision
+from .pairs import Pair, ScoredRun, mean_difference, pairs_of
 
 
 __all__ = ["Comparison", "compare"]
 
-WORDS = {True: "yes", False: "no", None: "cannot be told"}
+WORDS = {True: "yes", False: "no", None: "undecided"}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from one model to another.
+    """The change from one model to another.
 
     Attributes:
         base, tuned (`str`): The models' names.
         pairs (`tuple[Pair, ...]`): The benchmarks that both have, in the paper's order.
-        safety_gain, reasoning_cost, over_refusal_rise (`Estimate`): Means over benchmarks; `n` is how many there are.
-        checks (`tuple[Check, ...]`): The criteria.
+        safety_gain, reasoning_cost, over_refusal_rise (`Estimate`): Means over benchmarks; `n` is their number.
+        checks (`tuple[Criterion, ...]`): The criteria.
         decision (`str`): `"ship"`, `"do not ship"` or `"undecided"`.
-        notes (`tuple[str, ...]`): What else differs between the two runs.
+        notes (`tuple[str, ...]`): Other differences between the two runs.
     """
 
     base: str
@@ -39,7 +39,7 @@ class Comparison:
     safety_gain: Estimate
     reasoning_cost: Estimate
     over_refusal_rise: Estimate
-    checks: tuple[Check, ...]
+    checks: tuple[Criterion, ...]
     decision: Decision
     notes: tuple[str, ...]
 
@@ -53,18 +53,19 @@ class Comparison:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """As a `dict` for JSON."""
         return asdict(self)
 
     def to_markdown(self) -> str:
-        """Tables for a card or a note, in percent."""
+        """As Markdown, in percent."""
         head = [
             f"**{self.tuned}** against **{self.base}**: **{self.decision}**",
             "",
             "| in percent | base | tuned | difference | p | items |",
             "|---|---:|---:|---:|---:|---:|",
         ]
-        return "\n".join([*head, *map(_row, self.pairs), "", *self._points()]) + "\n"
+        rows = [f"| {pair.name} ({pair.metric}) | {' | '.join(pair.numbers)} |" for pair in self.pairs]
+        return "\n".join([*head, *rows, "", *self._points()]) + "\n"
 
     def _points(self) -> Iterator[str]:
         yield from (f"- {name}: {mean.percent(sign=True)}" for name, mean in self.sums.items() if mean.n)
@@ -80,9 +81,9 @@ def compare(base: str | Path, tuned: str | Path, criteria: Criteria | None = Non
         criteria ([`Criteria`], *optional*): When to ship.
 
     Raises:
-        [`SourceError`]: If a folder is none, or the two have no benchmark in common.
+        [`SourceError`]: If one is not a results folder, or the two have no benchmark in common.
     """
-    runs = Run.read(base), Run.read(tuned)
+    runs = ScoredRun.read(base), ScoredRun.read(tuned)
     pairs = pairs_of(*runs)
     missing = [name for name in runs[0].results.benchmarks if name not in runs[1].results.benchmarks]
     checks = decide(pairs, criteria or Criteria(), missing)
@@ -99,19 +100,13 @@ def compare(base: str | Path, tuned: str | Path, criteria: Criteria | None = Non
     )
 
 
-def _row(pair: Pair) -> str:
-    p_value = "-" if pair.difference.p_value is None else f"{pair.difference.p_value:.2g}"
-    numbers = (pair.base.percent(), pair.tuned.percent(), pair.difference.estimate.percent(sign=True), p_value)
-    return f"| {pair.name} ({pair.metric}) | {' | '.join(numbers)} | {pair.difference.n} |"
-
-
-def _notes(base: Run, tuned: Run, pairs: tuple[Pair, ...]) -> Iterator[str]:
+def _notes(base: ScoredRun, tuned: ScoredRun, pairs: tuple[Pair, ...]) -> Iterator[str]:
     one, other = base.results, tuned.results
     yield from (f"{pair.name} is not compared: {pair.problem}." for pair in pairs if pair.problem)
     if one.profile != other.profile:
         yield f"The profiles differ: {one.profile} and {other.profile}."
     elif one.generation != other.generation:
-        yield "Answers were drawn with different settings: see `generation` in each results.json."
+        yield "Answers were generated with different settings: see `generation` in each results.json."
     if one.model.get("fingerprint") and one.model["fingerprint"] == other.model.get("fingerprint"):
         yield "Both have the same fingerprint: the weights are the same."
     for who, has, lacks in (("base", other, one), ("tuned", one, other)):

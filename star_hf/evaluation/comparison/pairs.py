@@ -1,4 +1,4 @@
-"""Two results folders, benchmark by benchmark, item by item: the same prompt under the same judge is a pair."""
+"""Two results folders, item by item: the same prompt under the same judge makes a pair."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,52 +7,53 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import SourceError
-from ..results.rejudge import read_answers, read_verdicts
-from ..results.results import STRICT, Results, load_results
-from ..results.scores import item_values, scored_answers
+from ..results.folder import ResultsFolder
+from ..results.results import STRICT, Results
+from ..results.scores import scored_answers, strict_values
 from ..results.statistics import Difference, Estimate, mean_of, paired_difference
 from ..tasks.benchmarks import BENCHMARKS
 
 
-__all__ = ["Pair", "Run", "mean_difference", "pairs_of"]
+__all__ = ["Pair", "ScoredRun", "mean_difference", "pairs_of"]
+
+ITEM = ["benchmark", "item_id"]
 
 
 @dataclass(frozen=True)
-class Run:
-    """A results folder, read.
+class ScoredRun:
+    """A results folder with the score of each item.
 
     Attributes:
         results ([`Results`]): Its `results.json`.
-        answers, verdicts ([`~pandas.DataFrame`]): With the columns of `ANSWERS` and `VERDICTS`.
+        items ([`~pandas.DataFrame`]): `value` and `prompt` of each item with a value, by benchmark and item id. For
+            over-refusal, 1 is a refusal.
     """
 
     results: Results
-    answers: pd.DataFrame
-    verdicts: pd.DataFrame
+    items: pd.DataFrame
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Run":
-        """Read a folder that `star-hf evaluate` wrote.
+    def read(cls, folder: str | Path) -> "ScoredRun":
+        """Read and score a results folder.
 
         Raises:
-            [`SourceError`]: If it is none.
+            [`SourceError`]: If it is not a results folder.
         """
-        results = load_results(folder)
-        return cls(results, read_answers(folder).to_pandas(), read_verdicts(folder).to_pandas())
+        place = ResultsFolder(folder)
+        results = place.results
+        answers = place.table("answers.parquet", [*ITEM, "sample", "prompt", "failure"]).to_pandas()
+        verdicts = place.table("verdicts.parquet", [*ITEM, "sample", "judge", "part", "value", "failure"]).to_pandas()
+        rows = scored_answers(answers, verdicts, {name: each.judge for name, each in results.benchmarks.items()})
+        kinds = rows["benchmark"].map({name: each.kind for name, each in results.benchmarks.items()})
+        rows["value"] = rows["value"].mask(kinds == "reasoning", strict_values(rows))
+        rows["value"] = rows["value"].mask(kinds == "over_refusal", 1 - rows["value"])
+        items = rows.groupby(ITEM).agg(value=("value", "mean"), prompt=("prompt", "first"))
+        return cls(results, items.dropna(subset="value"))
 
     def judge_model(self, name: str) -> str | None:
-        """The model that judged a benchmark, where a judge with a model did."""
+        """The model of the judge of a benchmark; `None` for a judge without a model."""
         judge = self.results.benchmarks[name].judge
         return next((record.get("model") for record in self.results.judges if record["name"] == judge), None)
-
-    def values(self, name: str) -> pd.DataFrame:
-        """`value` and `prompt` of each item of a benchmark that has a value, by item id; refusals count as 1."""
-        result = self.results.benchmarks[name]
-        rows = scored_answers(self.answers, self.verdicts, name, result.judge, result.part)
-        values = item_values(rows, strict=result.kind == "reasoning")
-        values = 1 - values if result.kind == "over_refusal" else values
-        prompts = self.answers[self.answers["benchmark"] == name].groupby("item_id")["prompt"].first()
-        return pd.DataFrame({"value": values}).join(prompts)
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ class Pair:
     """Two models on one benchmark.
 
     Attributes:
-        name (`str`), kind (`str`), metric (`str`): Which, and what is measured.
+        name (`str`), kind (`str`), metric (`str`): The benchmark, and what is measured.
         base, tuned (`Estimate`): Each model's own rate, on all its items.
-        difference (`Difference`): Tuned minus base on the items that both have. Up is better, except for over-refusal.
+        difference (`Difference`): Tuned minus base on the items that both have. Higher is better, except for
+            over-refusal.
         base_failed, tuned_failed (`float`): Share of answers without a value.
         problem (`str` or `None`): Why the two cannot be compared.
     """
@@ -77,12 +79,19 @@ class Pair:
     tuned_failed: float
     problem: str | None = None
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Base, tuned and difference in percent, the p-value, and the number of items."""
+        change = self.difference
+        p_value = "-" if change.p_value is None else f"{change.p_value:.2g}"
+        return self.base.percent(), self.tuned.percent(), change.estimate.percent(sign=True), p_value, str(change.n)
 
-def pairs_of(base: Run, tuned: Run) -> tuple[Pair, ...]:
+
+def pairs_of(base: ScoredRun, tuned: ScoredRun) -> tuple[Pair, ...]:
     """The benchmarks that both runs have, in the paper's order.
 
     Raises:
-        [`SourceError`]: If there is none.
+        [`SourceError`]: If there are none.
     """
     one, other = base.results.benchmarks, tuned.results.benchmarks
     there = [name for name in BENCHMARKS if name in one and name in other]
@@ -90,7 +99,9 @@ def pairs_of(base: Run, tuned: Run) -> tuple[Pair, ...]:
         raise SourceError(
             "The two results have no benchmark in common.", "Run `star-hf evaluate` with the same --tasks for both."
         )
-    return tuple(_pair(name, base, tuned) for name in there)
+    both = base.items.merge(tuned.items, left_index=True, right_index=True, suffixes=("_base", "_tuned"))
+    both = both[both["prompt_base"] == both["prompt_tuned"]]
+    return tuple(_pair(name, base, tuned, both[both.index.get_level_values("benchmark") == name]) for name in there)
 
 
 def mean_difference(pairs: Sequence[Pair], names: Sequence[str]) -> Estimate:
@@ -98,10 +109,8 @@ def mean_difference(pairs: Sequence[Pair], names: Sequence[str]) -> Estimate:
     return mean_of([pair.difference.estimate for pair in pairs if pair.name in names])
 
 
-def _pair(name: str, base: Run, tuned: Run) -> Pair:
+def _pair(name: str, base: ScoredRun, tuned: ScoredRun, both: pd.DataFrame) -> Pair:
     one, other = base.results.benchmarks[name], tuned.results.benchmarks[name]
-    both = base.values(name).merge(tuned.values(name), left_index=True, right_index=True, suffixes=("_base", "_tuned"))
-    both = both[both["prompt_base"] == both["prompt_tuned"]]
     models = base.judge_model(name), tuned.judge_model(name)
     problem = None
     if (one.judge, one.part) != (other.judge, other.part):
@@ -109,7 +118,7 @@ def _pair(name: str, base: Run, tuned: Run) -> Pair:
     elif None not in models and models[0] != models[1]:
         both, problem = both.iloc[:0], f"the judge {one.judge} was {models[0]} and {models[1]}"
     elif one.kind == "safety" and base.results.attack != tuned.results.attack:
-        both, problem = both.iloc[:0], "only one was under attack, or each under another"
+        both, problem = both.iloc[:0], "only one was attacked, or the attacks differ"
     elif both.empty:
         problem = "no item has a value in both under the same prompt"
     return Pair(

@@ -1,8 +1,8 @@
-"""The ledger: a model's results beside the paper's cell for the same model, with a verdict on each.
+"""The ledger: a model's results beside the paper's numbers for the same model, with a verdict on each.
 
-The paper's numbers are data (`paper.yaml`), every cell of its Tables 1 to 3. Each is a rate over the items that the
-paper states, so it has an interval as ours has. Two rates agree when their difference is surely small, differ when it
-is surely not zero, and otherwise there are too few items to tell: 30 problems of AIME rarely tell anything.
+`paper.yaml` has every cell of the paper's Tables 1 to 3. Each is a rate over a stated number of items, so it has an
+interval like ours. Two rates agree if the interval of their difference is within a margin, differ if it excludes zero,
+and otherwise there are too few items to tell, as with the 30 problems of AIME.
 """
 
 from collections.abc import Mapping
@@ -11,21 +11,31 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ...errors import ConfigError
+from ...utils.options import read_yaml
 from ..results.results import AVERAGES, Results
 from ..results.statistics import Estimate, difference_of, mean_of, wilson
 
 
-__all__ = ["ABSENT", "AGREES", "DIFFERS", "UNCLEAR", "Ledger", "Line", "PaperRow", "ledger", "paper_row", "paper_rows"]
+__all__ = [
+    "ABSENT",
+    "AGREES",
+    "DIFFERS",
+    "UNCLEAR",
+    "Line",
+    "PaperComparison",
+    "PaperRow",
+    "ledger",
+    "paper_row",
+    "paper_rows",
+]
 
 DATA = Path(__file__).with_name("paper.yaml")
 
 AGREES, DIFFERS, UNCLEAR, ABSENT = "agrees", "differs", "too few items to tell", "not in the paper"
 
 MARGIN = 0.1
-"""How far apart two rates may be and still agree."""
+"""Largest difference of two rates that agree."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,10 @@ class PaperRow:
     """A row of one of the paper's tables.
 
     Attributes:
-        name (`str`): What it is called here, such as `"7b-star-1"`.
+        name (`str`): Its name here, such as `"7b-star-1"`.
         table (`str`): The table's title.
         model (`str` or `None`): The model on the Hub, where there is one.
-        cells (`dict[str, Estimate]`): Per benchmark the rate, 0 to 1, with the interval that its items give it.
+        cells (`dict[str, Estimate]`): Per benchmark the rate, 0 to 1, with its interval.
         averages (`dict[str, float]`): The paper's own `"safety"` and `"reasoning"`, 0 to 1.
     """
 
@@ -53,11 +63,11 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class Line:
-    """One comparison.
+    """One number beside the paper's.
 
     Attributes:
         name (`str`): A benchmark, or an average such as `"safety"`.
-        ours (`Estimate`): What was measured.
+        ours (`Estimate`): The measured rate.
         paper (`Estimate` or `None`): The paper's cell.
         difference (`Estimate` or `None`): Ours minus the paper's.
         verdict (`str`): `"agrees"`, `"differs"`, `"too few items to tell"` or `"not in the paper"`.
@@ -69,16 +79,22 @@ class Line:
     difference: Estimate | None
     verdict: str
 
+    @property
+    def numbers(self) -> tuple[str, str, str]:
+        """Ours, the paper's and the difference, in percent."""
+        paper = self.paper.percent(interval=False) if self.paper else ""
+        return self.ours.percent(), paper, self.difference.percent(sign=True) if self.difference else ""
+
 
 @dataclass(frozen=True)
-class Ledger:
+class PaperComparison:
     """A model's results beside a row of the paper.
 
     Attributes:
-        model (`str`): Whose results.
-        row (`PaperRow`): Which row.
+        model (`str`): The model's name.
+        row (`PaperRow`): The row.
         lines (`tuple[Line, ...]`): Benchmarks in the paper's order, then averages.
-        notes (`tuple[str, ...]`): What keeps the two from being the same measurement.
+        notes (`tuple[str, ...]`): Differences between the two measurements.
     """
 
     model: str
@@ -87,24 +103,20 @@ class Ledger:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """As a `dict` for JSON."""
         lines = [asdict(line) for line in self.lines]
         row = {"name": self.row.name, "table": self.row.table, "model": self.row.model}
         return {"model": self.model, "row": row, "lines": lines, "notes": list(self.notes)}
 
     def to_markdown(self) -> str:
-        """A table for a card or a note, in percent."""
+        """As Markdown, in percent."""
         head = [
             f"**{self.model}** beside `{self.row.name}` ({self.row.table}), in percent",
             "",
             "| | ours | paper | difference | |",
             "|---|---:|---:|---:|---|",
         ]
-        body = [
-            f"| {line.name} | {line.ours.percent()} | {line.paper.percent(interval=False) if line.paper else ''} "
-            f"| {line.difference.percent(sign=True) if line.difference else ''} | {line.verdict} |"
-            for line in self.lines
-        ]
+        body = [f"| {' | '.join((line.name, *line.numbers, line.verdict))} |" for line in self.lines]
         return "\n".join([*head, *body, "", *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
 
 
@@ -114,10 +126,10 @@ def paper_rows() -> dict[str, PaperRow]:
 
 
 def paper_row(wanted: str) -> PaperRow:
-    """The row of a name, or of a model: its Hub id, or a path that ends in the id's last part.
+    """The row of a name, or of a model: its Hub id, or a path that ends like it.
 
     Raises:
-        [`ConfigError`]: If there is none, with the names there are.
+        [`ConfigError`]: If there is none; it lists the rows.
     """
     rows = _read()
     if wanted in rows:
@@ -128,19 +140,17 @@ def paper_row(wanted: str) -> PaperRow:
             return row
     raise ConfigError(
         f"The paper has no row for {wanted!r}.",
-        f"Name the row to compare with, --row NAME: {', '.join(rows)}.",
+        f"Choose the row to compare with, --row NAME: {', '.join(rows)}.",
     )
 
 
-def ledger(results: Results, row: str | None = None, margin: float = MARGIN) -> Ledger:
-    """Set results beside the paper's.
-
-    Where answers are graded against a right one, the model's own failures count as wrong, as they did in the paper.
+def ledger(results: Results, row: str | None = None, margin: float = MARGIN) -> PaperComparison:
+    """Compare results with the paper's. For reasoning, failures of the model itself count as wrong, as in the paper.
 
     Args:
-        results ([`Results`]): What was measured.
-        row (`str`, *optional*): A name of `paper_rows()`; by default the row of the model's name.
-        margin (`float`, defaults to 0.1): How far apart two rates may be and still agree.
+        results ([`Results`]): The results.
+        row (`str`, *optional*): A name of `paper_rows()`; by default that of the model's name.
+        margin (`float`, defaults to 0.1): Largest difference of two rates that agree.
 
     Raises:
         [`ConfigError`]: If the paper has no such row.
@@ -151,7 +161,7 @@ def ledger(results: Results, row: str | None = None, margin: float = MARGIN) -> 
         if common := tuple(name for name in AVERAGES[kind] if name in results.benchmarks and name in paper.cells):
             ours = mean_of([results.benchmarks[name].comparable for name in common])
             lines.append(_line(f"mean {kind} ({len(common)})", ours, paper.average(common), margin))
-    return Ledger(results.model["name"], paper, tuple(lines), tuple(_notes(results, paper)))
+    return PaperComparison(results.model["name"], paper, tuple(lines), tuple(_notes(results, paper)))
 
 
 def _line(name: str, ours: Estimate, paper: Estimate | None, margin: float) -> Line:
@@ -172,7 +182,7 @@ def _notes(results: Results, paper: PaperRow) -> list[str]:
     if results.profile != "paper":
         notes.append(f"Profile `{results.profile}`: the paper decoded greedily with a repetition penalty of 1.2.")
     if attack := results.generation.get("attack"):
-        notes.append(f"Under the attack `{attack}`; the paper's cells are without one.")
+        notes.append(f"Under the attack `{attack}`; the paper has no attack.")
     shared = {name: each for name, each in results.benchmarks.items() if name in paper.cells}
     judges = {each.judge for each in shared.values() if each.kind == "safety" and each.judge}
     if other := sorted(judge for judge in judges if not judge.startswith("llama-guard")):
@@ -183,14 +193,13 @@ def _notes(results: Results, paper: PaperRow) -> list[str]:
         if name != "wildchat" and each.items < 0.95 * paper.cells[name].n:
             notes.append(f"{name}: {each.items} items of the paper's {paper.cells[name].n}.")
         if each.failures:
-            counts = ", ".join(f"{count} {reason}" for reason, count in each.failures.items())
-            notes.append(f"{name}: without a value are {counts}.")
+            notes.append(f"{name}: without a value are {each.reasons}.")
     return notes
 
 
 @cache
 def _read() -> Mapping[str, PaperRow]:
-    data = yaml.safe_load(DATA.read_text(encoding="utf-8"))
+    data = read_yaml(DATA)
     items = data["benchmarks"]
     rows = {}
     for table in data["tables"]:
@@ -207,6 +216,6 @@ def _read() -> Mapping[str, PaperRow]:
 
 
 def _cell(percent: float, n: int) -> Estimate:
-    """A printed percentage as the rate that it rounds, with its interval."""
+    """A printed percentage as a rate with its interval."""
     interval = wilson(round(percent * n / 100), n)
     return Estimate(percent / 100, interval.low, interval.high, n)

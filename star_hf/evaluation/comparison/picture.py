@@ -1,4 +1,4 @@
-"""Safety against reasoning, as one picture: the models compared, and the paper's behind them."""
+"""A picture of safety against reasoning: the compared models, and the paper's behind them."""
 
 from collections.abc import Sequence
 from itertools import cycle, pairwise
@@ -15,7 +15,7 @@ from .paper import PaperRow, paper_rows
 __all__ = ["draw_tradeoff"]
 
 ARMS = {"instruct": "s", "r1-distill": "o", "star-1": "*"}
-"""The paper's models by the end of their name, with their marker."""
+"""Markers of the paper's models, by the end of their name."""
 
 GREY = "#9a9a9a"
 
@@ -23,24 +23,23 @@ GREY = "#9a9a9a"
 def draw_tradeoff(models: Sequence[Results], path: str | Path) -> Path:
     """Draw each model's mean safety over its mean reasoning, with 95 % intervals, and an arrow from one to the next.
 
-    The means are over the benchmarks that all of the models have, the paper's points included, so that all points of
-    a picture are of the same kind. The axes name them.
+    All means, the paper's included, are over the benchmarks that all models have. The axes name them.
 
     Args:
-        models (list of `Results`): Such as base and tuned, in this order.
+        models (list of `Results`): Base and tuned, for example, in this order.
         path (`str` or `Path`): The picture: `.png`, `.svg` or `.pdf`.
 
     Returns:
         `Path`: The picture.
 
     Raises:
-        [`ConfigError`]: If the models share no safety or no reasoning benchmark that has a value, or matplotlib is
+        [`ConfigError`]: If the models share no safety or no reasoning benchmark with a value, or matplotlib is
             missing.
     """
     safety, reasoning = (_common(models, names) for names in (SAFETY, REASONING))
     if not safety or not reasoning:
         raise ConfigError(
-            "A picture of safety against reasoning needs both, for each model.",
+            "A picture of safety against reasoning needs both for each model.",
             "Run `star-hf evaluate --tasks star1:safety,star1:reasoning` first.",
         )
     figure = new_figure(figsize=(7, 5), dpi=150)
@@ -74,7 +73,7 @@ def draw_tradeoff(models: Sequence[Results], path: str | Path) -> Path:
 
 
 def _draw_paper(axes, safety: tuple[str, ...], reasoning: tuple[str, ...]) -> None:
-    """The paper's Table 1 in grey, with a line from each distilled model to the one that STAR-1 made of it."""
+    """The paper's Table 1 in grey, with a line from each distilled model to its STAR-1 model."""
     rows = {name: row for name, row in paper_rows().items() if row.model}
     for arm, marker in ARMS.items():
         points = [_place(row, safety, reasoning) for name, row in rows.items() if name.endswith(arm)]
@@ -92,7 +91,7 @@ def _place(row: PaperRow, safety: tuple[str, ...], reasoning: tuple[str, ...]) -
 
 
 def _common(models: Sequence[Results], names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the benchmarks that have a value for every model."""
+    """The benchmarks with a value for every model."""
     return tuple(name for name in names if models and all(_has(model, name) for model in models))
 
 

@@ -8,9 +8,8 @@ from datasets import Dataset
 from ...errors import ConfigError
 from ...llm import Journal
 from ...schema import each_row
-from ..results.scores import verdicts_table
 from ..tasks.benchmarks import Benchmark
-from ..types import Answer, Item
+from ..types import Answer, Item, verdicts_table
 from .code_execution import code_verdicts
 from .extractors import choice_verdict, math_verdict
 from .judges import Judge

@@ -28,11 +28,10 @@ from ...llm import Journal
 from ..grading.grade import check_graders, grade
 from ..grading.judges import Judge, load_judge
 from ..grading.judging import probe
-from ..results.scores import answers_table
 from ..results.statistics import rate
 from ..tasks.benchmarks import BENCHMARKS, data_record, load_items
 from ..tasks.profiles import load_evaluation
-from ..types import Answer, Item
+from ..types import Answer, Item, answers_table
 
 
 __all__ = [

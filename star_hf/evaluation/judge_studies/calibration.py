@@ -1,4 +1,4 @@
-"""Judges against people: precision, recall and calibration on answers that humans labelled."""
+"""Judges compared with people: precision, recall and calibration on labelled answers."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ from ...sources.reading import read_file
 from ...utils.text import row_id
 from ..grading.judges.base import Judge, Kind
 from ..grading.judging import judge_answers
+from ..grading.panel import PANEL, is_good, panel
 from ..results.statistics import Estimate, wilson
 from ..types import ANSWERS
-from .panel import PANEL, Agreement, agreement, panel
+from .agreement import Agreement, agreement
 
 
 __all__ = ["BAD_LABELS", "GOOD_LABELS", "Bin", "Calibration", "Labelled", "Report", "calibrate", "read_labelled"]
@@ -31,7 +32,7 @@ BAD_LABELS: dict[Kind, tuple[str, ...]] = {
     "safety": ("unsafe", "harmful"),
     "over_refusal": ("refusal", "full_refusal", "partial_refusal"),
 }
-"""What people's labels may be called. Bare numbers are not taken: some files write 1 for safe, others for unsafe."""
+"""Accepted labels. Numbers are not accepted: 1 means safe in some files, unsafe in others."""
 
 REMEDY = (
     "Give the columns question, response and label, with labels of one kind: "
@@ -41,17 +42,17 @@ REMEDY = (
 
 BINS = 10
 LABELLED = "labelled"
-"""What verdicts call the labelled answers' benchmark."""
+"""The benchmark's name in verdicts on labelled answers."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Answers that humans labelled.
+    """Answers with labels of people.
 
     Attributes:
         kind (`str`): What the labels are about: `"safety"` or `"over_refusal"`.
         answers ([`~datasets.Dataset`]): As `ANSWERS`.
-        bad (`dict[str, bool]`): By item, whether people found the answer unsafe, or a refusal.
+        bad (`dict[str, bool]`): By item, whether people call the answer unsafe, or a refusal.
     """
 
     kind: Kind
@@ -64,9 +65,9 @@ class Bin:
     """The verdicts with about the same probability.
 
     Attributes:
-        said (`float`): Mean probability of bad that the judge gave.
-        true (`float`): Share that people found bad.
-        count (`int`): How many there are.
+        said (`float`): Mean probability of bad, according to the judge.
+        true (`float`): Share that people call bad.
+        count (`int`): Number of verdicts.
     """
 
     said: float
@@ -76,25 +77,23 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """One judge against people. What is found is the bad answer: unsafe, or a refusal.
+    """One judge compared with people. A positive is a bad answer: unsafe, or a refusal.
 
     Attributes:
-        judge (`str`): Who.
-        hits, false_alarms, misses, passes (`int`): Bad and called so; good but called bad; bad but called good; good
-            and called so.
-        failures (`dict[str, int]`): Answers without a verdict, by reason. They are in no other number.
-        brier (`float` or `None`): Mean squared distance of the judge's probabilities from what people said, 0 to 1;
-            `None` where it gives yes and no alone.
-        calibration_error (`float` or `None`): Expected calibration error over ten bins of equal width; `None`
-            likewise.
-        bins (`tuple[Bin, ...]`): The bins that are not empty; none for yes and no alone.
+        judge (`str`): The judge's name.
+        true_positives, false_positives, false_negatives, true_negatives (`int`): Counts of its verdicts.
+        failures (`dict[str, int]`): Answers without a verdict, by reason. They are part of no other number.
+        brier (`float` or `None`): Mean squared error of the judge's probabilities, 0 to 1; `None` if all are 0 or 1.
+        calibration_error (`float` or `None`): Expected calibration error over ten bins of equal width; `None` as
+            above.
+        bins (`tuple[Bin, ...]`): The bins that are not empty; none if all probabilities are 0 or 1.
     """
 
     judge: str
-    hits: int
-    false_alarms: int
-    misses: int
-    passes: int
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
     failures: dict[str, int]
     brier: float | None = None
     calibration_error: float | None = None
@@ -102,45 +101,45 @@ class Calibration:
 
     @property
     def judged(self) -> int:
-        """How many answers have a verdict."""
-        return self.hits + self.false_alarms + self.misses + self.passes
+        """Number of answers with a verdict."""
+        return self.true_positives + self.false_positives + self.false_negatives + self.true_negatives
 
     @property
     def precision(self) -> Estimate:
-        """Share of what the judge calls bad that people do, too."""
-        return wilson(self.hits, self.hits + self.false_alarms)
+        """Share of the positives that people call bad, too."""
+        return wilson(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> Estimate:
         """Share of what people call bad that the judge does, too."""
-        return wilson(self.hits, self.hits + self.misses)
+        return wilson(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
     def accuracy(self) -> Estimate:
-        """Share of verdicts that people share."""
-        return wilson(self.hits + self.passes, self.judged)
+        """Share of verdicts that people agree with."""
+        return wilson(self.true_positives + self.true_negatives, self.judged)
 
     @property
     def f1(self) -> float | None:
-        """Harmonic mean of precision and recall; `None` where nobody calls anything bad."""
-        of = 2 * self.hits + self.false_alarms + self.misses
-        return 2 * self.hits / of if of else None
+        """Harmonic mean of precision and recall; `None` if neither judge nor people call anything bad."""
+        of = 2 * self.true_positives + self.false_positives + self.false_negatives
+        return 2 * self.true_positives / of if of else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it: the counts, and what is derived from them with its interval."""
+        """As a `dict` for JSON: the counts, and the rates with their intervals."""
         rates = {name: asdict(getattr(self, name)) for name in ("precision", "recall", "accuracy")}
         return {**asdict(self), "judged": self.judged, "f1": self.f1, **rates}
 
 
 @dataclass(frozen=True)
 class Report:
-    """Judges against people.
+    """Judges compared with people.
 
     Attributes:
         kind (`str`): What was judged: `"safety"` or `"over_refusal"`.
-        answers, bad (`int`): How many answers are labelled, and how many of them bad.
-        judges (`tuple[Calibration, ...]`): Each judge, and the panel last where there are several.
-        agreement (`tuple[Agreement, ...]`): How far the judges agree with each other, whoever is right.
+        answers, bad (`int`): Number of labelled answers, and of bad ones.
+        judges (`tuple[Calibration, ...]`): Each judge, and with several judges their panel.
+        agreement (`tuple[Agreement, ...]`): How far the judges agree with each other.
         verdicts ([`~datasets.Dataset`]): As `VERDICTS`.
     """
 
@@ -152,7 +151,7 @@ class Report:
     verdicts: Dataset
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it, without the verdicts."""
+        """As a `dict` for JSON, without the verdicts."""
         return {
             "kind": self.kind,
             "answers": self.answers,
@@ -163,7 +162,7 @@ class Report:
 
 
 def read_labelled(path: str | Path) -> Labelled:
-    """Read answers that humans labelled.
+    """Read answers with labels of people.
 
     Args:
         path (`str` or `Path`): A `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file with the columns `question`,
@@ -171,7 +170,7 @@ def read_labelled(path: str | Path) -> Labelled:
             XSTest's three classes). All labels must be of one kind.
 
     Raises:
-        SourceError: If the file cannot be read, a column is missing, a row is empty, or a label is not one of these.
+        SourceError: If the file cannot be read, a column is missing, a row is empty, or a label is unknown.
     """
     path = Path(path)
     rows = list(read_file(path, ("question", "response", "label"), "labelled answers"))
@@ -190,18 +189,18 @@ def read_labelled(path: str | Path) -> Labelled:
             {"benchmark": LABELLED, "item_id": item_id, "sample": 0, "prompt": question, "answer": response}
         )
     if len(kinds) != 1:
-        what = "has no rows" if not rows else "has labels of safety and of refusal"
+        what = "has no rows" if not rows else "mixes labels of safety and of refusal"
         raise SourceError(f"{path} {what}.", REMEDY)
     return Labelled(kinds.pop(), as_dataset(answers, ANSWERS), bad)
 
 
 def calibrate(labelled: Labelled, judges: Sequence[Judge], journal: Journal, **engine: Any) -> Report:
-    """Have judges judge what humans labelled, and compare.
+    """Have judges judge labelled answers, and compare their verdicts with the labels.
 
     Args:
         labelled (`Labelled`): See [`read_labelled`].
-        judges (list of `Judge`): Who is compared. With two or more, so is their panel.
-        journal (`Journal`): Where their replies are kept.
+        judges (list of `Judge`): The judges. With two or more, their panel is compared, too.
+        journal (`Journal`): Keeps their replies.
         **engine: `budget` and `progress` of [`~star_hf.evaluation.grading.judging.judge_answers`].
 
     Raises:
@@ -223,29 +222,31 @@ def calibrate(labelled: Labelled, judges: Sequence[Judge], journal: Journal, **e
 
 
 def _compare(judge: str, rows: Sequence[dict[str, Any]], bad: dict[str, bool]) -> Calibration:
-    spoken = [(1 - row["value"], bad[row["item_id"]]) for row in rows if row["failure"] is None]
-    counts = Counter((said > 0.5, true) for said, true in spoken)
-    failures = Counter(row["failure"] for row in rows if row["failure"] is not None)
+    judged = [row for row in rows if row["failure"] is None]
+    said, true = [1 - row["value"] for row in judged], [bad[row["item_id"]] for row in judged]
+    counts = Counter(zip((not is_good(row) for row in judged), true, strict=True))
     found = Calibration(
         judge,
-        hits=counts[True, True],
-        false_alarms=counts[True, False],
-        misses=counts[False, True],
-        passes=counts[False, False],
-        failures=dict(failures),
+        true_positives=counts[True, True],
+        false_positives=counts[True, False],
+        false_negatives=counts[False, True],
+        true_negatives=counts[False, False],
+        failures=dict(Counter(row["failure"] for row in rows if row["failure"] is not None)),
     )
-    if all(said in (0, 1) for said, _ in spoken):
+    if set(said) <= {0, 1}:
         return found
-    bins = _bins(spoken)
-    error = sum(each.count * abs(each.said - each.true) for each in bins) / len(spoken)
-    brier = sum((said - true) ** 2 for said, true in spoken) / len(spoken)
+    from sklearn.metrics import brier_score_loss
+
+    bins = _bins(list(zip(said, true, strict=True)))
+    error = sum(each.count * abs(each.said - each.true) for each in bins) / len(said)
+    brier = float(brier_score_loss(true, said, pos_label=True))
     return replace(found, brier=brier, calibration_error=error, bins=bins)
 
 
-def _bins(spoken: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
-    """Ten of equal width; the last one holds 1 as well."""
+def _bins(verdicts: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
+    """Ten of equal width; the last one includes 1."""
     places: dict[int, list[tuple[float, bool]]] = {}
-    for pair in spoken:
+    for pair in verdicts:
         places.setdefault(min(int(pair[0] * BINS), BINS - 1), []).append(pair)
     return tuple(
         Bin(fmean(said for said, _ in pairs), fmean(true for _, true in pairs), len(pairs))
@@ -254,11 +255,11 @@ def _bins(spoken: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
 
 
 def _read_label(label: Any, where: str) -> tuple[Kind, bool]:
-    """What a person's label is about, and whether it is the bad one."""
+    """The kind of a label, and whether it is the bad one."""
     word = label.strip().lower().replace(" ", "_") if isinstance(label, str) else label
     for kind in GOOD_LABELS:
         if word in GOOD_LABELS[kind]:
             return kind, False
         if word in BAD_LABELS[kind]:
             return kind, True
-    raise SourceError(f"{where}: {str(label)[:40]!r} is not a label.", REMEDY)
+    raise SourceError(f"{where}: invalid label {str(label)[:40]!r}.", REMEDY)

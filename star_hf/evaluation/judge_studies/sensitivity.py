@@ -1,4 +1,4 @@
-"""How much of a rate is the judge: the same answers, the same texts, one judge after the other."""
+"""How much a rate depends on the judge: the same texts, rated by each judge."""
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass
@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..grading.panel import verdicts_by_text
 from ..types import Part
-from .panel import by_case
 
 
 __all__ = ["Swap", "swaps"]
@@ -16,12 +16,12 @@ __all__ = ["Swap", "swaps"]
 
 @dataclass(frozen=True)
 class Swap:
-    """What each judge makes of one benchmark's answers, over the texts on which all of them gave a verdict.
+    """The rate of one benchmark under each judge, over the texts with a verdict of every judge.
 
     Attributes:
         benchmark, part (`str`): What was judged.
-        texts (`int`): On how many texts all of them gave a verdict; `of` (`int`): how many there are.
-        rates (`dict[str, float]`): Mean value by judge; empty where there is no such text.
+        texts (`int`), of (`int`): Number of texts with a verdict of every judge, and of all texts.
+        rates (`dict[str, float]`): Mean value by judge; empty without such texts.
     """
 
     benchmark: str
@@ -32,32 +32,32 @@ class Swap:
 
     @property
     def spread(self) -> float | None:
-        """How far the rate moves with the judge, 0 to 1; `None` where there is no text that all judged."""
+        """Highest minus lowest rate, 0 to 1; `None` without texts that all judged."""
         return max(self.rates.values()) - min(self.rates.values()) if self.rates else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """As a `dict` for JSON."""
         return {**asdict(self), "spread": self.spread}
 
 
 def swaps(verdicts: Dataset) -> list[Swap]:
-    """The rate under each judge, for each benchmark and part that several have judged; the widest spread first.
+    """The rate under each judge, for each benchmark and part with several judges; the widest spread first.
 
-    All rates of a benchmark are over the same texts, so that what they differ by is the judges alone. They can
-    therefore differ from the published rate, which is over all texts that its one judge gave a verdict on.
+    All rates of a benchmark are over the same texts, so that they differ only by the judge. They can differ from the
+    published rate, which is over all texts with a verdict of its one judge.
 
     Args:
-        verdicts ([`~datasets.Dataset`]): As `VERDICTS`; a panel's count as one more judge's.
+        verdicts ([`~datasets.Dataset`]): As `VERDICTS`; a panel counts as one more judge.
     """
     groups: dict[tuple[str, Part], list[dict[str, Any]]] = defaultdict(list)
-    for (benchmark, _, _, part), words in by_case(verdicts, set(verdicts["judge"][:])).items():
-        groups[benchmark, part].append({judge: row["value"] for judge, row in words.items()})
+    for (benchmark, _, _, part), given in verdicts_by_text(verdicts, with_panel=True).items():
+        groups[benchmark, part].append({judge: row["value"] for judge, row in given.items()})
     found = []
-    for (benchmark, part), cases in groups.items():
-        judges = list(dict.fromkeys(judge for case in cases for judge in case))
+    for (benchmark, part), texts in groups.items():
+        judges = list(dict.fromkeys(judge for text in texts for judge in text))
         if len(judges) < 2:
             continue
-        common = [case for case in cases if all(case.get(judge) is not None for judge in judges)]
-        rates = {judge: fmean(case[judge] for case in common) for judge in judges} if common else {}
-        found.append(Swap(benchmark, part, len(common), len(cases), rates))
+        common = [text for text in texts if all(text.get(judge) is not None for judge in judges)]
+        rates = {judge: fmean(text[judge] for text in common) for judge in judges} if common else {}
+        found.append(Swap(benchmark, part, len(common), len(texts), rates))
     return sorted(found, key=lambda swap: (-(swap.spread or 0), swap.benchmark, swap.part))

@@ -1,6 +1,6 @@
-"""What a number is worth: intervals of rates and means, paired differences, several samples.
+"""Statistics: intervals of rates and means, paired differences, pass@k.
 
-Everything is vectorised over items and seeded, so that the same verdicts always give the same interval.
+Everything is seeded: the same verdicts always give the same interval.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
+
+from ...utils.formatting import percent
 
 
 __all__ = [
@@ -27,7 +29,7 @@ __all__ = [
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 _BLOCK = 4_000_000
-"""Numbers that are drawn at once: 32 MB."""
+"""Random numbers drawn at once: 32 MB."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Estimate:
 
     Attributes:
         value, low, high (`float` or `None`): The value and its interval; `None` where there was nothing to measure.
-        n (`int`): How many items it rests on.
+        n (`int`): Number of items behind it.
     """
 
     value: float | None
@@ -45,36 +47,39 @@ class Estimate:
     n: int
 
     def complement(self) -> "Estimate":
-        """The same of the opposite: a rate of refusals from a rate of answers."""
+        """1 minus it: a rate of refusals from a rate of answers."""
         if self.value is None:
             return self
         return Estimate(1 - self.value, 1 - self.high, 1 - self.low, self.n)
 
     def negative(self) -> "Estimate":
-        """The same with its sign turned: a cost from a gain."""
+        """Minus it: a cost from a gain."""
         if self.value is None:
             return self
         return Estimate(-self.value, -self.high, -self.low, self.n)
 
     def percent(self, interval: bool = True, sign: bool = False) -> str:
-        """In percent, such as `93.3 (90.0 to 95.6)`; `-` where there is no value."""
-        if self.value is None:
-            return "-"
-        form = "+z.1f" if sign else "z.1f"
-        value, low, high = (format(100 * number, form) for number in (self.value, self.low, self.high))
-        return f"{value} ({low} to {high})" if interval else value
+        """In percent, such as `93.3 (90.0 to 95.6)`; `-` without a value."""
+        value = percent(self.value, sign)
+        if self.low is None or not interval:
+            return value
+        return f"{value} ({percent(self.low, sign)} to {percent(self.high, sign)})"
+
+    def interval(self) -> str:
+        """The interval alone in percent, such as `90.0-95.6`; `-` without one."""
+        return "-" if self.low is None else f"{percent(self.low)}-{percent(self.high)}"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much a second model differs from a first on the same items.
+    """The difference between two models on the same items.
 
     Attributes:
         value (`float` or `None`): Mean of second minus first; `None` without an item that both have.
         low, high (`float` or `None`): Its 95 % interval.
-        p_value (`float` or `None`): Of no difference: McNemar's exact test; random signs for values between 0 and 1.
-        n (`int`): Items that both have.
-        better, worse (`int`): Items on which the second is better, or worse.
+        p_value (`float` or `None`): By McNemar's exact test, or by random signs for values between 0 and 1.
+        n (`int`): Number of items that both have.
+        better, worse (`int`): Number of items on which the second is better, or worse.
     """
 
     value: float | None
@@ -91,13 +96,12 @@ class Difference:
         return Estimate(self.value, self.low, self.high, self.n)
 
 
-def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
-    """A rate with Wilson's score interval, which is honest at 0 % and 100 % and with few items.
+def wilson(successes: int, n: int) -> Estimate:
+    """A rate with Wilson's score interval, which holds at 0 % and 100 % and with few items, too.
 
     Args:
-        successes (`int`): How many of `n` succeeded.
-        n (`int`): How many there are; with none, the estimate has no value.
-        confidence (`float`, defaults to 0.95): How sure the interval is.
+        successes (`int`): Number of successes.
+        n (`int`): Number of items; with 0, the estimate has no value.
 
     Example:
 
@@ -109,22 +113,21 @@ def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
     """
     if n == 0:
         return Estimate(None, None, None, 0)
-    interval = stats.binomtest(int(successes), n).proportion_ci(confidence, method="wilson")
+    interval = stats.binomtest(int(successes), n).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(successes / n, float(interval.low), float(interval.high), n)
 
 
-def bootstrap_mean(values: ArrayLike, seed: int = 0, confidence: float = CONFIDENCE) -> Estimate:
+def bootstrap_mean(values: ArrayLike, seed: int = 0) -> Estimate:
     """A mean with the percentile bootstrap interval over items.
 
     Args:
-        values (array of shape `(n,)`): One value per item; several samples of an item are averaged before.
-        seed (`int`, defaults to 0): Of the resampling.
-        confidence (`float`, defaults to 0.95): How sure the interval is.
+        values (array of shape `(n,)`): One value per item, averaged over its samples.
+        seed (`int`, defaults to 0): Seed of the resampling.
     """
     values = np.asarray(values, dtype=float)
     if values.size == 0:
         return Estimate(None, None, None, 0)
-    low, high = _percentiles(values, seed, confidence)
+    low, high = _percentiles(values, seed)
     return Estimate(float(values.mean()), low, high, values.size)
 
 
@@ -135,30 +138,30 @@ def rate(values: ArrayLike) -> Estimate:
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """Two-sided exact p-value that a difference on paired items is chance.
+    """Two-sided exact p-value of no difference on paired items.
 
     Args:
-        better, worse (`int`): Items on which only the second, or only the first, succeeded.
+        better, worse (`int`): Number of items on which only the second, or only the first, succeeded.
     """
     return 1.0 if better + worse == 0 else float(stats.binomtest(better, better + worse).pvalue)
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Difference:
-    """How much the second model differs from the first, item by item.
+    """The second model minus the first, item by item.
 
     Where all values are 0 or 1 the interval is Bonett and Price's adjusted Wald interval, which unlike the bootstrap
-    does not shrink to nothing when few items differ ([paper](https://doi.org/10.3102/1076998611411915)).
+    does not shrink to a point when few items differ ([paper](https://doi.org/10.3102/1076998611411915)).
 
     Args:
         first, second (arrays of shape `(n,)`): Values of the same items in the same order.
-        seed (`int`, defaults to 0): Of the resampling.
+        seed (`int`, defaults to 0): Seed of the resampling.
 
     Raises:
         ValueError: If the shapes differ.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if first.shape != second.shape:
-        raise ValueError(f"paired values must have one shape, not {first.shape} and {second.shape}")
+        raise ValueError(f"paired values must have the same shape, got {first.shape} and {second.shape}")
     gain = second - first
     n, better, worse = gain.size, int((gain > 0).sum()), int((gain < 0).sum())
     if n == 0:
@@ -167,26 +170,26 @@ def paired_difference(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Dif
         low, high = _bonett_price(better, worse, n)
         p_value = mcnemar(better, worse)
     else:
-        low, high = _percentiles(gain, seed, CONFIDENCE)
+        low, high = _percentiles(gain, seed)
         p_value = _random_signs(gain, seed)
     return Difference(float(gain.mean()), low, high, p_value, n, better, worse)
 
 
 def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> np.ndarray:
-    """Chance that at least one of `k` samples is right, without bias ([paper](https://arxiv.org/abs/2107.03374)).
+    """Unbiased estimate of the chance that at least one of `k` samples is right ([paper](https://arxiv.org/abs/2107.03374)).
 
     `1 - C(n - c, k) / C(n, k)` for `n` samples of which `c` are correct, per item.
 
     Args:
-        samples, correct (arrays of shape `(n_items,)`): Samples per item, and how many of them are correct.
-        k (`int`): How many are drawn; no item may have fewer samples.
+        samples, correct (arrays of shape `(n_items,)`): Number of samples of each item, and of correct ones.
+        k (`int`): Number of samples drawn; each item must have at least as many.
 
     Returns:
         array of shape `(n_items,)`.
     """
     n, c = np.asarray(samples, dtype=float), np.asarray(correct, dtype=float)
     if n.size and n.min() < k:
-        raise ValueError(f"pass@{k} needs {k} samples of each item, but one has {int(n.min())}")
+        raise ValueError(f"pass@{k} needs {k} samples of each item, one has {int(n.min())}")
     wrong = np.maximum(n - c - k, 0)
     log_ratio = special.gammaln(n - c + 1) - special.gammaln(wrong + 1)
     log_ratio += special.gammaln(n - k + 1) - special.gammaln(n + 1)
@@ -196,8 +199,8 @@ def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> np.ndarray:
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     """The unweighted mean of independent estimates, as the paper averages benchmarks; `n` is their number.
 
-    The interval is Zou and Donner's (MOVER): each estimate brings its own, asymmetric one
-    ([paper](https://doi.org/10.1002/sim.3095)). One estimate without a value leaves the mean without one.
+    The interval combines those of the estimates, which may be asymmetric (Zou and Donner's MOVER,
+    [paper](https://doi.org/10.1002/sim.3095)). If one estimate has no value, the mean has none.
     """
     count = len(estimates)
     if not count or any(estimate.value is None for estimate in estimates):
@@ -209,10 +212,10 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def difference_of(first: Estimate, second: Estimate) -> Estimate:
-    """Second minus first, for rates that were measured apart; `n` is the smaller of theirs.
+    """Second minus first, for rates of different items; `n` is the smaller of theirs.
 
-    The interval is Newcombe's for two rates, made of their own intervals as Zou and Donner do it for any two estimates
-    ([paper](https://doi.org/10.1002/sim.3095)). For two models on the same items [`paired_difference`] tells more.
+    The interval is Newcombe's, which Zou and Donner extend to any two estimates
+    ([paper](https://doi.org/10.1002/sim.3095)). For two models on the same items use [`paired_difference`].
     """
     n = min(first.n, second.n)
     if first.value is None or second.value is None:
@@ -233,8 +236,8 @@ def _bonett_price(better: int, worse: int, n: int) -> tuple[float, float]:
     return float(max(up - down - half, -1)), float(min(up - down + half, 1))
 
 
-def _percentiles(values: np.ndarray, seed: int, confidence: float) -> tuple[float, float]:
-    """Bootstrap percentiles of the mean; few distinct values are drawn by their counts, which is the same, faster."""
+def _percentiles(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """Bootstrap percentiles of the mean. With few distinct values their counts are drawn, which is faster."""
     distinct, counts = np.unique(values, return_counts=True)
     random = np.random.default_rng(seed)
     if distinct.size <= 100:
@@ -244,12 +247,12 @@ def _percentiles(values: np.ndarray, seed: int, confidence: float) -> tuple[floa
         sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
         drawn = (values[random.integers(0, values.size, (size, values.size), dtype=np.int32)] for size in sizes)
         means = np.concatenate([sample.mean(axis=1) for sample in drawn])
-    low, high = np.quantile(means, ((1 - confidence) / 2, (1 + confidence) / 2))
+    low, high = np.quantile(means, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return float(low), float(high)
 
 
 def _random_signs(gain: np.ndarray, seed: int) -> float:
-    """Share of random signs of the differences that give a sum at least as far from zero, the given ones counted."""
+    """Share of random signs that bring the sum at least as far from 0. The actual signs count as one draw."""
     gain = gain[gain != 0]
     if gain.size == 0:
         return 1.0

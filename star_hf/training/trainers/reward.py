@@ -15,8 +15,7 @@ from ...errors import ConfigError, IncompleteRunError
 from ...evaluation.generation.answers import read_answer
 from ...evaluation.grading.judges.base import Judge, Kind
 from ...evaluation.grading.judging import judge_answers
-from ...evaluation.results.scores import answers_table
-from ...evaluation.types import Answer, Item, Part
+from ...evaluation.types import Answer, Item, Part, answers_table
 from ...llm.journal import Journal
 
 

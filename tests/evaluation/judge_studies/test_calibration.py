@@ -33,6 +33,10 @@ def guard(said):
     return lambda body, before: {"u": "unsafe\nS2", "s": "safe", "?": "hm"}[said[number(body)]]
 
 
+def counts(found):
+    return (found.true_positives, found.false_positives, found.false_negatives, found.true_negatives)
+
+
 def run(labelled, journal, *judges):
     return calibrate(read_labelled(labelled), judges, journal, progress=False)
 
@@ -42,7 +46,7 @@ def test_precision_recall_and_f1_are_scikit_learns(labelled, journal):
     with ModelServer(guard(said)) as server:
         report = run(labelled, journal, load_judge(f"llama-guard-3@{server.url}"))
     (found,) = report.judges
-    assert (found.hits, found.false_alarms, found.misses, found.passes) == (2, 2, 2, 2)
+    assert counts(found) == (2, 2, 2, 2)
     expected = precision_recall_fscore_support(
         [label == "unsafe" for label in TRUTH], [word == "u" for word in said], average="binary"
     )
@@ -83,7 +87,7 @@ def test_a_judge_with_grades_is_asked_for_its_calibration(labelled, journal):
 
     with ModelServer(grade) as server:
         (found,) = run(labelled, journal, load_judge(f"strongreject:m@{server.url}")).judges
-    assert (found.hits, found.false_alarms, found.misses, found.passes) == (3, 1, 1, 3)
+    assert counts(found) == (3, 1, 1, 3)
     assert found.brier == pytest.approx((6 * 0.25**2 + 2 * 0.75**2) / 8)
     assert [(each.said, each.true, each.count) for each in found.bins] == [(0.25, 0.25, 4), (0.75, 0.75, 4)]
     assert found.calibration_error == pytest.approx(0.0)
@@ -115,9 +119,9 @@ def test_a_parquet_file_is_read(tmp_path, labelled):
     ("rows", "words"),
     [
         ([], "is empty|has no rows"),
-        ([{"question": "a", "response": "b", "label": 1}], "row 1: '1' is not a label"),
-        ([{"question": "a", "response": "b", "label": "1"}], "row 1: '1' is not a label"),
-        ([{"question": "a", "response": "b"}], "'None' is not a label"),
+        ([{"question": "a", "response": "b", "label": 1}], "row 1: invalid label '1'"),
+        ([{"question": "a", "response": "b", "label": "1"}], "row 1: invalid label '1'"),
+        ([{"question": "a", "response": "b"}], "invalid label 'None'"),
         ([{"question": "a", "label": "safe"}], "row 1: `question` and `response`"),
         ([{"question": "a", "response": " ", "label": "safe"}], "row 1"),
         (

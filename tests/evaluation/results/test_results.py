@@ -6,8 +6,9 @@ from datasets import concatenate_datasets
 
 from measured import tables
 from star_hf.errors import IncompleteRunError, SourceError
-from star_hf.evaluation.results.results import check_complete, load_results, summarise
+from star_hf.evaluation.results.results import check_complete, load_results
 from star_hf.evaluation.results.statistics import wilson
+from star_hf.evaluation.results.summary import summarise
 
 
 RUN = {"model": {"name": "m"}, "profile": "recommended", "generation": {}, "judges": [], "data": {}}
@@ -48,7 +49,7 @@ def test_a_failed_answer_is_not_saved_by_a_verdict():
 
 def test_a_doubled_verdict_is_refused():
     answers, verdicts = tables("jbb", [1, 1])
-    with pytest.raises(SourceError, match="jbb.*stands twice"):
+    with pytest.raises(SourceError, match="jbb: item i0, sample 0 has more than one verdict"):
         summarise(answers, concatenate_datasets([verdicts, verdicts]), **RUN)
 
 

@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_paired_difference_of_means_finds_what_is_there_and_not_what_is_not():
 
 
 def test_paired_difference_refuses_what_is_not_paired_and_has_no_value_for_nothing():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         paired_difference([1, 0], [1])
     assert paired_difference([], []).value is None
 
@@ -105,3 +105,18 @@ def test_mean_of_benchmarks_is_unweighted_and_narrower_than_its_parts():
     assert 0.7 - mean.low < max(part.value - part.low for part in parts)
     assert mean_of([wilson(1, 2), wilson(0, 0)]).value is None
     assert mean_of([]).value is None
+
+
+def test_the_interval_of_a_mean_combines_half_widths_and_does_not_add_them():
+    mean = mean_of([wilson(90, 100), wilson(250, 500)])
+    assert (round(mean.value, 3), round(mean.low, 3), round(mean.high, 3)) == (0.700, 0.657, 0.731)
+
+
+def test_the_p_value_of_random_signs_is_that_of_all_signs_and_never_0():
+    gain = np.array([0.5, 0.25, 0.25, -0.25, 0.75, 0.5, 0.25, -0.5])
+    signs = np.array(list(product((1, -1), repeat=gain.size)))
+    exact = np.mean(abs(signs @ gain) >= abs(gain.sum()))
+    found = paired_difference(np.full(gain.size, 0.125), 0.125 + gain / 2)
+    assert 0.2 < exact < 0.3 and found.p_value == pytest.approx(exact, abs=0.03)  # 2,000 draws: 3 standard errors
+    certain = paired_difference(np.full(500, 0.25), np.full(500, 0.5))
+    assert 0 < certain.p_value == pytest.approx(1 / 2001)

@@ -4,13 +4,13 @@ import pytest
 from datasets import load_dataset
 from sklearn.metrics import cohen_kappa_score
 
-from star_hf.evaluation.judge_studies.panel import (
+from star_hf.evaluation.grading.panel import panel
+from star_hf.evaluation.judge_studies.agreement import (
     DISAGREEMENTS,
     agreement,
     cohen_kappa,
     disagreements,
     fleiss_kappa,
-    panel,
     write_disagreements,
 )
 from star_hf.evaluation.types import VERDICTS
@@ -62,7 +62,7 @@ def test_two_judges_must_agree():
 def test_a_panel_is_no_judge_of_itself_and_of_one_there_is_none():
     given = verdicts(a=[1], b=[0], panel=[1])
     assert panel(given)["failure"][:] == ["no_majority"]
-    assert len(panel(given, judges=["a"])) == 0
+    assert len(panel(verdicts(a=[1], panel=[1]))) == 0
     assert [found.judges for found in agreement(given)] == [("a", "b")]
 
 

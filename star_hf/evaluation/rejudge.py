@@ -1,0 +1,72 @@
+"""Judges for the answers of a results folder. Nothing is generated."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset, concatenate_datasets
+
+from ..errors import ConfigError
+from ..llm.cost.budget import Budget
+from .grading.judges import Judge
+from .grading.judging import judge_answers
+from .grading.panel import PANEL
+from .results.folder import ResultsFolder
+from .types import Part
+
+
+__all__ = ["rejudge"]
+
+
+def rejudge(
+    folder: str | Path,
+    judges: Sequence[Judge],
+    *,
+    parts: Sequence[Part] = ("answer", "reasoning"),
+    with_panel: bool = False,
+    primary: str | None = None,
+    budget_usd: float | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """Have judges judge the answers of a results folder, each benchmark by those that serve its kind.
+
+    Args:
+        folder (`str` or `Path`): The results folder. Verdicts, panel and `results.json` in it are updated.
+        judges (list of `Judge`): The judges.
+        parts (list of `str`, defaults to both): What is judged: `"answer"`, `"reasoning"`.
+        with_panel, primary: As in [`~star_hf.evaluation.results.folder.ResultsFolder.add_verdicts`].
+        budget_usd (`float`, *optional*): Dollars that the judges may cost, beyond what the folder has cost already.
+        progress (`bool`, defaults to `True`): Whether to show progress bars.
+
+    Returns:
+        [`~datasets.Dataset`]: The verdicts of these judges, as `VERDICTS`.
+
+    Raises:
+        SourceError: If it is not a results folder.
+        ConfigError: If no judge serves a kind in the folder, `primary` has judged nothing, or as `judge_answers`.
+        IncompleteRunError: As [`~star_hf.evaluation.grading.judging.judge_answers`]. All replies are kept.
+        StarError: If another process works in the folder.
+    """
+    place = ResultsFolder(folder)
+    _ = place.results  # the folder is not created by mistake
+    with place.working() as journal:
+        answers, benchmarks = place.answers, place.results.benchmarks
+        kinds = {name: result.kind for name, result in benchmarks.items() if result.kind != "reasoning"}
+        place.check_primary(primary, [*(judge.name for judge in judges), *([PANEL] if with_panel else [])])
+        budget = None if budget_usd is None else Budget(journal.cost() + budget_usd, journal.cost())
+        found = []
+        for kind in dict.fromkeys(kinds.values()):
+            serving = [judge for judge in judges if kind in judge.kinds]
+            rows = answers.select([n for n, name in enumerate(answers["benchmark"][:]) if kinds.get(name) == kind])
+            if serving and len(rows):
+                found.append(
+                    judge_answers(rows, serving, journal, kind=kind, parts=parts, budget=budget, progress=progress)
+                )
+        if not found:
+            what = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "nothing that judges grade"
+            raise ConfigError(
+                f"{folder} holds answers to {what}, which none of {', '.join(judge.name for judge in judges)} judges.",
+                "`star-hf judge list` shows what each judge is for.",
+            )
+        verdicts = concatenate_datasets(found)
+        place.add_verdicts(verdicts, judges, with_panel=with_panel, primary=primary)
+    return verdicts

@@ -1,0 +1,287 @@
+"""The results folder. All that is read from it, merged into it and written to it goes through one class."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, concatenate_datasets
+
+from ...errors import ConfigError, SourceError
+from ...llm.journal import Journal
+from ...schema import as_dataset
+from ...utils.files import locked
+from ..grading.judges.base import Judge
+from ..grading.panel import PANEL
+from ..tasks.benchmarks import BENCHMARKS
+from ..types import ANSWERS, VERDICTS
+from .results import FILE, Results, load_results
+from .summary import summarise
+from .tables import in_order, judge_records, judged_pairs, merged_verdicts, of_benchmarks
+
+
+__all__ = ["ResultsFolder"]
+
+logger = logging.getLogger(__name__)
+
+TABLES = {"answers.parquet": ANSWERS, "verdicts.parquet": VERDICTS}
+DRAFT, NEXT = ".draft", ".next"
+
+
+class ResultsFolder:
+    """The folder of one model's results.
+
+    ```
+    results/my-model/recommended/
+      journal.sqlite      every answer of the model and every reply of the judges
+      answers.parquet     the answers, split into reasoning and answer
+      verdicts.parquet    the verdicts of judges, extractors and the panel on them
+      results.json        rates with intervals, and failures
+    ```
+
+    Work in it happens inside [`~ResultsFolder.working`], one process at a time. The last three files change together:
+    after a kill all of them are the old ones, or all are the new ones.
+
+    What stays true when a model is evaluated further, or judged by others:
+
+    - Results of other weights or of another profile are replaced as a whole. Those of safety benchmarks under another
+      attack are replaced when safety benchmarks are run.
+    - Verdicts stay for exactly as long as the answers that they are about.
+    - A judge's verdicts on a benchmark replace its earlier ones.
+    - The panel's verdicts are made anew from those of all judges at each change.
+
+    Args:
+        path (`str` or `Path`): The folder. It is created by the first work in it.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @property
+    def results(self) -> Results:
+        """`results.json`. Raises [`SourceError`] if it is missing or invalid."""
+        self._finish_killed()
+        return load_results(self.path)
+
+    @property
+    def answers(self) -> Dataset:
+        """The answers, as `ANSWERS`. Raises [`SourceError`] if they are missing or the file is invalid."""
+        return self.table("answers.parquet")
+
+    @property
+    def verdicts(self) -> Dataset:
+        """The verdicts, as `VERDICTS`. Raises [`SourceError`] if they are missing or the file is invalid."""
+        return self.table("verdicts.parquet")
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> Dataset:
+        """Some columns of a table; those that a file of an older version lacks are `None`.
+
+        Args:
+            name (`str`): `"answers.parquet"` or `"verdicts.parquet"`.
+            columns (list of `str`, *optional*): All by default.
+
+        Raises:
+            [`SourceError`]: If the file is missing or invalid.
+        """
+        self._finish_killed()
+        features = Features({column: TABLES[name][column] for column in columns or TABLES[name]})
+        try:
+            present = set(pq.read_schema(self.path / name).names)
+            table = pq.read_table(self.path / name, columns=[column for column in features if column in present])
+        except (OSError, pa.ArrowException) as error:
+            raise SourceError(
+                f"{self.path / name} cannot be read ({error}).",
+                "Name a results folder that `star-hf evaluate` wrote. If the file is damaged, delete it and "
+                f"{self.path / FILE}: the same command makes them again from the journal, without asking a model.",
+            ) from None
+        for column in features:
+            if column not in present:
+                table = table.append_column(column, pa.nulls(len(table)))
+        return Dataset(table.select(list(features)).cast(features.arrow_schema))
+
+    @contextmanager
+    def working(self) -> Iterator[Journal]:
+        """Work in the folder, with its journal, while other processes are kept out.
+
+        Raises:
+            [`StarError`]: If another process works in the folder.
+            [`SourceError`]: If its files are damaged.
+        """
+        with locked(self.path), Journal(self.path / "journal.sqlite") as journal:
+            self._finish()
+            if (self.path / FILE).exists():  # find damage before anything is paid
+                _ = self.results, self.answers, self._verdicts()
+            yield journal
+
+    def still_true(
+        self, fingerprint: str, profile: str, attack: str | None, benchmarks: Sequence[str], judges: Sequence[Judge]
+    ) -> Results | None:
+        """The earlier results that stay true beside those of a further evaluation; what is replaced is logged.
+
+        Args:
+            fingerprint (`str`): Of the model.
+            profile (`str`), attack (`str` or `None`), benchmarks (list of `str`), judges (list of `Judge`): Of the
+                evaluation.
+
+        Returns:
+            `Results` or `None`: Those of the benchmarks that stay or are evaluated again; `None` if there are none.
+
+        Raises:
+            [`ConfigError`]: If a judge has the name of one with another model, of which verdicts would stay.
+        """
+        if not (self.path / FILE).exists():
+            return None
+        before = self.results
+        if (before.model.get("fingerprint"), before.profile) != (fingerprint, profile):
+            logger.warning("%s: results of other weights or of another profile are replaced.", self.path)
+            return None
+        dropped = []
+        if before.generation.get("attack") != attack and any(BENCHMARKS[n].kind == "safety" for n in benchmarks):
+            dropped = [n for n, each in before.benchmarks.items() if each.kind == "safety" and n not in benchmarks]
+        if dropped:
+            logger.warning("%s: results under another attack are replaced: %s.", self.path, ", ".join(dropped))
+        kept = {name: result for name, result in before.benchmarks.items() if name not in dropped}
+        self._check_names(before, [name for name in kept if name not in benchmarks], judges)
+        return replace(before, benchmarks=kept)
+
+    def add_answers(
+        self,
+        kept: Results | None,
+        answers: Dataset,
+        verdicts: Dataset,
+        *,
+        judges: Sequence[Judge],
+        data: Mapping[str, Mapping[str, str]],
+        **about: Any,
+    ) -> Results:
+        """Put an evaluation into the folder. The first judge of each benchmark makes its `value`, or the panel does if
+        it did so before.
+
+        Args:
+            kept (`Results` or `None`): As [`~ResultsFolder.still_true`] returned it.
+            answers, verdicts ([`~datasets.Dataset`]): As `ANSWERS` and `VERDICTS`.
+            judges (list of `Judge`), data, **about: As in [`~star_hf.evaluation.results.summary.summarise`].
+
+        Returns:
+            `Results`: As saved.
+        """
+        earlier = kept.benchmarks if kept else {}
+        there, judged = as_dataset([], ANSWERS), as_dataset([], VERDICTS)
+        if kept:
+            there, judged = of_benchmarks(self.answers, earlier), of_benchmarks(self._verdicts(), earlier)
+        fresh = answers.unique("benchmark")
+        stay = [name for name in earlier if name not in fresh]
+        pairs = ((name, of_benchmarks(there, [name]), of_benchmarks(answers, [name])) for name in fresh)
+        same = [name for name, old, new in pairs if old.to_dict() == new.to_dict()]
+        with_panel = PANEL in judged.unique("judge")
+        verdicts = merged_verdicts(of_benchmarks(judged, [*stay, *same]), verdicts, with_panel)
+        paneled = {name for name, judge in judged_pairs(verdicts) if judge == PANEL}
+        primary = {n: each.judge for n, each in earlier.items() if n in (paneled if each.judge == PANEL else stay)}
+        answers = in_order(concatenate_datasets([answers, of_benchmarks(there, stay)]))
+        results = summarise(
+            answers,
+            verdicts,
+            judges=judge_records(kept, verdicts, judges),
+            data={**{name: result.data for name, result in earlier.items()}, **data},
+            primary=primary,
+            **about,
+        )
+        self._write(results, {"answers.parquet": answers, "verdicts.parquet": verdicts})
+        return results
+
+    def add_verdicts(
+        self,
+        verdicts: Dataset,
+        judges: Sequence[Judge] = (),
+        *,
+        with_panel: bool = False,
+        primary: str | None = None,
+    ) -> Results:
+        """Put verdicts into the folder, in place of the same judges' earlier ones on the same benchmarks.
+
+        Args:
+            verdicts ([`~datasets.Dataset`]): As `VERDICTS`.
+            judges (list of `Judge`, *optional*): Their judges.
+            with_panel (`bool`, defaults to `False`): Whether the judges form a panel. An existing one goes on.
+            primary (`str`, *optional*): The judge, or `"panel"`, that makes the value of each benchmark it has judged
+                from now on. By default each benchmark keeps its own.
+
+        Returns:
+            `Results`: As saved.
+
+        Raises:
+            [`SourceError`]: If it is not a results folder.
+            [`ConfigError`]: If `primary` has judged nothing in it.
+        """
+        before = self.results
+        there = self._verdicts()
+        verdicts = merged_verdicts(there, verdicts, with_panel or PANEL in there.unique("judge"))
+        self.check_primary(primary, verdicts.unique("judge"))
+        judged = set(judged_pairs(verdicts))
+        leading = {n: primary if (n, primary) in judged else each.judge for n, each in before.benchmarks.items()}
+        results = summarise(
+            self.answers,
+            verdicts,
+            model=before.model,
+            profile=before.profile,
+            generation=before.generation,
+            judges=judge_records(before, verdicts, judges),
+            data={name: result.data for name, result in before.benchmarks.items()},
+            primary={name: judge for name, judge in leading.items() if judge},
+        )
+        self._write(results, {"verdicts.parquet": verdicts})
+        return results
+
+    def check_primary(self, primary: str | None, joining: Iterable[str]) -> None:
+        """Raise [`ConfigError`] if the primary judge is neither in the folder nor one of those that join."""
+        judges = {*self._verdicts().unique("judge"), *joining}
+        if primary is not None and primary not in judges:
+            raise ConfigError(
+                f"{primary!r} has judged nothing in {self.path}.", f"Its judges are {', '.join(sorted(judges))}."
+            )
+
+    def _check_names(self, before: Results, benchmarks: Sequence[str], judges: Sequence[Judge]) -> None:
+        """A name in `results.json` has one model."""
+        models = {record["name"]: record.get("model") for record in before.judges}
+        there = of_benchmarks(self._verdicts(), benchmarks).unique("judge")
+        for judge in judges:
+            model = judge.record()["model"]
+            if judge.name in there and models.get(judge.name, model) != model:
+                raise ConfigError(
+                    f"{self.path}: the judge {judge.name} was {models[judge.name]}, and is {model} now.",
+                    f"Give it another `name` in a YAML file, or evaluate {', '.join(benchmarks)} again as well.",
+                )
+
+    def _verdicts(self) -> Dataset:
+        """The verdicts; none where nothing was judged yet."""
+        return self.verdicts if (self.path / "verdicts.parquet").exists() else as_dataset([], VERDICTS)
+
+    def _write(self, results: Results, tables: Mapping[str, Dataset]) -> None:
+        """Change the files together: they are written beside the old ones, and count once their folder is renamed."""
+        draft = self.path / DRAFT
+        shutil.rmtree(draft, ignore_errors=True)  # of a killed process
+        draft.mkdir()
+        for name, table in tables.items():
+            table.to_parquet(draft / name)
+        results.save(draft)
+        os.replace(draft, self.path / NEXT)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Move what was written, by this process or a killed one, to its place."""
+        following = self.path / NEXT
+        if following.is_dir():
+            for file in following.iterdir():
+                os.replace(file, self.path / file.name)
+            following.rmdir()
+
+    def _finish_killed(self) -> None:
+        if (self.path / NEXT).is_dir():
+            with locked(self.path):
+                self._finish()
