@@ -137,16 +137,9 @@ def _load(benchmark: Benchmark, evaluation: Evaluation, options: Options) -> _As
 
 
 def _answer(asked: _Asked, model: Model, journal: Journal, options: Options) -> Dataset:
-    drawn = generate(
-        asked.items,
-        model,
-        journal,
-        asked.sampling,
-        description=asked.benchmark.name,
-        progress=options.progress,
-    )
-    answers = (_read(item, sample, completion, options) for item, sample, completion in drawn)
-    return answers_table(asked.benchmark.name, asked.items, answers)
+    name, progress = asked.benchmark.name, options.progress
+    drawn = generate(asked.items, model, journal, asked.sampling, description=name, progress=progress)
+    return answers_table(name, asked.items, (_read(*each, options) for each in drawn))
 
 
 def _read(item: Item, sample: int, completion: Completion, options: Options) -> Answer:

@@ -110,37 +110,24 @@ class Verdict:
             raise ValueError("a verdict has either a value or a failure")
 
 
-_TEXT, _COUNT = Value("string"), Value("int64")
+_KEY = {"benchmark": Value("string"), "item_id": Value("string"), "sample": Value("int64")}
 
 ANSWERS = Features(
     {
-        "benchmark": _TEXT,
-        "item_id": _TEXT,
-        "sample": _COUNT,
-        "prompt": _TEXT,
-        "question": _TEXT,
-        "answer": _TEXT,
-        "reasoning": _TEXT,
-        "failure": _TEXT,
-        "tokens": _COUNT,
-        "category": _TEXT,
-        "target": _TEXT,
+        **_KEY,
+        **dict.fromkeys(("prompt", "question", "answer", "reasoning", "failure"), Value("string")),
+        "tokens": Value("int64"),
+        **dict.fromkeys(("category", "target"), Value("string")),
     }
 )
 """`answers.parquet` of a results folder: one row per item and sample. `question` is `Item.question`."""
 
 VERDICTS = Features(
     {
-        "benchmark": _TEXT,
-        "item_id": _TEXT,
-        "sample": _COUNT,
-        "judge": _TEXT,
-        "part": _TEXT,
-        "label": _TEXT,
+        **_KEY,
+        **dict.fromkeys(("judge", "part", "label"), Value("string")),
         "value": Value("float64"),
-        "failure": _TEXT,
-        "category": _TEXT,
-        "detail": _TEXT,
+        **dict.fromkeys(("failure", "category", "detail"), Value("string")),
     }
 )
 """`verdicts.parquet` of a results folder: one row per item, sample, judge and part."""

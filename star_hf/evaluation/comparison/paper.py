@@ -5,7 +5,6 @@ interval like ours. Two rates agree if the interval of their difference is withi
 and otherwise there are too few items to tell, as with the 30 problems of AIME.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -120,18 +119,13 @@ class PaperComparison:
         return "\n".join([*head, *body, "", *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
 
 
-def paper_rows() -> dict[str, PaperRow]:
-    """All rows of the paper's tables by name, in its order."""
-    return dict(_read())
-
-
 def paper_row(wanted: str) -> PaperRow:
     """The row of a name, or of a model: its Hub id, or a path that ends like it.
 
     Raises:
         [`ConfigError`]: If there is none; it lists the rows.
     """
-    rows = _read()
+    rows = paper_rows()
     if wanted in rows:
         return rows[wanted]
     last = wanted.rstrip("/").rsplit("/", 1)[-1].casefold()
@@ -198,7 +192,8 @@ def _notes(results: Results, paper: PaperRow) -> list[str]:
 
 
 @cache
-def _read() -> Mapping[str, PaperRow]:
+def paper_rows() -> dict[str, PaperRow]:
+    """All rows of the paper's tables by name, in its order."""
     data = read_yaml(DATA)
     items = data["benchmarks"]
     rows = {}

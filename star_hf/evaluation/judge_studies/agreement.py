@@ -2,10 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
@@ -58,10 +57,6 @@ class Agreement:
     texts: int
     agreed: float | None
     kappa: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a `dict` for JSON."""
-        return {**asdict(self), "judges": list(self.judges)}
 
 
 def agreement(verdicts: Dataset) -> list[Agreement]:

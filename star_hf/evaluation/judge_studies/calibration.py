@@ -157,7 +157,7 @@ class Report:
             "answers": self.answers,
             "bad": self.bad,
             "judges": [judge.to_dict() for judge in self.judges],
-            "agreement": [each.to_dict() for each in self.agreement],
+            "agreement": [asdict(each) for each in self.agreement],
         }
 
 

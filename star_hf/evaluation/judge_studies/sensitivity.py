@@ -1,7 +1,7 @@
 """How much a rate depends on the judge: the same texts, rated by each judge."""
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -34,10 +34,6 @@ class Swap:
     def spread(self) -> float | None:
         """Highest minus lowest rate, 0 to 1; `None` without texts that all judged."""
         return max(self.rates.values()) - min(self.rates.values()) if self.rates else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a `dict` for JSON."""
-        return {**asdict(self), "spread": self.spread}
 
 
 def swaps(verdicts: Dataset) -> list[Swap]:

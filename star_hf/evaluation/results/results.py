@@ -1,11 +1,12 @@
 """`results.json`: every rate with its interval and its failures, and the paper's averages."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from ... import __version__
 from ...errors import IncompleteRunError, SourceError
@@ -144,17 +145,12 @@ def load_results(folder: str | Path) -> Results:
     """
     path = Path(folder) if Path(folder).is_file() else Path(folder) / FILE
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        benchmarks = {name: _benchmark_result(values) for name, values in data["benchmarks"].items()}
-        averages = {
-            name: Average(**{**values, "benchmarks": tuple(values.get("benchmarks", ()))})
-            for name, values in data["averages"].items()
-        }
-        return Results(**{**data, "benchmarks": benchmarks, "averages": averages})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return TypeAdapter(Results).validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        details = error.errors()[0] if isinstance(error, ValidationError) else None
+        reason = f"{'.'.join(map(str, details['loc']))} {details['msg']}".strip() if details else str(error)
         raise SourceError(
-            f"{path} cannot be read: {type(error).__name__}: {error}.",
-            "Name a results folder that `star-hf evaluate` wrote.",
+            f"{path} cannot be read: {reason}.", "Name a results folder that `star-hf evaluate` wrote."
         ) from None
 
 
@@ -182,11 +178,3 @@ def check_complete(results: Results, max_failures: float = 0.1) -> None:
             "command again, or accept a larger share with --max-failures. A judge's replies are kept: once it is "
             "fixed, `star-hf journal prune FOLDER --stage judge-...` has it asked again.",
         )
-
-
-def _benchmark_result(values: Mapping[str, Any]) -> BenchmarkResult:
-    parts = {
-        part: {name: Estimate(**estimate) for name, estimate in values.get(part, {}).items()}
-        for part in ("by_category", "metrics")
-    }
-    return BenchmarkResult(**{**values, **parts})

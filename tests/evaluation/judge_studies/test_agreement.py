@@ -96,7 +96,7 @@ def test_agreement_counts_only_what_all_of_a_group_judged():
         (("b", "c"), 3),
         (("a", "b", "c"), 2),
     ]
-    assert found[0].agreed == pytest.approx(2 / 3) and found[0].to_dict()["judges"] == ["a", "b"]
+    assert found[0].agreed == pytest.approx(2 / 3)
 
 
 def test_disagreements_come_with_the_most_even_first(answers, tmp_path):
