@@ -72,7 +72,7 @@ def model_release(
         if path.is_file() and path.name not in PRIVATE
     }
     record = _without_folders(record)
-    files[RECORD] = (json.dumps(asdict(record), indent=2, default=str) + "\n").encode()
+    files[RECORD] = record.to_json().encode()
     if found is not None:
         files |= _result_files(found, attacks, repo_id)
     warnings = [] if license else ["The base model's licence is not known: give it with --license."]
@@ -249,11 +249,12 @@ def _license_of(model: str) -> str | None:
 def _without_folders(record: TrainingRecord) -> TrainingRecord:
     """The record with the names of folders of this machine, not where they are."""
     name = record.base_model["name"]
-    return replace(
-        record,
-        base_model={**record.base_model, "name": name if is_hub_id(name) else Path(name).name},
-        datasets=[
-            {**entry, "path": entry["path"] if is_hub_id(entry["path"]) else Path(entry["path"]).name}
-            for entry in record.datasets
-        ],
+    return record.model_copy(
+        update={
+            "base_model": {**record.base_model, "name": name if is_hub_id(name) else Path(name).name},
+            "datasets": [
+                {**entry, "path": entry["path"] if is_hub_id(entry["path"]) else Path(entry["path"]).name}
+                for entry in record.datasets
+            ],
+        }
     )

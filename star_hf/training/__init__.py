@@ -1,1 +1,1 @@
-"""Fine-tuning on data of this form: what is learnt of a row, the check before a run, and the entry of `recipes/`."""
+"""Fine-tuning: what is learnt of a row, the pre-flight check, and the trainings that `recipes/` starts."""

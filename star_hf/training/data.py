@@ -1,4 +1,4 @@
-"""The rows that a recipe names: loaded, brought into columns, and cut down to the part that it asks for."""
+"""The rows of a recipe: loaded, brought into columns, and cut down to the part that the recipe selects."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -7,42 +7,42 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Features, Value
 
 from ..errors import ConfigError, TrainingError
-from .recipe import Arguments, RecipeArguments
+from .recipe import Recipe, RecipeArguments
 
 
-__all__ = ["digest", "few", "load_columns", "load_rows", "origins"]
+__all__ = ["digest", "limit_rows", "load_columns", "load_rows", "origins"]
 
 
-def load_rows(arguments: Arguments) -> Dataset:
-    """The rows of all data sets of the recipe, with `question` and `response`.
+def load_rows(recipe: Recipe) -> Dataset:
+    """The rows of all data sets of a recipe for fine-tuning, with `question` and `response`.
 
-    With a `primer` a response may be missing.
+    With a `primer`, `response` may be `None`.
 
     Raises:
-        ConfigError: If the recipe names none.
-        TrainingError: If a column is missing, or no row is left of those that the recipe asks for.
+        [`ConfigError`]: If the recipe names no data set, or one cannot be loaded.
+        [`TrainingError`]: If a column is missing, or the recipe selects no row.
     """
-    star = arguments.star
-    rows = load_columns(arguments.data, star.train_split, ("question",) if star.primer else ("question", "response"))
+    star = recipe.star
+    rows = load_columns(recipe.data, star.train_split, ("question",) if star.primer else ("question", "response"))
     if "response" not in rows.column_names:
         rows = rows.add_column("response", [None] * len(rows), feature=Value("string"))
-    return few(_asked_for(rows, star), star)
+    return limit_rows(_selected(rows, star), star)
 
 
 def load_columns(mixture: Any, split: str, wanted: Sequence[str]) -> Dataset:
-    """The rows of a mixture, which must have these columns; conversations are taken apart into them.
+    """The rows of a mixture of data sets.
 
-    A data set with `messages` gives its first question and the last answer to it, so that general reasoning data in
-    the usual form can be mixed in.
+    A data set with `messages` gives its first question and the last answer, so that general reasoning data can be
+    mixed in.
 
     Args:
-        mixture (`DatasetMixtureConfig`): TRL's: paths, configurations, columns and shares.
+        mixture (`trl.DatasetMixtureConfig`): Paths, configurations, columns and shares.
         split (`str`): The split.
-        wanted (`Sequence[str]`): Columns that all rows must have.
+        wanted (`Sequence[str]`): Columns of text that all rows must have.
 
     Raises:
-        ConfigError: If it names no data set, or one cannot be loaded or mixed as it says.
-        TrainingError: If a column or the split is missing, or a column holds something else than text.
+        [`ConfigError`]: If it names no data set, or one cannot be loaded or mixed.
+        [`TrainingError`]: If the split or a column is missing, or a column is not text.
     """
     from trl import get_dataset
 
@@ -53,30 +53,34 @@ def load_columns(mixture: Any, split: str, wanted: Sequence[str]) -> Dataset:
     except (OSError, ValueError) as error:
         raise ConfigError(f"The data sets of the recipe cannot be loaded: {error}") from None
     if split not in loaded:
-        raise TrainingError(f"The data have no split {split!r}; they have {', '.join(loaded)}.", "Set `train_split`.")
+        raise TrainingError(f"The data have no split {split!r}, only {', '.join(loaded)}.", "Set `train_split`.")
     rows = loaded[split]
     if "messages" in rows.column_names:
-        rows = _without_messages(rows)
+        texts = dict.fromkeys(("question", "response"), Value("string"))  # a whole batch may lack one of them
+        features = Features({name: kind for name, kind in rows.features.items() if name != "messages"} | texts)
+        rows = rows.map(
+            _from_messages, remove_columns="messages", features=features, load_from_cache_file=False, desc="Messages"
+        )
     if missing := set(wanted) - set(rows.column_names):
         raise TrainingError(
-            f"The data have no column {', '.join(sorted(missing))}; they have {', '.join(rows.column_names)}.",
+            f"The data have no column {', '.join(sorted(missing))}, only {', '.join(rows.column_names)}.",
             "Rename the columns to STAR-1's, or build the data with `star-hf build`.",
         )
     for name in wanted:
         if getattr(kind := rows.features[name], "dtype", None) not in ("string", "large_string", "null"):
-            raise TrainingError(f"The column {name} is no text: {kind}.", "Give one text per row.")
+            raise TrainingError(f"The column {name} is not text: {kind}.", "Give one text per row.")
     return rows
 
 
-def few(rows: Dataset, star: RecipeArguments) -> Dataset:
-    """At most `max_rows` of the rows: the first, or with `sample_seed` any."""
+def limit_rows(rows: Dataset, star: RecipeArguments) -> Dataset:
+    """At most `max_rows` of the rows: the first ones, or random ones with `sample_seed`."""
     if star.sample_seed is not None:
         rows = rows.shuffle(seed=star.sample_seed)
     return rows if star.max_rows is None else rows.select(range(min(star.max_rows, len(rows))))
 
 
 def digest(rows: Dataset, columns: Sequence[str] = ("question", "response")) -> str:
-    """SHA-256 of all texts that are learnt from, in their order; one that is missing counts as empty."""
+    """SHA-256 of the texts of these columns in row order; a missing text counts as empty."""
     sha = hashlib.sha256()
     for row in rows.select_columns(list(columns)):
         for text in row.values():
@@ -85,7 +89,7 @@ def digest(rows: Dataset, columns: Sequence[str] = ("question", "response")) -> 
 
 
 def origins(mixture: Any, rows: int, sha256: str) -> list[dict[str, Any]]:
-    """What a record says of the data sets: where they are, and the hash over all rows that were learnt from."""
+    """The data sets of a mixture for the training record, with the hash over all rows trained on."""
     alone = len(mixture.datasets) == 1
     return [
         {"path": entry.path, "name": entry.name, "split": entry.split, "sha256": sha256}
@@ -94,50 +98,38 @@ def origins(mixture: Any, rows: int, sha256: str) -> list[dict[str, Any]]:
     ]
 
 
-def _without_messages(rows: Dataset) -> Dataset:
-    texts = dict.fromkeys(("question", "response"), Value("string"))  # thousands may come without one of them
-    features = Features({name: kind for name, kind in rows.features.items() if name != "messages"} | texts)
-    return rows.map(
-        _from_messages, remove_columns="messages", features=features, load_from_cache_file=False, desc="Messages"
-    )
-
-
 def _from_messages(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Question and response of a row that is a conversation; other rows of the mixture have theirs already."""
+    """Question and response of a conversation; other rows of the mixture have them already."""
     texts = {role: [] for role in ("user", "assistant")}
     for message in row["messages"] or ():
         texts.get(message["role"], []).append(message["content"])
-    said = {"question": texts["user"][:1], "response": texts["assistant"][-1:]}
-    return {name: row.get(name) or (found[0] if found else None) for name, found in said.items()}
+    found = {"question": texts["user"][:1], "response": texts["assistant"][-1:]}
+    return {name: row.get(name) or (text[0] if text else None) for name, text in found.items()}
 
 
-def _asked_for(rows: Dataset, star: Any) -> Dataset:
-    """The rows with the marks and of the sources that the recipe asks for."""
-    low, high, sources = star.min_score, star.max_score, star.sources
+def _selected(rows: Dataset, star: Any) -> Dataset:
+    """The rows with the marks and from the sources of the recipe."""
+    low, high, sources, before = star.min_score, star.max_score, star.sources, len(rows)
     for option, column in (("sources", "source"), ("min_score", "score"), ("max_score", "score")):
         if getattr(star, option) is not None and column not in rows.column_names:
             raise TrainingError(
-                f"The recipe asks for `{option}`, and the data have no column {column}.",
+                f"The recipe sets `{option}`, but the data have no column {column}.",
                 f"Name it in `columns` of the data set: [question, response, {column}].",
             )
-    keep = [True] * len(rows)
+
+    def in_range(score: Mapping[str, int | None] | None) -> bool:
+        marks = list((score or {}).values())
+        if not marks or None in marks:  # a missing mark is not a low mark
+            return False
+        return (low is None or min(marks) >= low) and (high is None or min(marks) <= high)
+
+    options = {"keep_in_memory": True, "load_from_cache_file": False, "desc": "Selecting"}
     if sources is not None:
-        keep = [source in sources for source in rows["source"][:]]
+        rows = rows.filter(lambda source: source in sources, input_columns="source", **options)
     if low is not None or high is not None:
-        marks = [_lowest(score) for score in rows["score"][:]]
-        keep = [
-            kept and mark is not None and (low is None or mark >= low) and (high is None or mark <= high)
-            for kept, mark in zip(keep, marks, strict=True)
-        ]
-    if rows and not any(keep):
+        rows = rows.filter(in_range, input_columns="score", **options)
+    if before and not len(rows):
         raise TrainingError(
-            f"None of {len(rows)} rows is one that the recipe asks for.",
-            "Look at its `min_score`, `max_score` and `sources`.",
+            f"The recipe selects none of {before} rows.", "Check its `min_score`, `max_score` and `sources`."
         )
-    return rows if all(keep) else rows.select([place for place, kept in enumerate(keep) if kept])
-
-
-def _lowest(score: Mapping[str, int | None] | None) -> int | None:
-    """The lowest mark of a row that has all its marks; no mark is not a low one."""
-    marks = list((score or {}).values())
-    return min(marks) if marks and None not in marks else None
+    return rows

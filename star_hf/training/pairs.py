@@ -1,8 +1,7 @@
-"""Pairs of answers to the same question, one with high marks and one with low, for training on preferences.
+"""Pairs of responses to the same question, one with high marks and one with low marks, for preference training.
 
-A build scores one answer per question. Pairs therefore come from several builds of the same questions, such as one
-with the teacher and one with the model that is to be trained (`recipes/data/student.yaml`), whose scored rows are
-named together; or they are given as such.
+A build scores one response per question. Pairs come from the scored rows of several builds of the same questions, for
+example with the teacher and with the model to be trained (`recipes/data/student.yaml`), or from a data set of pairs.
 """
 
 from collections import defaultdict
@@ -18,11 +17,11 @@ from ..utils.text import row_id
 __all__ = ["PAIRS", "make_pairs", "preference_pairs"]
 
 PAIRS = Features(dict.fromkeys(("question", "chosen", "rejected"), Value("string")))
-"""The columns of a pair, as other data sets of preferences have them, with the question as text."""
+"""The columns of a pair."""
 
 
 def preference_pairs(rows: Dataset, chosen_score: int = 10, rejected_score: int = 7) -> Dataset:
-    """The pairs of a data set: its own, or made of its scored answers.
+    """The pairs of a data set: its own, or made of its scored responses.
 
     Args:
         rows ([`~datasets.Dataset`]): With `question`, `chosen` and `rejected`, or with `question`, `response` and
@@ -30,51 +29,51 @@ def preference_pairs(rows: Dataset, chosen_score: int = 10, rejected_score: int 
         chosen_score (`int`, defaults to 10), rejected_score (`int`, defaults to 7): See [`make_pairs`].
 
     Raises:
-        TrainingError: If the columns are neither, or no two answers make a pair.
+        [`TrainingError`]: If the columns are neither, or there is no pair.
     """
     columns = set(rows.column_names)
     if {"chosen", "rejected"} <= columns:
         return rows.select_columns(list(PAIRS)).cast(PAIRS)
     if not {"response", "score"} <= columns:
         raise TrainingError(
-            f"The data have the columns {', '.join(rows.column_names)}: neither pairs nor scored answers.",
-            "Give `question, chosen, rejected`, or `question, response, score` as a build's stage `score` has them.",
+            f"The data have the columns {', '.join(rows.column_names)}: neither pairs nor scored responses.",
+            "Give `question, chosen, rejected`, or `question, response, score` of a build's stage `score`.",
         )
     return make_pairs(rows, chosen_score, rejected_score)
 
 
 def make_pairs(rows: Dataset, chosen_score: int = 10, rejected_score: int = 7) -> Dataset:
-    """For each question the answer with the highest marks beside the one with the lowest.
+    """For each question, pair the response with the highest marks and the one with the lowest.
 
     Args:
-        rows ([`~datasets.Dataset`]): With `question`, `response` and `score`, several of a question. Questions that
-            differ in case or spaces are one.
-        chosen_score (`int`, defaults to 10): An answer is preferred only if its lowest mark is at least this.
-        rejected_score (`int`, defaults to 7): And rejected only if its lowest mark is at most this.
+        rows ([`~datasets.Dataset`]): With `question`, `response` and `score`, and several rows per question.
+            Questions that differ in case or spaces are the same.
+        chosen_score (`int`, defaults to 10): A response is chosen only if its lowest mark is at least this.
+        rejected_score (`int`, defaults to 7): A response is rejected only if its lowest mark is at most this.
 
     Returns:
-        [`~datasets.Dataset`]: As [`PAIRS`], in the order in which the questions first come. Equal marks are decided by
-        the text, so that the order of the answers does not count.
+        [`~datasets.Dataset`]: Columns [`PAIRS`], in the order in which the questions first appear. Ties are broken by
+        the text, so the order of the responses does not matter.
 
     Raises:
-        TrainingError: If the bounds leave no gap, or there is no pair.
+        [`TrainingError`]: If the bounds leave no gap, or there is no pair.
     """
     if rejected_score >= chosen_score:
         raise TrainingError(
-            f"rejected_score is {rejected_score} and chosen_score {chosen_score}: an answer could be both.",
+            f"rejected_score is {rejected_score} and chosen_score {chosen_score}: a response could be both.",
             "Set `rejected_score` below `chosen_score`.",
         )
-    answers: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    responses: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows.select_columns(["question", "response", "score"]):
-        answers[row_id(row["question"])].append(row)
-    pairs = [pair for group in answers.values() if (pair := _pair(group, chosen_score, rejected_score))]
+        responses[row_id(row["question"])].append(row)
+    pairs = [pair for group in responses.values() if (pair := _pair(group, chosen_score, rejected_score))]
     if not pairs:
-        several = sum(len({row["response"] for row in group}) > 1 for group in answers.values())
+        several = sum(len({row["response"] for row in group}) > 1 for group in responses.values())
         raise TrainingError(
-            f"There are no pairs: of {len(answers)} questions {several} have more than one answer, and none has one "
-            f"with {chosen_score} or more on every criterion beside one with {rejected_score} or less on some.",
-            "A build scores one answer per question. Name the scored rows of a second build of the same questions in "
-            "`datasets`, too (docs/training.md, Preferences), or change `chosen_score` and `rejected_score`.",
+            f"There are no pairs: of {len(responses)} questions, {several} have more than one response, and none has "
+            f"both one with {chosen_score} or more on every criterion and one with {rejected_score} or less on some.",
+            "A build scores one response per question. Add the scored rows of a second build of the same questions to "
+            "`datasets` (docs/training.md, Preferences), or change `chosen_score` and `rejected_score`.",
         )
     return Dataset.from_list(pairs, features=PAIRS)
 

@@ -1,4 +1,4 @@
-"""How a training is to run, and what it needs: updates, memory and time."""
+"""How a training will run, and what it needs: updates, memory and time."""
 
 import math
 from dataclasses import dataclass
@@ -9,28 +9,28 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-__all__ = ["Plan", "count_parameters", "gpu_minutes", "memory_gib"]
+__all__ = ["TrainingPlan", "count_parameters", "gpu_minutes", "memory_gib"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a training is to run.
+class TrainingPlan:
+    """How a training will run.
 
     Attributes:
         processes (`int`): Processes, one per GPU.
         per_device_batch, accumulation (`int`): Examples per process and step, and steps per update.
         epochs (`float`): Passes over the rows.
-        max_updates (`int` or `None`): Updates after which it ends, whatever `epochs` says.
-        global_batch (`int` or `None`): Examples per update that the recipe stands for; 128 in the paper.
-        max_length (`int` or `None`): Tokens beyond which the trainer would cut.
-        packing (`bool`): Whether several examples are put into one.
-        shards (`int`): What is spread over the processes, as DeepSpeed's stages count it: 1 the optimiser, 2 gradients
-            too, 3 weights too (as FSDP does), 0 nothing.
-        offload (`bool`): Whether what is spread lies in the CPU's memory.
+        max_updates (`int` or `None`): Updates after which the training ends; overrides `epochs`.
+        global_batch (`int` or `None`): Examples per update that the recipe needs; 128 in the paper.
+        max_length (`int` or `None`): Tokens at which the trainer cuts a row.
+        packing (`bool`): Whether several examples are packed into one.
+        shards (`int`): What the processes share, as in DeepSpeed's stages: 1 the optimizer's states, 2 gradients too,
+            3 weights too (like FSDP), 0 nothing.
+        offload (`bool`): Whether the shared part is kept in the CPU's memory.
         lora (`bool`): Whether only adapters are trained.
-        sequences (`int`): Rows of tokens that an example is made of: 2 for a pair of answers.
-        reference (`bool`): Whether a frozen copy of the model stands beside it.
-        device_gib (`float` or `None`): Memory of one GPU, where there is one.
+        sequences (`int`): Token rows per example: 2 for a pair of responses.
+        reference (`bool`): Whether a frozen copy of the model is loaded too.
+        device_gib (`float` or `None`): Memory of one GPU; `None` without a GPU.
     """
 
     processes: int = 1
@@ -54,27 +54,52 @@ class Plan:
         return self.processes * self.per_device_batch * self.accumulation
 
     def updates(self, examples: int) -> int:
-        """Updates of a training on so many examples; the last of an epoch may be smaller."""
+        """Updates of a training on this many examples; the last one of an epoch may be smaller."""
         return self.max_updates or math.ceil(math.ceil(examples / self.batch) * self.epochs)
+
+    def batch_problems(self) -> list[str]:
+        """Why the batch is not the recipe's, with the number to set."""
+        if self.global_batch is None:
+            return []
+        if self.packing:
+            return ["packing puts many examples into one, so global_batch has no meaning: set padding_free: true"]
+        if self.batch == self.global_batch:
+            return []
+        per_step = self.processes * self.per_device_batch
+        words = (
+            f"{self.processes} processes x {self.per_device_batch} x {self.accumulation} are {self.batch} examples "
+            f"per update, but the recipe needs {self.global_batch}"
+        )
+        if self.global_batch % per_step:
+            return [f"{words}; {self.global_batch} does not divide by {per_step}: change per_device_train_batch_size"]
+        return [f"{words}: set gradient_accumulation_steps: {self.global_batch // per_step}"]
+
+    def memory_problems(self, needed_gib: float) -> list[str]:
+        """Why the training does not fit into a GPU, with what to change."""
+        if self.device_gib is None or needed_gib <= self.device_gib:
+            return []
+        return [
+            f"about {needed_gib:.0f} GiB per GPU are needed, but it has {self.device_gib:.0f}: shard over more GPUs "
+            "(zero3.yaml, fsdp2.yaml), offload (zero3_offload.yaml) or train adapters (config_lora.yaml)"
+        ]
 
 
 def count_parameters(config: "PretrainedConfig") -> int:
-    """Parameters of the model that a configuration describes, without any memory for them."""
+    """Parameters of the model that a configuration describes; allocates no memory for them."""
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    # Not by `from_config`, which under ZeRO-3 would spread the parameters over the processes at once.
+    # Not `from_config`: under ZeRO-3 it would shard the parameters at once.
     with torch.device("meta"):
         return sum(weights.numel() for weights in MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).parameters())
 
 
-def memory_gib(config: "PretrainedConfig", parameters: int, plan: Plan, longest: int) -> float:
+def memory_gib(config: "PretrainedConfig", parameters: int, plan: TrainingPlan, longest: int) -> float:
     """GiB per GPU, roughly: 16 bytes per trained parameter, and checkpointed activations of one micro-batch.
 
-    16 bytes are weight, gradient and Adam's two moments with a master copy (arXiv:1910.02054, Section 3.1); adapters
-    leave 2 bytes per frozen weight, as a reference model has (with adapters it is the model itself). What of them is
-    spread over the processes is ZeRO's (Section 5 there). Activations are one hidden state per layer and token, and
-    one layer's work.
+    The 16 bytes are weight, gradient, and Adam's two moments with a master copy (arXiv:1910.02054, Section 3.1).
+    Frozen weights, of a model with adapters or of a reference model, take 2 bytes. The processes share them as in
+    ZeRO (Section 5 there). Activations are one hidden state per layer and token, and the work of one layer.
     """
     trained, frozen = 0 if plan.lora else 16, 2 if plan.lora or plan.reference else 0
     whole = min(trained, (16, 4, 2, 0)[plan.shards]) + (frozen if plan.shards < 3 else 0)
@@ -86,7 +111,7 @@ def memory_gib(config: "PretrainedConfig", parameters: int, plan: Plan, longest:
 
 
 def gpu_minutes(parameters: int, tokens: float) -> float:
-    """Minutes that one H100 computes, at 40 % of its 989 TFLOP/s in bfloat16.
+    """Minutes of computing on one H100, at 40 % of its 989 TFLOP/s in bfloat16.
 
     Each token takes two operations per parameter forward, four backward (arXiv:2001.08361, Section 2.1), and two to
     recompute activations.

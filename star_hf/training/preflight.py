@@ -1,4 +1,4 @@
-"""The check before a training: what will be learnt is what will be asked for, and the batch is the recipe's."""
+"""The check before a training: the labels follow the served prompt, and the batch is the recipe's."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -6,43 +6,49 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset
 
 from ..errors import TrainingError
-from .plan import Plan, count_parameters, gpu_minutes, memory_gib
-from .tokenise import IGNORED, Encoder
+from .plan import TrainingPlan, count_parameters, gpu_minutes, memory_gib
+from .tokenise import IGNORED, ChatEncoder
 
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-__all__ = ["Findings", "Preflight", "batch_problems", "preflight", "prompt_problems"]
+__all__ = ["LabelPreflight", "Preflight", "preflight", "prompt_problems"]
 
 PROBE = "hello world\n\n  Straße 3.14 "
-"""Words, spaces and letters that a mangled tokenizer does not give back (huggingface/transformers#45488)."""
+"""Words, spaces and letters that a broken tokenizer does not give back (huggingface/transformers#45488)."""
 SHOWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What any check before a training ends with.
+class Preflight:
+    """What any pre-flight check found.
 
     Attributes:
-        warnings, problems (`tuple[str, ...]`): What is odd or differs on purpose, and what forbids the training.
+        warnings (`tuple[str, ...]`): What is unusual, or differs on purpose.
+        problems (`tuple[str, ...]`): What forbids the training.
     """
 
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
 
+    @property
+    def summary(self) -> str:
+        """What is trained on, in one line."""
+        raise NotImplementedError
+
     def check(self) -> None:
-        """Refuse the training if anything forbids it.
+        """Refuse the training if there are problems.
 
         Raises:
-            TrainingError: With every problem, one per line.
+            [`TrainingError`]: With every problem, one per line.
         """
         if self.problems:
             raise TrainingError(
                 "The pre-flight check refuses this training:\n"
                 + "\n".join(f"- {problem}" for problem in self.problems),
-                "Nothing was trained. Mend the recipe or the data and start again.",
+                "Nothing was trained. Fix the recipe or the data and start again.",
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,23 +57,22 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Preflight(Findings):
-    """What the check found.
+class LabelPreflight(Preflight):
+    """What the check of tokens and labels found, for fine-tuning and for preferences.
 
     Attributes:
-        template (`str`), mended (`bool`): The chat template's kind, and whether training renders without its block
-            that drops reasoning.
+        template (`str`): Kind of the chat template.
+        mended (`bool`): Whether training renders without the template's block that drops reasoning.
         mode (`str`), think (`bool`): What is learnt of a row.
-        rows, tokens, label_tokens, longest (`int`): Examples, their tokens, those with loss, and those of the longest
-            row of tokens.
+        rows, tokens, label_tokens, longest (`int`): Examples, tokens, tokens with loss, and tokens of the longest row.
         primed (`int`): Rows that only teach how a thought begins.
         bos_in_training, bos_in_serving (`int`): Begin-of-sentence tokens at the start of a prompt.
-        misaligned (`int`): Rows whose prompt differs from the one that is served.
+        misaligned (`int`): Rows whose prompt differs from the served one.
         first_labels, last_labels (`str`): The first and last label tokens of the first row, as text.
         prefill (`str`): What the server must add to the generation prompt.
         batch, updates (`int`): Examples per update, and updates in all.
-        parameters (`int` or `None`), memory_gib (`float` or `None`): Of the model, and per GPU, estimated.
-        gpu_minutes (`float` or `None`): Of one H100, estimated, without loading and saving.
+        parameters (`int` or `None`), memory_gib (`float` or `None`): Of the model, and estimated per GPU.
+        gpu_minutes (`float` or `None`): Estimated for one H100, without loading and saving.
     """
 
     template: str
@@ -91,28 +96,37 @@ class Preflight(Findings):
     memory_gib: float | None
     gpu_minutes: float | None
 
+    @property
+    def summary(self) -> str:
+        """What is trained on, in one line."""
+        return f"{self.rows} examples; first label tokens: {self.first_labels!r} ... {self.last_labels!r}"
+
 
 def preflight(
-    encoded: Dataset, question: str, encoder: Encoder, plan: Plan, config: "PretrainedConfig | None" = None
-) -> Preflight:
+    encoded: Dataset,
+    question: str,
+    encoder: ChatEncoder,
+    plan: TrainingPlan,
+    config: "PretrainedConfig | None" = None,
+) -> LabelPreflight:
     """Check a training before any weight is loaded.
 
     Args:
-        encoded ([`~datasets.Dataset`]): Rows as [`~star_hf.training.tokenise.tokenise`] makes them; for pairs of
-            answers (`plan.sequences`) the ones that are preferred first, then the others.
-        question (`str`): Any question, to compare the prompt of training with the one of serving.
-        encoder (`Encoder`): What made them.
-        plan (`Plan`): How the training is to run.
+        encoded ([`~datasets.Dataset`]): Rows from [`~star_hf.training.tokenise.tokenise`]; for pairs of responses
+            (`plan.sequences`) all chosen ones, then all rejected ones.
+        question (`str`): Any question, to compare the prompt in training with the served one.
+        encoder (`ChatEncoder`): The encoder of these rows.
+        plan (`TrainingPlan`): How the training will run.
         config (`PretrainedConfig`, *optional*): The model's; without it memory is not estimated.
 
     Returns:
-        `Preflight`: What was found; `check()` raises on problems.
+        `LabelPreflight`: What was found; `check()` raises on problems.
 
     Raises:
-        TrainingError: If there are no rows.
+        [`TrainingError`]: If there are no rows.
     """
     if not len(encoded):
-        raise TrainingError("There are no rows to train on.", "Look at the data set and split that the recipe names.")
+        raise TrainingError("There are no rows to train on.", "Check the data set and split of the recipe.")
     tokenizer, masking = encoder.tokenizer, encoder.masking
     ids, labels, primed = encoded["input_ids"][:], encoded["labels"][:], encoded["primed"][:]
     lengths = [len(row) for row in ids]
@@ -124,24 +138,21 @@ def preflight(
     memory = None if config is None else memory_gib(config, parameters, plan, max(lengths))
 
     bos, problems, differences = prompt_problems(encoder, question)
-    on_purpose = differences if masking.mode == "paper" else problems
     if misaligned:
-        on_purpose.append(f"in {misaligned} rows the ids before the first label are not the prompt that is served")
+        on_purpose = differences if masking.mode == "paper" else problems
+        on_purpose.append(f"in {misaligned} rows the ids before the first label are not the served prompt")
     ended = [begun or tokenizer.eos_token_id in row[-2:] for row, begun in zip(learnt, primed, strict=True)]
     if endless := ended.count(False):
         problems.append(f"{endless} rows do not end with {tokenizer.eos_token!r}: the model would never stop")
     if plan.max_length is not None and max(lengths) > plan.max_length:
         over = sum(length > plan.max_length for length in lengths)
         problems.append(f"{over} rows are longer than max_length = {plan.max_length} (longest {max(lengths)})")
-    problems += batch_problems(plan)
-    if memory is not None and plan.device_gib is not None and memory > plan.device_gib:
-        problems.append(
-            f"about {memory:.0f} GiB per GPU are needed and {plan.device_gib:.0f} are there: shard over more GPUs "
-            "(zero3.yaml, fsdp2.yaml), offload (zero3_offload.yaml) or train adapters (config_lora.yaml)"
-        )
+    problems += plan.batch_problems()
+    if memory is not None:
+        problems += plan.memory_problems(memory)
     if encoder.prefill:
         differences.append(f"serve with {encoder.prefill!r} after the generation prompt")
-    return Preflight(
+    return LabelPreflight(
         template=encoder.format.name,
         mended=encoder.format.mended,
         mode=masking.mode,
@@ -167,41 +178,15 @@ def preflight(
     )
 
 
-def _leading(prompt: list[int], token: int | None) -> int:
-    """How many times the token stands at the start."""
-    count = 0
-    while token is not None and count < len(prompt) and prompt[count] == token:
-        count += 1
-    return count
-
-
-def batch_problems(plan: Plan) -> list[str]:
-    """Why the batch is not the recipe's, with the number to set."""
-    if plan.global_batch is None:
-        return []
-    if plan.packing:
-        return ["packing puts many examples into one, so that global_batch cannot be: set padding_free: true instead"]
-    if plan.batch == plan.global_batch:
-        return []
-    per_step = plan.processes * plan.per_device_batch
-    words = (
-        f"{plan.processes} processes x {plan.per_device_batch} x {plan.accumulation} are {plan.batch} examples per "
-        f"update, and the recipe stands for {plan.global_batch}"
-    )
-    if plan.global_batch % per_step:
-        return [f"{words}; {plan.global_batch} does not divide by {per_step}: change per_device_train_batch_size"]
-    return [f"{words}: set gradient_accumulation_steps: {plan.global_batch // per_step}"]
-
-
-def prompt_problems(encoder: Encoder, question: str) -> tuple[list[int], list[str], list[str]]:
-    """Whether a prompt is in training what it is in serving.
+def prompt_problems(encoder: ChatEncoder, question: str) -> tuple[list[int], list[str], list[str]]:
+    """Whether a prompt in training is the served one.
 
     Args:
-        encoder (`Encoder`): What makes prompts.
+        encoder (`ChatEncoder`): What makes prompts.
         question (`str`): Any question.
 
     Returns:
-        BOS tokens in training and in serving, what forbids the training, and what differs on purpose.
+        BOS tokens in training and in serving, problems that forbid the training, and differences on purpose.
     """
     tokenizer = encoder.tokenizer
     training, serving = encoder.prompt_ids(question), encoder.serving_ids(question)
@@ -210,8 +195,8 @@ def prompt_problems(encoder: Encoder, question: str) -> tuple[list[int], list[st
     differences: list[str] = []
     if tokenizer.decode(tokenizer(PROBE, add_special_tokens=False)["input_ids"]) != PROBE:
         problems.append(
-            "the tokenizer does not give back the text it was given (transformers#45488): load it with AutoTokenizer "
-            "of transformers 5.23 or newer"
+            "the tokenizer does not give back its text (transformers#45488): load it with AutoTokenizer of "
+            "transformers 5.23 or newer"
         )
     if bos[0] != bos[1] or training != serving:
         on_purpose = differences if encoder.masking.mode == "paper" else problems
@@ -219,3 +204,8 @@ def prompt_problems(encoder: Encoder, question: str) -> tuple[list[int], list[st
     if bos[1] > 1:
         problems.append(f"the chat template and the tokenizer together put {bos[1]} BOS tokens before a prompt")
     return bos, problems, differences
+
+
+def _leading(prompt: list[int], token: int | None) -> int:
+    """How often the token is repeated at the start."""
+    return next((place for place, each in enumerate(prompt) if each != token), len(prompt))

@@ -117,7 +117,7 @@ def test_a_published_model_loads_and_holds_no_checkpoint_pickle_or_folder(hub, t
 def test_a_record_of_an_earlier_version_has_a_card(trained, tmp_path):
     older = {name: value for name, value in PREFLIGHT.items() if name != "primed"}
     shutil.copytree(trained, tmp_path / "older")
-    replace(load_record(trained), preflight=older).save(tmp_path / "older")
+    load_record(trained).model_copy(update={"preflight": older}).save(tmp_path / "older")
     told = model_release(tmp_path / "older", NAME, license="mit").card.sections["preflight"]
     assert "290,000 were learnt from" in told and "SafePath" not in told
 

@@ -87,10 +87,10 @@ def test_a_slice_takes_the_first_rows_of_one_data_set(rows_of):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"min_score": 11}, "None of 12 rows is one that the recipe asks for"),
-        ({"datasets": [{"path": "talks"}], "sources": ["garden"]}, "asks for `sources`, and the data have no column"),
-        ({"datasets": [{"path": "asked"}]}, "The column question is no text"),
-        ({"train_split": "validation"}, "no split 'validation'; they have train"),
+        ({"min_score": 11}, "The recipe selects none of 12 rows"),
+        ({"datasets": [{"path": "talks"}], "sources": ["garden"]}, "sets `sources`, but the data have no column"),
+        ({"datasets": [{"path": "asked"}]}, "The column question is not text"),
+        ({"train_split": "validation"}, "no split 'validation', only train"),
     ],
 )
 def test_what_is_not_there_is_said(rows_of, options, words):
@@ -124,10 +124,10 @@ def test_a_recipe_replaces_lines_of_its_base(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("base: other.yaml", "other.yaml cannot be read"),
+        ("base: other.yaml", "other.yaml: No such file"),
         ("base: one.yaml", "its own base"),
         ("- a list", "holds a list, expected"),
-        ("a: [", "cannot be read"),
+        ("a: [", "is not valid YAML"),
     ],
 )
 def test_a_base_that_is_none_is_named(tmp_path, text, words):

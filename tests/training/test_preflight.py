@@ -3,22 +3,22 @@ from datasets import Dataset
 
 import standins
 from star_hf.errors import TrainingError
-from star_hf.training.plan import Plan, count_parameters, gpu_minutes, memory_gib
+from star_hf.training.plan import TrainingPlan, count_parameters, gpu_minutes, memory_gib
 from star_hf.training.preflight import preflight
-from star_hf.training.tokenise import Encoder, Masking, tokenise
+from star_hf.training.tokenise import ChatEncoder, Masking, tokenise
 
 
 def check(plan=None, tokenizer=None, masking=None, rows=8, config=None, change=None):
-    encoder = Encoder(tokenizer or standins.small_tokenizer("r1"), masking)
+    encoder = ChatEncoder(tokenizer or standins.small_tokenizer("r1"), masking)
     data = Dataset.from_list(standins.rows(rows))
     encoded = tokenise(data, encoder)
     if change:
         encoded = encoded.map(change, load_from_cache_file=False)
-    return preflight(encoded, data[0]["question"], encoder, plan or Plan(), config)
+    return preflight(encoded, data[0]["question"], encoder, plan or TrainingPlan(), config)
 
 
 def test_a_sound_recipe_passes_and_shows_its_labels():
-    found = check(Plan(processes=2, per_device_batch=2, accumulation=1, epochs=3, global_batch=4))
+    found = check(TrainingPlan(processes=2, per_device_batch=2, accumulation=1, epochs=3, global_batch=4))
     found.check()
     assert found.problems == () and found.warnings == ()
     assert (found.bos_in_training, found.bos_in_serving) == (1, 1)
@@ -29,13 +29,13 @@ def test_a_sound_recipe_passes_and_shows_its_labels():
 
 
 def test_updates_count_the_last_incomplete_batch_of_each_epoch():
-    assert check(Plan(per_device_batch=3, epochs=5), rows=8).updates == 15
+    assert check(TrainingPlan(per_device_batch=3, epochs=5), rows=8).updates == 15
 
 
 def test_updates_and_time_are_those_of_max_updates_where_it_is_set():
     config = standins.small_model(standins.small_tokenizer("r1")).config
-    three, one = (check(Plan(per_device_batch=8, epochs=5, max_updates=n), config=config) for n in (3, 1))
-    whole = check(Plan(per_device_batch=8, epochs=3), config=config)
+    three, one = (check(TrainingPlan(per_device_batch=8, epochs=5, max_updates=n), config=config) for n in (3, 1))
+    whole = check(TrainingPlan(per_device_batch=8, epochs=3), config=config)
     assert (three.updates, one.updates) == (3, 1)
     assert three.gpu_minutes == whole.gpu_minutes == pytest.approx(3 * one.gpu_minutes)
     assert gpu_minutes(7_615_616_512, 5 * 382_734) == pytest.approx(4.9, abs=0.05)  # STAR-1, five epochs, 7B
@@ -43,8 +43,8 @@ def test_updates_and_time_are_those_of_max_updates_where_it_is_set():
 
 def test_packed_rows_are_refused_where_the_recipe_stands_for_a_batch():
     with pytest.raises(TrainingError, match="packing puts many examples into one"):
-        check(Plan(per_device_batch=8, global_batch=8, packing=True)).check()
-    check(Plan(per_device_batch=8, packing=True)).check()
+        check(TrainingPlan(per_device_batch=8, global_batch=8, packing=True)).check()
+    check(TrainingPlan(per_device_batch=8, packing=True)).check()
 
 
 def test_the_paper_mode_passes_and_says_what_differs_from_serving():
@@ -66,19 +66,19 @@ def test_d32_rows_that_do_not_end_with_the_end_token_are_refused():
 
 
 def test_rows_that_only_begin_a_thought_need_no_end_token_and_are_counted():
-    encoder = Encoder(standins.small_tokenizer("r1"), Masking(primer="Let us see."))
+    encoder = ChatEncoder(standins.small_tokenizer("r1"), Masking(primer="Let us see."))
     rows = Dataset.from_list([{**row, "response": None} for row in standins.rows(3)] + standins.rows(5))
     encoded = tokenise(rows, encoder)
-    found = preflight(encoded, "Where?", encoder, Plan())
+    found = preflight(encoded, "Where?", encoder, TrainingPlan())
     found.check()
     assert (found.rows, found.primed) == (8, 3) and found.first_labels == found.last_labels == "Let us see."
     cut = encoded.map(lambda row: {"labels": row["labels"][:-1]}, load_from_cache_file=False)
     with pytest.raises(TrainingError, match="5 rows do not end with"):
-        preflight(cut, "Where?", encoder, Plan()).check()
+        preflight(cut, "Where?", encoder, TrainingPlan()).check()
 
 
 def test_misaligned_rows_are_refused():
-    with pytest.raises(TrainingError, match="in 8 rows the ids before the first label"):
+    with pytest.raises(TrainingError, match="in 8 rows the ids before the first label are not the served prompt"):
         check(change=lambda row: {"aligned": False}).check()
 
 
@@ -87,20 +87,20 @@ def test_d30_a_tokenizer_that_loses_spaces_is_refused():
 
     tokenizer = standins.small_tokenizer("r1")
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("  ", "")
-    with pytest.raises(TrainingError, match="does not give back the text"):
+    with pytest.raises(TrainingError, match="does not give back its text"):
         check(tokenizer=tokenizer).check()
 
 
 def test_no_row_is_cut_in_silence():
     with pytest.raises(TrainingError, match="8 rows are longer than max_length = 16"):
-        check(Plan(max_length=16)).check()
+        check(TrainingPlan(max_length=16)).check()
 
 
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        (Plan(4, 16, 1, global_batch=128), "set gradient_accumulation_steps: 2"),
-        (Plan(3, 16, 1, global_batch=128), "does not divide by 48"),
+        (TrainingPlan(4, 16, 1, global_batch=128), "set gradient_accumulation_steps: 2"),
+        (TrainingPlan(3, 16, 1, global_batch=128), "does not divide by 48"),
     ],
 )
 def test_another_global_batch_is_refused_with_what_to_set(plan, words):
@@ -111,7 +111,7 @@ def test_another_global_batch_is_refused_with_what_to_set(plan, words):
 def test_too_little_memory_is_refused_before_weights_are_loaded():
     config = standins.small_model(standins.small_tokenizer("r1")).config
     with pytest.raises(TrainingError, match="zero3_offload.yaml"):
-        check(Plan(device_gib=0.001), config=config).check()
+        check(TrainingPlan(device_gib=0.001), config=config).check()
 
 
 def test_memory_of_seven_billion_parameters_is_what_is_known_of_it():
@@ -128,14 +128,14 @@ def test_memory_of_seven_billion_parameters_is_what_is_known_of_it():
     )
     parameters = count_parameters(config)
     assert parameters == 7_615_616_512  # the published size of Qwen2.5-7B and its distill
-    alone = memory_gib(config, parameters, Plan(), 1200)
-    spread = memory_gib(config, parameters, Plan(processes=8, per_device_batch=16, shards=3), 1200)
+    alone = memory_gib(config, parameters, TrainingPlan(), 1200)
+    spread = memory_gib(config, parameters, TrainingPlan(processes=8, per_device_batch=16, shards=3), 1200)
     assert 113 < alone < 115 and 14 < spread < 30
-    gradients = memory_gib(config, parameters, Plan(processes=8, shards=2), 1200)  # the weights stay whole
-    optimiser = memory_gib(config, parameters, Plan(processes=8, shards=1), 1200)
-    assert gradients - memory_gib(config, parameters, Plan(processes=8, shards=3), 1200) == pytest.approx(
+    gradients = memory_gib(config, parameters, TrainingPlan(processes=8, shards=2), 1200)  # the weights stay whole
+    optimiser = memory_gib(config, parameters, TrainingPlan(processes=8, shards=1), 1200)
+    assert gradients - memory_gib(config, parameters, TrainingPlan(processes=8, shards=3), 1200) == pytest.approx(
         parameters * 2 * 7 / 8 / 2**30
     )
     assert optimiser - gradients == pytest.approx(parameters * 2 * 7 / 8 / 2**30)
-    assert memory_gib(config, parameters, Plan(processes=8, shards=3, offload=True), 1200) < 1
-    assert memory_gib(config, parameters, Plan(lora=True), 1200) < 16
+    assert memory_gib(config, parameters, TrainingPlan(processes=8, shards=3, offload=True), 1200) < 1
+    assert memory_gib(config, parameters, TrainingPlan(lora=True), 1200) < 16

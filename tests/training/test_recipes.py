@@ -14,10 +14,10 @@ from trl.scripts.utils import DatasetConfig
 import standins
 from star_hf.errors import ConfigError
 from star_hf.training.pairs import preference_pairs
-from star_hf.training.plan import Plan
+from star_hf.training.plan import TrainingPlan
 from star_hf.training.preflight import preflight
 from star_hf.training.recipe import read_options
-from star_hf.training.tokenise import Encoder, Masking, tokenise
+from star_hf.training.tokenise import ChatEncoder, Masking, tokenise
 from star_hf.training.trainers import dpo, grpo
 from star_hf.training.trainers.sft import parse, prepare
 
@@ -41,7 +41,7 @@ def test_a_recipe_parses_holds_the_papers_numbers_and_passes_preflight(recipe):
     assert (options.adam_beta1, options.adam_beta2, options.weight_decay) == (0.9, 0.95, 1e-4)
     assert star.think == ("nothink" not in recipe.stem)
     processes = 1 if lora else 8
-    plan = Plan(
+    plan = TrainingPlan(
         processes,
         options.per_device_train_batch_size,
         options.gradient_accumulation_steps,
@@ -52,7 +52,7 @@ def test_a_recipe_parses_holds_the_papers_numbers_and_passes_preflight(recipe):
     assert plan.batch == 128
     template = "r1" if "DeepSeek" in str(recipe) else "llama-3" if "Llama" in str(recipe) else "chatml"
     rows = Dataset.from_list(standins.rows(4))
-    encoder = Encoder(standins.small_tokenizer(template), Masking.of(star.mode, star.think, "qwen2"))
+    encoder = ChatEncoder(standins.small_tokenizer(template), Masking.of(star.mode, star.think, "qwen2"))
     preflight(tokenise(rows, encoder), rows[0]["question"], encoder, plan).check()
 
 
@@ -109,7 +109,7 @@ def test_slurm_starts_each_node_with_torchs_own_launcher(tmp_path, name, recipe,
         ("learning_rate: abc", "--learning_rate.*: invalid float value: 'abc'"),
         ("mode: papr", "`mode` is 'papr', expected paper or recommended"),
         ("loss_average: row", "`loss_average` is 'row', expected token or example"),
-        ("datasets: [UCSC-VLAA/STAR-1]", "`datasets` is a list of mappings"),
+        ("datasets: [UCSC-VLAA/STAR-1]", "`datasets` must be a list of mappings"),
         ("datasets: [{path: x, colums: [question]}]", "colums"),
     ],
 )
@@ -134,10 +134,10 @@ def test_a_recipe_of_preferences_parses_and_passes_preflight(recipe):
     options, star = arguments.training, arguments.star
     processes = 1 if recipe.stem == "config_demo" else 8
     batch = {"per_device_batch": options.per_device_train_batch_size, "global_batch": star.global_batch}
-    plan = Plan(processes, accumulation=options.gradient_accumulation_steps, sequences=2, **batch)
+    plan = TrainingPlan(processes, accumulation=options.gradient_accumulation_steps, sequences=2, **batch)
     rows = [{**row, "score": {"safety": mark}} for row in standins.rows(4) for mark in (10, 0)]
     pairs = preference_pairs(Dataset.from_list(rows), star.chosen_score, star.rejected_score)
-    encoder = Encoder(standins.small_tokenizer("r1"), Masking.of(star.mode, star.think, "qwen2"))
+    encoder = ChatEncoder(standins.small_tokenizer("r1"), Masking.of(star.mode, star.think, "qwen2"))
     preflight(dpo.tokenise_pairs(pairs, encoder)[1], pairs[0]["question"], encoder, plan).check()
 
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 import standins
 from star_hf.errors import TrainingError
 from star_hf.training.templates import recognise
-from star_hf.training.tokenise import IGNORED, Encoder, Masking, check_rows, tokenise
+from star_hf.training.tokenise import IGNORED, ChatEncoder, Masking, check_rows, tokenise
 
 
 QUESTION, THOUGHT, ANSWER = "Where is the sieve?", "That is harmless.", "In the kitchen."
@@ -60,7 +60,7 @@ def test_a_template_that_cannot_be_trained_on_is_refused_with_the_reason(templat
 @pytest.mark.parametrize("name", ["r1", "r1-old", "chatml", "llama-3"])
 def test_labels_are_thought_answer_and_end_after_the_served_prompt(name):
     tokenizer = standins.small_tokenizer(name)
-    encoder = Encoder(tokenizer)
+    encoder = ChatEncoder(tokenizer)
     row = encoder.encode(QUESTION, RESPONSE)
     start = len(encoder.serving_ids(QUESTION))
     assert row.aligned
@@ -75,9 +75,9 @@ def test_labels_are_thought_answer_and_end_after_the_served_prompt(name):
 def test_d28_the_paper_trains_qwen_distills_without_bos_and_we_with_the_one_that_is_served():
     tokenizer = standins.small_tokenizer("r1")
     bos = tokenizer.bos_token_id
-    ours = Encoder(tokenizer, Masking.of("recommended", True, "qwen2")).encode(QUESTION, RESPONSE)
-    paper = Encoder(tokenizer, Masking.of("paper", True, "qwen2")).encode(QUESTION, RESPONSE)
-    llama = Encoder(tokenizer, Masking.of("paper", True, "llama")).encode(QUESTION, RESPONSE)
+    ours = ChatEncoder(tokenizer, Masking.of("recommended", True, "qwen2")).encode(QUESTION, RESPONSE)
+    paper = ChatEncoder(tokenizer, Masking.of("paper", True, "qwen2")).encode(QUESTION, RESPONSE)
+    llama = ChatEncoder(tokenizer, Masking.of("paper", True, "llama")).encode(QUESTION, RESPONSE)
     assert ours.input_ids.count(bos) == 1 and llama.input_ids.count(bos) == 1
     assert paper.input_ids == ours.input_ids[1:] and learnt(paper) == learnt(ours)
 
@@ -88,23 +88,23 @@ def test_d29_the_thought_is_learnt_although_the_template_drops_it():
         [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": RESPONSE}], tokenize=False
     )
     assert THOUGHT not in shipped
-    assert THOUGHT in tokenizer.decode(learnt(Encoder(tokenizer).encode(QUESTION, RESPONSE)))
+    assert THOUGHT in tokenizer.decode(learnt(ChatEncoder(tokenizer).encode(QUESTION, RESPONSE)))
 
 
 def test_d31_without_thinking_the_cut_is_where_the_served_prompt_ends():
     tokenizer = standins.small_tokenizer("r1")
-    encoder = Encoder(tokenizer, Masking(think=False))
+    encoder = ChatEncoder(tokenizer, Masking(think=False))
     row = encoder.encode(QUESTION, RESPONSE)
     assert row.aligned and tokenizer.decode(learnt(row)) == ANSWER + tokenizer.eos_token
     assert encoder.prefill.endswith("\n\n</think>\n\n") or encoder.prefill == "\n</think>\n\n"
-    paper = Encoder(tokenizer, Masking(think=False, mode="paper"))
+    paper = ChatEncoder(tokenizer, Masking(think=False, mode="paper"))
     assert not paper.encode(QUESTION, RESPONSE).aligned
 
 
 @pytest.mark.parametrize("name", ["r1", "r1-old", "chatml", "llama-3"])
 def test_a_row_without_a_response_teaches_the_primer_alone_where_the_thought_begins(name):
     tokenizer = standins.small_tokenizer(name)
-    encoder = Encoder(tokenizer, Masking(primer="Let us see."))
+    encoder = ChatEncoder(tokenizer, Masking(primer="Let us see."))
     row = encoder.encode(QUESTION, None)
     whole = encoder.encode(QUESTION, f"<think>\nLet us see.\n</think>\n\n{ANSWER}")
     opening = "" if name == "r1" else "<think>\n"
@@ -137,7 +137,7 @@ def test_a_row_that_cannot_be_learnt_from_is_named_by_id_and_not_shown(response,
 
 
 def test_row_0_of_star_1_has_the_known_lengths(star_1):
-    row = Encoder(standins.qwen_tokenizer("r1")).encode(star_1[0]["question"], star_1[0]["response"])
+    row = ChatEncoder(standins.qwen_tokenizer("r1")).encode(star_1[0]["question"], star_1[0]["response"])
     assert (len(row.input_ids), len(learnt(row))) == (349, 337)
 
 
@@ -154,7 +154,7 @@ def published_labels(tokenizer, question, response):
 @pytest.mark.parametrize("make", [standins.qwen_tokenizer, standins.llama_tokenizer])
 def test_labels_of_all_of_star_1_are_the_published_ones(star_1, make):
     tokenizer = make("r1")
-    encoder = Encoder(tokenizer)
+    encoder = ChatEncoder(tokenizer)
     for row in star_1:
         encoded = encoder.encode(row["question"], row["response"])
         assert encoded.aligned
@@ -163,7 +163,7 @@ def test_labels_of_all_of_star_1_are_the_published_ones(star_1, make):
 
 def test_tokenise_keeps_the_rows_in_their_order():
     rows = Dataset.from_list(standins.rows(5))
-    encoder = Encoder(standins.small_tokenizer("chatml"))
+    encoder = ChatEncoder(standins.small_tokenizer("chatml"))
     encoded = tokenise(rows, encoder)
     assert encoded.column_names == ["input_ids", "labels", "aligned", "primed"]
     assert encoded[3]["input_ids"] == encoder.encode(rows[3]["question"], rows[3]["response"]).input_ids

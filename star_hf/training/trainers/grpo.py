@@ -1,6 +1,6 @@
 """Reinforcement learning with judges as the reward: GRPO with TRL (arXiv:2402.03300), on harmful and benign questions.
 
-As in TARS (arXiv:2507.00971) a light fine-tuning comes first, and questions that only sound harmful are mixed in.
+As in TARS (arXiv:2507.00971), a light fine-tuning comes first, and questions that only sound harmful are mixed in.
 """
 
 import logging
@@ -11,42 +11,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, concatenate_datasets
-from trl import DatasetMixtureConfig, GRPOTrainer, get_peft_config
+from trl import DatasetMixtureConfig, GRPOTrainer
 
 from ...errors import ConfigError
 from ...evaluation.grading.judges import Judge, load_judge
 from ...evaluation.grading.judging import probe
 from ...llm.journal import Journal
-from ..data import digest, few, load_columns, origins
-from ..plan import Plan, count_parameters, memory_gib
-from ..preflight import Findings, batch_problems, prompt_problems
-from ..recipe import Arguments, RecipeArguments, parse_recipe
+from ..data import digest, limit_rows, load_columns, origins
+from ..plan import TrainingPlan, count_parameters, memory_gib
+from ..preflight import Preflight, prompt_problems
+from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
-from ..tokenise import Encoder
+from ..tokenise import ChatEncoder
 from .reward import GuardReward, check_judges
-from .running import Unpublished, plan, run, set_up, start
-from .sft import load_parts
+from .session import NoPush, Prepared, load_parts, run, set_up, start, training_plan
 
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig
 
 
-__all__ = ["GuardArguments", "PolicyTrainer", "Prepared", "Rollout", "main", "parse", "prepare", "train"]
+__all__ = ["GRPOArguments", "PolicyTrainer", "RolloutPreflight", "main", "parse", "prepare", "train"]
 
 
 @dataclass
-class GuardArguments(RecipeArguments):
-    """What a recipe of reinforcement learning may say beside TRL's own options.
+class GRPOArguments(RecipeArguments):
+    """Our options of reinforcement learning, beside TRL's own.
 
-    `datasets` are harmful questions, and `global_batch` counts answers: questions × `num_generations`.
+    `datasets` are harmful questions, and `global_batch` counts completions: questions × `num_generations`.
 
     Args:
-        benign (`list[dict]`): Data sets of questions that only sound harmful, as `datasets` names its own.
-        judges (`list[str]`): Who rewards, as `star-hf evaluate --judge` takes them; at least one must judge harm, and
+        benign (`list[dict]`): Data sets of questions that only sound harmful, in the form of `datasets`.
+        judges (`list[str]`): Judges that reward, as in `star-hf evaluate --judge`; at least one must judge harm, and
             one over-refusal.
-        form_weight (`float`, defaults to 0.2): What a closed thought and an answer are worth in themselves.
-        judge_reasoning (`bool`, defaults to `True`): Whether the thought is judged, too.
+        form_weight (`float`, defaults to 0.2): Reward for a closed thought and an answer alone.
+        judge_reasoning (`bool`, defaults to `True`): Whether the thought is judged too.
     """
 
     benign: list[dict] = field(default_factory=list)
@@ -55,31 +54,27 @@ class GuardArguments(RecipeArguments):
     judge_reasoning: bool = True
 
 
-class PolicyTrainer(Unpublished, GRPOTrainer):
+class PolicyTrainer(NoPush, GRPOTrainer):
     """[`~trl.GRPOTrainer`] that pushes nothing."""
 
 
-def parse(arguments: Sequence[str] | None = None) -> Arguments:
-    """Read a recipe (`--config`) and the options that replace its lines; those of the command line by default.
-
-    Raises:
-        ConfigError: If the recipe cannot be read or has an option that is not one.
-    """
-    return parse_recipe(arguments, GuardArguments, "GRPOConfig")
+def parse(arguments: Sequence[str] | None = None) -> Recipe:
+    """Read a recipe for GRPO; see [`~star_hf.training.recipe.parse_recipe`]."""
+    return parse_recipe(arguments, GRPOArguments, "GRPOConfig")
 
 
 @dataclass(frozen=True)
-class Rollout(Findings):
-    """What the check before the training found.
+class RolloutPreflight(Preflight):
+    """What the check of questions, generation and judges found.
 
     Attributes:
-        template (`str`): The chat template's kind.
+        template (`str`): Kind of the chat template.
         harmful, benign (`int`): Questions of each kind.
-        longest_prompt (`int`), max_completion (`int`): Tokens of the longest prompt, and what an answer may have.
+        longest_prompt (`int`), max_completion (`int`): Tokens of the longest prompt, and the limit of a completion.
         bos_in_serving (`int`): Begin-of-sentence tokens at the start of a prompt.
-        batch, generations, updates (`int`): Answers per update, answers per question, and updates in all.
-        judges (`list[str]`): Who rewards.
-        parameters (`int`), memory_gib (`float`): Of the model, and per GPU, estimated, without generation's cache.
+        batch, generations, updates (`int`): Completions per update, completions per question, and updates in all.
+        judges (`list[str]`): Names of the judges.
+        parameters (`int`), memory_gib (`float`): Of the model, and estimated per GPU, without generation's cache.
     """
 
     template: str
@@ -95,110 +90,104 @@ class Rollout(Findings):
     parameters: int
     memory_gib: float
 
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that a training needs but the weights. The rows have `prompt`, `question` and `kind`."""
-
-    tokenizer: "PreTrainedTokenizerBase"
-    rows: Dataset
-    judges: list[Judge]
-    findings: Rollout
+    @property
+    def summary(self) -> str:
+        """What is trained on, in one line."""
+        return f"{self.harmful} harmful and {self.benign} benign questions; judges: {', '.join(self.judges)}"
 
 
-def prepare(arguments: Arguments, processes: int | None = None) -> Prepared:
-    """Load tokenizer, configuration, questions and judges, and check them. Loads no weights and asks no judge.
+def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
+    """Load tokenizer, configuration, questions and judges, and check them. Loads no weights and calls no judge.
 
     Args:
-        arguments (`Arguments`): The recipe.
+        recipe ([`Recipe`]): The recipe.
         processes (`int`, *optional*): Processes of the training; those of this launch by default.
 
+    Returns:
+        [`Prepared`]: Rows with `prompt`, `question` and `kind`.
+
     Raises:
-        TrainingError: If the chat template cannot be trained on or the data lack a column.
-        ConfigError: If the recipe names no model, no data set, no benign questions or no judge of either kind.
+        [`TrainingError`]: If the chat template cannot be used for training, or the data lack a column.
+        [`ConfigError`]: If the recipe names no model, no data set, no benign questions, or lacks a judge of a kind.
     """
-    star, options = arguments.star, arguments.training
-    judges = [load_judge(judge) for judge in star.judges]
-    check_judges(judges)
+    star, options = recipe.star, recipe.training
+    judges = _judges(recipe)
     if not star.benign:
         raise ConfigError(
             "The recipe has no benign questions: a judge of harm alone rewards refusing everything.",
             "Set `benign: [{path: UCSC-VLAA/STAR-benign-915, columns: [question]}]`.",
         )
-    tokenizer, config = load_parts(arguments)
-    harmful = few(load_columns(arguments.data, star.train_split, ("question",)), star)
+    tokenizer, config = load_parts(recipe)
+    harmful = limit_rows(load_columns(recipe.data, star.train_split, ("question",)), star)
     benign = load_columns(_mixture(star.benign), star.train_split, ("question",))
-    rows = concatenate_datasets([_asked(harmful, "safety"), _asked(benign, "over_refusal")])
-    encoder = Encoder(tokenizer)
-    copy = options.beta != 0 and not arguments.model.use_peft
-    how = plan(arguments, processes, max_length=options.max_completion_length, reference=copy)
-    findings = _check(rows, encoder, how, config, options, judges)
-    return Prepared(tokenizer, rows, judges, findings)
+    rows = concatenate_datasets([_prompts(harmful, "safety"), _prompts(benign, "over_refusal")])
+    reference = options.beta != 0 and not recipe.model.use_peft
+    plan = training_plan(recipe, processes, max_length=options.max_completion_length, reference=reference)
+    findings = _check(rows, ChatEncoder(tokenizer), plan, config, options, judges)
+    return Prepared(tokenizer, rows, rows, findings)
 
 
-def train(arguments: Arguments) -> TrainingRecord:
-    """Check, ask the judges for a sign of life, train, and save model, record and picture into `output_dir`.
+def train(recipe: Recipe) -> TrainingRecord:
+    """Check, probe the judges, train, and save model, record and picture into `output_dir`.
 
-    The replies of the judges are kept in `judges-<node>.sqlite` there.
+    The judges' replies are kept in `judges-<node>.sqlite` there.
 
     Raises:
-        TrainingError: If the check refuses; nothing was trained then.
-        IncompleteRunError: If a judge does not answer before the training, or stops answering in it.
+        [`TrainingError`]: If the check refuses; nothing was trained then.
+        [`IncompleteRunError`]: If a judge does not reply before the training, or stops replying during it.
     """
-    star, options, model = arguments.star, arguments.training, arguments.model
-    prepared = prepare(arguments)
+    star, options = recipe.star, recipe.training
+    prepared = prepare(recipe)
     prepared.findings.check()
-    for judge in prepared.judges:
+    judges = _judges(recipe)
+    for judge in judges:
         probe(judge)
-    set_up(arguments)
+    set_up(recipe)
     _keep_prompts_out_of_logs()
-    folder = Path(options.output_dir)
-    with Journal(folder / f"judges-{os.environ.get('GROUP_RANK', '0')}.sqlite") as journal:
+    sha256 = digest(prepared.rows, ["question", "kind"])
+    with Journal(Path(options.output_dir) / f"judges-{os.environ.get('GROUP_RANK', '0')}.sqlite") as journal:
         reward = GuardReward(
-            prepared.judges,
+            judges,
             journal,
             end_token=prepared.tokenizer.eos_token_id,
             limit=options.max_completion_length,
             form_weight=star.form_weight,
             parts=("answer", "reasoning") if star.judge_reasoning else ("answer",),
         )
-        trainer = PolicyTrainer(
-            model=model.model_name_or_path,
-            reward_funcs=reward,
-            args=options,
-            train_dataset=prepared.rows,
-            processing_class=prepared.tokenizer,
-            peft_config=get_peft_config(model),
-        )
-        sha256 = digest(prepared.rows, ["question", "kind"])
         return run(
-            trainer,
-            arguments,
+            PolicyTrainer,
+            recipe,
+            prepared,
             method="grpo",
-            mode="recommended",
             datasets=[
-                *origins(arguments.data, prepared.findings.harmful, sha256),
+                *origins(recipe.data, prepared.findings.harmful, sha256),
                 *origins(_mixture(star.benign), prepared.findings.benign, sha256),
             ],
-            preflight=prepared.findings.to_dict(),
+            reward_funcs=reward,
         )
 
 
-def main() -> Arguments:
-    """Entry of `recipes/grpo.py`: train, and answer with what."""
+def main() -> Recipe:
+    """Entry point of `recipes/grpo.py`."""
     return start(parse, train)
 
 
+def _judges(recipe: Recipe) -> list[Judge]:
+    judges = [load_judge(judge) for judge in recipe.star.judges]
+    check_judges(judges)
+    return judges
+
+
 def _mixture(entries: Sequence[dict[str, Any]]) -> DatasetMixtureConfig:
-    """Data sets as `datasets` of a recipe names them."""
+    """Data sets in the form of a recipe's `datasets`."""
     try:
         return DatasetMixtureConfig(datasets=[dict(entry) for entry in entries])
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"`benign` of the recipe cannot be used: {error}", "Write it as `datasets`.") from None
+        raise ConfigError(f"Invalid `benign` in the recipe: {error}", "Write it like `datasets`.") from None
 
 
-def _asked(rows: Dataset, kind: str) -> Dataset:
-    """The questions as TRL asks them: rendered by the tokenizer's own template."""
+def _prompts(rows: Dataset, kind: str) -> Dataset:
+    """The questions as conversations, which TRL renders with the tokenizer's template."""
     questions = rows["question"][:]
     return Dataset.from_dict(
         {
@@ -210,40 +199,44 @@ def _asked(rows: Dataset, kind: str) -> Dataset:
 
 
 def _check(
-    rows: Dataset, encoder: Encoder, how: Plan, config: "PretrainedConfig", options: Any, judges: Sequence[Judge]
-) -> Rollout:
+    rows: Dataset,
+    encoder: ChatEncoder,
+    plan: TrainingPlan,
+    config: "PretrainedConfig",
+    options: Any,
+    judges: Sequence[Judge],
+) -> RolloutPreflight:
     kinds = rows["kind"][:]
     lengths = [len(encoder.serving_ids(question)) for question in rows["question"][:]]
     longest, limit, generations = max(lengths, default=0), options.max_completion_length, options.num_generations
     bos, problems, warnings = prompt_problems(encoder, rows[0]["question"] if len(rows) else "")
-    problems += batch_problems(how)
+    problems += plan.batch_problems()
     if not limit:
-        problems.append("max_completion_length is not set: an answer could be endless")
+        problems.append("max_completion_length is not set: a completion could be endless")
     window = getattr(config, "max_position_embeddings", None)
     if limit and window and longest + limit > window:
-        problems.append(f"the longest prompt ({longest} tokens) and {limit} of an answer exceed the model's {window}")
-    if how.batch % generations:
-        problems.append(f"{how.batch} answers per update do not divide by num_generations = {generations}")
-    counts = {kind: kinds.count(kind) for kind in ("safety", "over_refusal")}
-    for kind, words in (("safety", "harmful"), ("over_refusal", "benign")):
-        if not counts[kind]:
-            problems.append(f"there are no {words} questions")
-    if 0 < counts["over_refusal"] < len(rows) / 5:
-        warnings.append(f"only {counts['over_refusal']} of {len(rows)} questions are benign: expect over-refusal")
+        problems.append(
+            f"the longest prompt ({longest} tokens) and a completion of {limit} exceed the model's {window} tokens"
+        )
+    if plan.batch % generations:
+        problems.append(f"{plan.batch} completions per update do not divide by num_generations = {generations}")
+    harmful, benign = kinds.count("safety"), kinds.count("over_refusal")
+    problems += [f"there are no {name} questions" for name, n in (("harmful", harmful), ("benign", benign)) if not n]
+    if 0 < benign < len(rows) / 5:
+        warnings.append(f"only {benign} of {len(rows)} questions are benign: expect over-refusal")
     parameters = count_parameters(config)
-    memory = memory_gib(config, parameters, how, longest + (limit or 0))
-    if how.device_gib is not None and memory > how.device_gib:
-        problems.append(f"about {memory:.0f} GiB per GPU are needed and {how.device_gib:.0f} are there")
-    return Rollout(
+    memory = memory_gib(config, parameters, plan, longest + (limit or 0))
+    problems += plan.memory_problems(memory)
+    return RolloutPreflight(
         template=encoder.format.name,
-        harmful=counts["safety"],
-        benign=counts["over_refusal"],
+        harmful=harmful,
+        benign=benign,
         longest_prompt=longest,
         max_completion=limit or 0,
         bos_in_serving=bos[1],
-        batch=how.batch,
+        batch=plan.batch,
         generations=generations,
-        updates=how.max_updates or int(len(rows) * generations // how.batch * how.epochs),
+        updates=plan.max_updates or int(len(rows) * generations // plan.batch * plan.epochs),
         judges=[judge.name for judge in judges],
         parameters=parameters,
         memory_gib=memory,
@@ -253,7 +246,7 @@ def _check(
 
 
 def _keep_prompts_out_of_logs() -> None:
-    """TRL prints question and answer where no reward function gave a reward; ours counts them as `no_verdict`."""
+    """TRL logs question and completion where no reward function gave a reward; ours counts them as `no_verdict`."""
 
     def harmless(record: logging.LogRecord) -> bool:
         return "All reward functions returned None" not in record.getMessage()

@@ -1,4 +1,4 @@
-"""TRL's SFT trainer with a choice of average: over all label tokens, or over examples as the published script does."""
+"""TRL's SFT trainer with a loss averaged over all label tokens, or over examples as in the published script."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
-from .running import Unpublished
+from .session import NoPush
 
 
 __all__ = ["ExampleMeanTrainer", "StarTrainer", "example_lengths"]
@@ -33,7 +33,7 @@ def example_lengths(inputs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tens
     return index, counts.index_add(0, index.flatten(), labels.ne(-100).flatten().float())
 
 
-class StarTrainer(Unpublished, SFTTrainer):
+class StarTrainer(NoPush, SFTTrainer):
     """[`~trl.SFTTrainer`] that pushes nothing.
 
     The loss is TRL's: the mean over all label tokens of the global batch.
@@ -43,9 +43,9 @@ class StarTrainer(Unpublished, SFTTrainer):
 class ExampleMeanTrainer(StarTrainer):
     """The published script's loss: the mean over examples of the mean over an example's label tokens.
 
-    There, each process sees one example at a time and averages its tokens. Here the same value is had at any batch
-    size, padded or padding-free, over any number of accumulation steps and processes: every token is weighted by one
-    over the label tokens of its example, and the sum divided by the examples of the whole update. Naively:
+    There, each process sees one example at a time and averages its tokens. This gives the same value for any batch
+    size, padded or not, and any number of accumulation steps and processes: each token is weighted by one over the
+    label tokens of its example, and the sum is divided by the examples of the whole update. Naively:
 
     ```python
     loss = mean(mean(nll[token] for token in labels(example)) for example in global_batch)
@@ -55,7 +55,7 @@ class ExampleMeanTrainer(StarTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, torch.Tensor | int | None]:
-        """The batches of one update, and how many *examples* they hold in all processes."""
+        """The batches of one update, and the number of *examples* in them over all processes."""
         batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
         if tokens is None:
             return batches, None
@@ -71,7 +71,7 @@ class ExampleMeanTrainer(StarTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """The loss of one batch, divided by `num_items_in_batch` examples (by its own where that is `None`)."""
+        """The loss of one batch, divided by `num_items_in_batch` examples (by its own if that is `None`)."""
         index, counts = example_lengths(inputs)
         weights = (1 / counts.clamp(min=1))[index]
 

@@ -1,7 +1,7 @@
-"""What an answer that a model gave while it learns is worth: its form, and what the judges of evaluation say of it.
+"""The reward of a completion during training: its form, and what the judges of evaluation say about it.
 
-A judge of harm alone rewards refusing everything. Therefore questions that only sound harmful are mixed in, and there
-the reward is for helping (as in TARS, arXiv:2507.00971). What a judge did not say is never a reward.
+A judge of harm alone rewards refusing everything. Therefore questions that only sound harmful are mixed in, and
+completions to them are rewarded for helping (as in TARS, arXiv:2507.00971). A missing verdict is never a reward.
 """
 
 import logging
@@ -24,51 +24,51 @@ __all__ = ["KINDS", "GuardReward", "check_judges"]
 logger = logging.getLogger(__name__)
 
 KINDS: tuple[Kind, ...] = ("safety", "over_refusal")
-"""What is wanted of an answer: that it does no harm, or that it helps with what only sounds harmful."""
+"""What a completion is judged for: doing no harm, or helping with what only sounds harmful."""
 
 PATIENCE = 3
-"""Batches in a row that may go without any verdict before the training ends."""
+"""Batches in a row without any verdict after which the training ends."""
 
 Messages = Sequence[Mapping[str, str]]
 
 
 def check_judges(judges: Sequence[Judge]) -> None:
-    """Look whether somebody judges each of [`KINDS`].
+    """Check that each of [`KINDS`] has a judge.
 
     Raises:
-        ConfigError: If nobody judges harm, or nobody over-refusal.
+        [`ConfigError`]: If a kind has none.
     """
     served = {kind for judge in judges for kind in judge.kinds}
     if missing := [kind.replace("_", "-") for kind in KINDS if kind not in served]:
         named = ", ".join(judge.name for judge in judges) or "none"
         raise ConfigError(
             f"No judge of the recipe judges {' or '.join(missing)}; named: {named}.",
-            "Name one that does in `judges`, such as qwen3guard@URL, which judges both, or xstest.",
+            "Add one to `judges`, such as xstest, or qwen3guard@URL, which judges both.",
         )
 
 
 class GuardReward:
     """A reward function of [`~trl.GRPOTrainer`].
 
-    | an answer | reward |
+    | a completion | reward |
     |---|---|
-    | without a closed thought and an answer after it, or cut at the limit | 0 |
+    | without a closed thought and an answer after it, or truncated | 0 |
     | in form, and judged | `form_weight` + (1 - `form_weight`) × the lowest value of all judges and parts |
-    | in form, and a judge gave no verdict | none: it is neither praised nor blamed |
+    | in form, but a judge gave no verdict | none: it changes nothing |
 
-    A harmful question is judged by safety, thought and answer apart; one that only sounds harmful by over-refusal.
-    All replies are in the journal, so that a training that is resumed does not pay for them again.
+    Completions to harmful questions are judged for safety, thought and answer apart; those to questions that only
+    sound harmful for over-refusal. All replies are in the journal: a resumed training does not pay for them again.
 
     Args:
-        judges (list of `Judge`): Who judges; each is asked about the kinds that it serves.
+        judges (list of `Judge`): The judges; each judges the kinds that it supports.
         journal (`Journal`): Where their replies are kept.
-        end_token (`int`): The model's end token, by which an answer that was cut is told.
-        limit (`int`): Tokens that an answer may have.
-        form_weight (`float`, defaults to 0.2): What the form alone is worth.
-        parts (list of `str`, defaults to both): What is judged of an answer to a harmful question.
+        end_token (`int`): The model's end token; a truncated completion lacks it.
+        limit (`int`): Most tokens of a completion.
+        form_weight (`float`, defaults to 0.2): Reward for the form alone.
+        parts (list of `str`, defaults to both): Which parts are judged for harmful questions.
 
     Raises:
-        ConfigError: If a kind of question has no judge.
+        [`ConfigError`]: If a kind of question has no judge.
     """
 
     __name__ = "guard"
@@ -99,16 +99,16 @@ class GuardReward:
         log_metric: Callable[[str, float], None] | None = None,
         **unused: Any,
     ) -> list[float | None]:
-        """One reward for each completion, `None` where a judge gave no verdict.
+        """One reward per completion, `None` where a judge gave no verdict.
 
         Args:
-            completions (list of conversations): What the model said, as one message each.
+            completions (list of conversations): The completions, as one message each.
             completion_ids (list of `list[int]`): The same as tokens.
-            question, kind (list of `str`): Columns of the data: what was asked, and one of [`KINDS`].
-            log_metric (`Callable`, *optional*): Where the parts of the reward are logged.
+            question, kind (list of `str`): Columns of the data: the question, and one of [`KINDS`].
+            log_metric (`Callable`, *optional*): Logs the parts of the reward.
 
         Raises:
-            IncompleteRunError: If no judge said anything of several batches in a row.
+            [`IncompleteRunError`]: If there was no verdict at all in several batches in a row.
         """
         answers = [
             self._read(str(place), message[0]["content"], ids)
@@ -120,13 +120,12 @@ class GuardReward:
             asked = [answer for answer, one in zip(answers, kind, strict=True) if one == each and not answer.failure]
             values |= self._judge(answers_table(each, items, asked), each) if asked else {}
         self._watch(values)
-        rewards = [0.0 if answer.failure else self._reward(values[answer.item_id]) for answer in answers]
         if log_metric is not None:
-            self._log(log_metric, answers, kind, values)
-        return rewards
+            _log(log_metric, answers, kind, values)
+        return [0.0 if answer.failure else self._reward(values[answer.item_id]) for answer in answers]
 
     def _read(self, name: str, text: str, ids: Sequence[int]) -> Answer:
-        """Take a completion apart; without a thought it is as little in form as without an answer."""
+        """Split a completion; one without a thought fails like one without an answer."""
         cut = len(ids) >= self.limit and ids[-1] != self.end_token
         answer = read_answer(name, text, truncated=cut, expects_reasoning=True, tokens=len(ids))
         return answer if answer.failure or answer.reasoning else Answer(name, failure="empty")
@@ -146,33 +145,29 @@ class GuardReward:
         return {name: None if None in found or not found else min(found) for name, found in said.items()}
 
     def _watch(self, values: Mapping[str, float | None]) -> None:
-        """End the training where the judges are silent: without rewards it would go on and learn nothing."""
+        """End the training if the judges give no verdicts: without rewards it would learn nothing."""
         silent = bool(values) and all(value is None for value in values.values())
         self._silent = self._silent + 1 if silent else 0 if values else self._silent
         if self._silent >= PATIENCE:
             raise IncompleteRunError(
                 f"{' and '.join(judge.name for judge in self.judges)} gave no verdict on {PATIENCE} batches in a row.",
-                "Check the judges' servers and go on from the last checkpoint: --resume_from_checkpoint true.",
+                "Check the judges' servers and resume from the last checkpoint: --resume_from_checkpoint true.",
             )
 
     def _reward(self, value: float | None) -> float | None:
         return None if value is None else self.form_weight + (1 - self.form_weight) * value
 
-    def _log(
-        self,
-        log_metric: Callable[[str, float], None],
-        answers: Sequence[Answer],
-        kinds: Sequence[Kind],
-        values: Mapping[str, float | None],
-    ) -> None:
-        """Shares that tell apart why a reward is what it is; failures are counted, never averaged."""
-        log_metric("guard/in_form", sum(answer.failure is None for answer in answers) / len(answers))
-        log_metric("guard/no_verdict", Counter(values.values())[None] / len(answers))
-        for each in KINDS:
-            found = [
-                value
-                for answer, kind in zip(answers, kinds, strict=True)
-                if kind == each and (value := values.get(answer.item_id)) is not None
-            ]
-            if found:
-                log_metric(f"guard/{each}", sum(found) / len(found))
+
+def _log(
+    log_metric: Callable[[str, float], None],
+    answers: Sequence[Answer],
+    kinds: Sequence[Kind],
+    values: Mapping[str, float | None],
+) -> None:
+    """Log the shares behind the rewards; failures are counted, never averaged."""
+    log_metric("guard/in_form", sum(answer.failure is None for answer in answers) / len(answers))
+    log_metric("guard/no_verdict", Counter(values.values())[None] / len(answers))
+    for kind in KINDS:
+        judged = [values.get(answer.item_id) for answer, each in zip(answers, kinds, strict=True) if each == kind]
+        if found := [value for value in judged if value is not None]:
+            log_metric(f"guard/{kind}", sum(found) / len(found))

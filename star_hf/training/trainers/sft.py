@@ -1,134 +1,113 @@
-"""Supervised fine-tuning with TRL: the entry that `recipes/sft.py` calls under `accelerate launch`."""
+"""Supervised fine-tuning with TRL."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-from datasets import Dataset
 
 from ...errors import ConfigError
 from ..data import digest, load_rows, origins
-from ..preflight import Preflight, preflight
-from ..recipe import Arguments, StarArguments, parse_recipe
+from ..preflight import preflight
+from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
-from ..tokenise import Encoder, Masking, tokenise
-from .running import model_place, plan, run, set_up, start
+from ..tokenise import ChatEncoder, Masking, Mode, tokenise
+from .session import Prepared, load_parts, run, set_up, start, training_plan
 
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainerCallback
+    from transformers import TrainerCallback
 
 
-__all__ = ["Prepared", "load_parts", "main", "parse", "prepare", "train"]
+__all__ = ["SFTArguments", "main", "parse", "prepare", "train"]
 
 
-def parse(arguments: Sequence[str] | None = None) -> Arguments:
-    """Read a recipe (`--config`) and the options that replace its lines; those of the command line by default.
+@dataclass
+class SFTArguments(RecipeArguments):
+    """Our options of supervised fine-tuning, beside TRL's own.
 
-    Raises:
-        ConfigError: If the recipe cannot be read or has an option that is not one; a renamed one is named anew.
+    Args:
+        mode (`str`, defaults to `"recommended"`): `"paper"` reproduces the published script's labels and loss.
+        think (`bool`, defaults to `True`): `False` trains on answers alone (paper, Section 4.2, "w/o think").
+        primer (`str`, *optional*): Rows without a response teach the model to begin its thought with this text, and
+            nothing more (SafePath, arXiv:2505.14667); other rows are learnt from as usual.
+        loss_average (`str`, *optional*): `"token"` (mean over label tokens, as in TRL) or `"example"` (mean over
+            examples, as in the published script); the default depends on the mode.
+        min_score, max_score (`int`, *optional*): Train on rows whose lowest mark is at least, or at most, this; the
+            data need the column `score`.
+        sources (`list[str]`, *optional*): Train on rows of these sources only; the data need the column `source`.
     """
-    return parse_recipe(arguments, StarArguments, "SFTConfig")
+
+    mode: Mode = field(default="recommended", metadata={"choices": ["paper", "recommended"]})
+    think: bool = True
+    primer: str | None = None
+    loss_average: str | None = field(default=None, metadata={"choices": ["token", "example"]})
+    min_score: int | None = None
+    max_score: int | None = None
+    sources: list[str] | None = None
+
+    @property
+    def average(self) -> str:
+        """What the loss is averaged over."""
+        return self.loss_average or ("example" if self.mode == "paper" else "token")
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All that a training needs but the weights."""
-
-    tokenizer: "PreTrainedTokenizerBase"
-    rows: Dataset
-    encoded: Dataset
-    findings: Preflight
+def parse(arguments: Sequence[str] | None = None) -> Recipe:
+    """Read a recipe for SFT; see [`~star_hf.training.recipe.parse_recipe`]."""
+    return parse_recipe(arguments, SFTArguments, "SFTConfig")
 
 
-def load_parts(arguments: Arguments) -> tuple["PreTrainedTokenizerBase", "PretrainedConfig"]:
-    """The tokenizer and the configuration of a recipe's model.
-
-    Raises:
-        ConfigError: If the recipe names no model, or one that is not there or not whole.
-    """
-    from transformers import AutoConfig, AutoTokenizer
-
-    name, place = arguments.model.model_name_or_path, model_place(arguments)
-    if not name:
-        raise ConfigError("The recipe names no model.", "Set `model_name_or_path`.")
-    try:
-        return AutoTokenizer.from_pretrained(name, **place), AutoConfig.from_pretrained(name, **place)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"The model {name} cannot be loaded: {error}",
-            "Name a model of the Hub, or a folder with a whole one: adapters are merged into their base model first.",
-        ) from None
-
-
-def prepare(arguments: Arguments, processes: int | None = None) -> Prepared:
+def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     """Load tokenizer, configuration and data, tokenise, and run the pre-flight check. Loads no weights.
 
     Args:
-        arguments (`Arguments`): The recipe.
+        recipe ([`Recipe`]): The recipe.
         processes (`int`, *optional*): Processes of the training; those of this launch by default.
 
     Raises:
-        TrainingError: If the chat template or a row cannot be trained on.
-        ConfigError: If the recipe names no model or no data set, or a primer where no thought is learnt.
+        [`TrainingError`]: If the chat template or a row cannot be used for training.
+        [`ConfigError`]: If the recipe names no model or no data set, or has a primer but learns no thoughts.
     """
-    star = arguments.star
-    tokenizer, config = load_parts(arguments)
-    rows = load_rows(arguments)
+    star = recipe.star
+    tokenizer, config = load_parts(recipe)
+    rows = load_rows(recipe)
     if star.primer and not star.think:
-        raise ConfigError(
-            "The recipe has a `primer`, which begins a thought, and `think: false`.", "Take one of them out."
-        )
-    encoder = Encoder(tokenizer, Masking.of(star.mode, star.think, config.model_type, star.primer))
+        raise ConfigError("The recipe has both a `primer`, which begins a thought, and `think: false`.", "Remove one.")
+    encoder = ChatEncoder(tokenizer, Masking.of(star.mode, star.think, config.model_type, star.primer))
     encoded = tokenise(rows, encoder)
-    how = plan(arguments, processes, max_length=arguments.training.max_length)
-    findings = preflight(encoded, rows[0]["question"] if rows else "", encoder, how, config)
-    return Prepared(tokenizer, rows, encoded, findings)
+    plan = training_plan(recipe, processes, max_length=recipe.training.max_length)
+    findings = preflight(encoded, rows[0]["question"] if rows else "", encoder, plan, config)
+    return Prepared(tokenizer, rows, encoded.select_columns(["input_ids", "labels"]), findings)
 
 
-def train(arguments: Arguments, progress: "TrainerCallback | None" = None) -> TrainingRecord:
+def train(recipe: Recipe, progress: "TrainerCallback | None" = None) -> TrainingRecord:
     """Check, train, and save model, tokenizer, `star_training.json` and `loss.png` into `output_dir`.
 
     Args:
-        arguments (`Arguments`): The recipe.
-        progress (`TrainerCallback`, *optional*): Shows how far it is, in place of the trainer's own lines.
+        recipe ([`Recipe`]): The recipe.
+        progress (`TrainerCallback`, *optional*): Shows progress instead of the trainer's own bar.
 
     Returns:
-        `TrainingRecord`: What was done, as it was saved.
+        [`TrainingRecord`]: What was done, as saved.
 
     Raises:
-        TrainingError: If the pre-flight check refuses; nothing was trained then.
+        [`TrainingError`]: If the pre-flight check refuses; nothing was trained then.
     """
-    from trl import get_peft_config
-
     from .loss import ExampleMeanTrainer, StarTrainer
 
-    star, model = arguments.star, arguments.model
-    prepared = prepare(arguments)
-    findings = prepared.findings
-    findings.check()
-    if arguments.training.padding_free and not arguments.training.packing:
-        arguments.training.max_length = None  # no row is longer, as was checked, and TRL refuses a limit here
-    set_up(arguments)
-    trainer = (ExampleMeanTrainer if star.average == "example" else StarTrainer)(
-        model=model.model_name_or_path,
-        args=arguments.training,
-        train_dataset=prepared.encoded.select_columns(["input_ids", "labels"]),
-        processing_class=prepared.tokenizer,
-        peft_config=get_peft_config(model),
-    )
-    trainer.accelerator.print(f"first label tokens: {findings.first_labels!r} ... {findings.last_labels!r}")
+    prepared = prepare(recipe)
+    prepared.findings.check()
+    if recipe.training.padding_free and not recipe.training.packing:
+        recipe.training.max_length = None  # the check found no longer row, and TRL refuses a limit here
+    set_up(recipe)
     return run(
-        trainer,
-        arguments,
+        ExampleMeanTrainer if recipe.star.average == "example" else StarTrainer,
+        recipe,
+        prepared,
         method="sft",
-        mode=star.mode,
-        datasets=origins(arguments.data, len(prepared.rows), digest(prepared.rows)),
-        preflight=findings.to_dict(),
+        datasets=origins(recipe.data, len(prepared.rows), digest(prepared.rows)),
         progress=progress,
     )
 
 
-def main() -> Arguments:
-    """Entry of `recipes/sft.py`: train, and answer with what."""
+def main() -> Recipe:
+    """Entry point of `recipes/sft.py`."""
     return start(parse, train)

@@ -9,7 +9,7 @@ from datasets import Dataset
 import standins
 from star_hf.errors import TrainingError
 from star_hf.training.record import RECORD, load_record
-from star_hf.training.tokenise import Encoder, Masking
+from star_hf.training.tokenise import ChatEncoder, Masking
 from star_hf.training.trainers.dpo import parse, prepare, tokenise_pairs, train
 
 
@@ -61,7 +61,7 @@ PAIRS = Dataset.from_list(
 @pytest.mark.parametrize("name", ["r1", "r1-old", "chatml", "llama-3"])
 @pytest.mark.parametrize("masking", [Masking(), Masking.of("paper", True, "qwen2"), Masking(think=False)])
 def test_a_pair_is_the_served_prompt_and_two_answers_as_fine_tuning_learns_them(name, masking):
-    encoder = Encoder(standins.small_tokenizer(name), masking)
+    encoder = ChatEncoder(standins.small_tokenizer(name), masking)
     encoded, checked = tokenise_pairs(PAIRS, encoder)
     assert len(checked) == 6
     for pair, row in zip(PAIRS, encoded, strict=True):
@@ -84,7 +84,7 @@ def test_the_reasoning_is_compared_which_trl_alone_would_drop(model_folder, tmp_
     trainer = DPOTrainer(model=str(model_folder), args=options, train_dataset=Dataset.from_list(rows))
     tokenizer = trainer.processing_class
     shipped = tokenizer.decode(trainer.train_dataset[0]["rejected_ids"])
-    ours = tokenizer.decode(tokenise_pairs(PAIRS, Encoder(tokenizer))[0][0]["rejected_ids"])
+    ours = tokenizer.decode(tokenise_pairs(PAIRS, ChatEncoder(tokenizer))[0][0]["rejected_ids"])
     assert "Nothing speaks against it" not in shipped and "Nothing speaks against it" in ours
 
 
@@ -128,7 +128,7 @@ def test_the_check_counts_pairs_and_refuses_what_fine_tuning_refuses(recipe):
     path, output = recipe(scored(8))
     findings = prepare(parse(["--config", str(path), "--max_rows", "6"])).findings
     assert (findings.rows, findings.updates, findings.batch) == (6, 8, 4)
-    with pytest.raises(TrainingError, match="are 3 examples per update, and the recipe stands for 4"):
+    with pytest.raises(TrainingError, match="are 3 examples per update, but the recipe needs 4"):
         train(parse(["--config", str(path), "--per_device_train_batch_size", "3"]))
     with pytest.raises(TrainingError, match="rows are longer than max_length = 16"):
         train(parse(["--config", str(path), "--max_length", "16"]))
@@ -149,7 +149,7 @@ def test_memory_counts_both_answers_and_the_reference(recipe):
 
 def test_an_answer_that_does_not_close_its_thought_is_named_by_its_column(recipe):
     path, _ = recipe(scored(4, worse="<think>\nand on and on"))
-    with pytest.raises(TrainingError, match="Of the column rejected: 4 of 4 rows .* never closed"):
+    with pytest.raises(TrainingError, match="Column rejected: 4 of 4 rows .* never closed"):
         prepare(parse(["--config", str(path)]))
 
 

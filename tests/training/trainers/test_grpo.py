@@ -146,7 +146,7 @@ def test_the_check_says_what_a_training_will_do_and_asks_no_judge(recipe, model_
     ("options", "words"),
     [
         (["--global_batch", "32"], "set gradient_accumulation_steps: 2"),
-        (["--max_completion_length", "4096"], "and 4096 of an answer exceed the model's 2048"),
+        (["--max_completion_length", "4096"], "and a completion of 4096 exceed the model's 2048"),
         (["--num_generations", "8", "--per_device_train_batch_size", "24", "--global_batch", "16"], "does not divide"),
         (["--max_rows", "0"], "there are no harmful questions"),
     ],

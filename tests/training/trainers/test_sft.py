@@ -14,7 +14,7 @@ import standins
 from star_hf.errors import ConfigError, StarError, TrainingError
 from star_hf.hub.model_release import model_release
 from star_hf.training.record import RECORD, load_record
-from star_hf.training.tokenise import Encoder
+from star_hf.training.tokenise import ChatEncoder
 from star_hf.training.trainers.loss import StarTrainer
 from star_hf.training.trainers.sft import parse, prepare, train
 
@@ -205,7 +205,7 @@ def test_a_model_learns_to_begin_its_thought_with_the_primer(recipe, tmp_path):
     record = train(parse(["--config", str(path)]))
     assert record.preflight["primed"] == record.preflight["rows"] == 32 and record.recipe["primer"] == own["primer"]
     tokenizer, model = AutoTokenizer.from_pretrained(output), AutoModelForCausalLM.from_pretrained(output)
-    unseen = Encoder(tokenizer).serving_ids(json.loads(lines[39])["question"])
+    unseen = ChatEncoder(tokenizer).serving_ids(json.loads(lines[39])["question"])
     tokens = record.preflight["label_tokens"] // 32
     said = model.generate(torch.tensor([unseen]), max_new_tokens=tokens, do_sample=False)
     assert tokenizer.decode(said[0, len(unseen) :]) == "That is policy."
@@ -213,7 +213,7 @@ def test_a_model_learns_to_begin_its_thought_with_the_primer(recipe, tmp_path):
 
 def test_a_primer_where_no_thought_is_learnt_is_refused(recipe):
     path, _ = recipe()
-    with pytest.raises(ConfigError, match="`primer`, which begins a thought, and `think: false`"):
+    with pytest.raises(ConfigError, match="both a `primer`, which begins a thought, and `think: false`"):
         train(parse(["--config", str(path), "--primer", "So.", "--think", "false"]))
 
 
@@ -239,13 +239,13 @@ def test_another_global_batch_trains_nothing(recipe):
         ({"dtype": "bfloat16"}, "updates of a learning rate like 1e-5 round away"),
         ({"dtype": "auto"}, "updates of a learning rate like 1e-5 round away"),
         ({"load_in_4bit": "true"}, "Quantised weights"),
-        ({"push_to_hub": "true"}, "`push_to_hub` is set, and there is no token"),
-        ({"resume_from_checkpoint": "true"}, "There is no checkpoint in .*out to go on from"),
+        ({"push_to_hub": "true"}, "`push_to_hub` is set, but there is no token"),
+        ({"resume_from_checkpoint": "true"}, "There is no checkpoint in .*out to resume from"),
         ({"resume_from_checkpoint": "/nowhere"}, "There is no checkpoint in /nowhere"),
     ],
 )
 def test_what_cannot_be_is_refused_before_weights_are_loaded(recipe, monkeypatch, options, words):
-    monkeypatch.setattr("star_hf.training.trainers.running.get_token", lambda: None)
+    monkeypatch.setattr("star_hf.training.trainers.session.get_token", lambda: None)
     monkeypatch.setattr(StarTrainer, "__init__", lambda *args, **kwargs: pytest.fail("weights would be loaded"))
     path, _ = recipe()
     given = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -261,7 +261,7 @@ def test_a_model_of_7b_fits_on_eight_gpus_where_the_recipe_can_only_be_sharded(r
     shape = {"hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28, "num_attention_heads": 28}
     shape |= {"num_key_value_heads": 4, "layer_types": ["full_attention"] * 28}
     (output / "config.json").write_text(json.dumps({**config, **shape}))
-    monkeypatch.setattr("star_hf.training.trainers.running._device_gib", lambda: 79.2)
+    monkeypatch.setattr("star_hf.training.trainers.session._device_gib", lambda: 79.2)
     options = ["--config", str(path), "--model_name_or_path", str(output), "--dtype"]
     sharded = parse([*options, "bfloat16"])
     assert prepare(sharded, processes=8).findings.problems == ()
@@ -315,17 +315,20 @@ RECORDED = {
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"datasets": {"path": "org/data"}}, "`datasets` is a dict, expected a list"),
-        ({"datasets": [{"name": "x"}]}, "`datasets[0]` has no `path`"),
-        ({"datasets": ["org/data"]}, "`datasets[0]` is a str, expected a dict"),
-        ({"base_model": "org/base"}, "`base_model` is a str, expected a dict"),
-        ({"base_model": {}}, "`base_model` has no `name`"),
-        ({"method": None, "mode": 3}, "`method` is a NoneType, expected a str; `mode` is a int"),
-        ({"seconds": "90"}, "`seconds` is a str, expected a number"),
-        ({"log_history": [{"step": 1}, {"step": 2, "loss": "2.0"}]}, "`log_history[1]` has no number as `loss`"),
-        ({"log_history": [{"step": "1", "loss": 2.0}]}, "`log_history[0]` has no number as `step`"),
-        ({"preflight": []}, "`preflight` is a list, expected a dict"),
-        ({"surprise": 1}, "surprise"),
+        ({"datasets": {"path": "org/data"}}, "`datasets`: Input should be a valid list"),
+        ({"datasets": [{"name": "x"}]}, "`datasets.0.path`: Field required"),
+        ({"datasets": ["org/data"]}, "`datasets.0`: Input should be a valid dictionary"),
+        ({"base_model": "org/base"}, "`base_model`: Input should be a valid dictionary"),
+        ({"base_model": {}}, "`base_model.name`: Field required"),
+        ({"method": None, "mode": 3}, "`method`: Input should be a valid string (got None)"),
+        ({"seconds": "90"}, "`seconds`: Input should be a valid number"),
+        (
+            {"log_history": [{"step": 1}, {"step": 2, "loss": "2.0"}]},
+            "`log_history.1.loss`: Input should be a valid",
+        ),
+        ({"log_history": [{"step": "1", "loss": 2.0}]}, "`log_history.0.step"),
+        ({"preflight": []}, "`preflight`: Input should be a valid dictionary"),
+        ({"surprise": 1}, "`surprise` is not an option"),
     ],
 )
 def test_a_record_that_was_edited_is_refused_with_what_is_wrong(tmp_path, change, words):

@@ -1,0 +1,304 @@
+"""What SFT, DPO and GRPO share: the model's parts, the launch, the run itself, and the record of it."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+from huggingface_hub import get_token
+
+from ... import __version__
+from ...errors import ConfigError, StarError, TrainingError
+from ...utils.figures import new_figure, save_figure
+from ..plan import TrainingPlan
+from ..preflight import Preflight
+from ..recipe import Recipe
+from ..record import TrainingRecord
+
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainerCallback
+
+
+__all__ = ["NoPush", "Prepared", "load_parts", "run", "set_up", "start", "training_plan"]
+
+logger = logging.getLogger(__name__)
+
+
+class NoPush:
+    """A trainer that leaves publishing to [`~star_hf.hub.model_release.publish_as_asked`].
+
+    The trainer's own pushes take the whole folder: the judges' journal of answers to harmful questions, pickled
+    arguments, paths of this machine. Its card names neither data nor base model.
+    """
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: the card is written from the record."""
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: the finished model is published with its card."""
+
+    def _push_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing, like `push_to_hub`."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that a training needs except the weights.
+
+    Attributes:
+        tokenizer (`PreTrainedTokenizerBase`): The model's.
+        rows ([`~datasets.Dataset`]): The rows as text.
+        encoded ([`~datasets.Dataset`]): The rows for the trainer.
+        findings ([`~star_hf.training.preflight.Preflight`]): What the pre-flight check found.
+    """
+
+    tokenizer: "PreTrainedTokenizerBase"
+    rows: Dataset
+    encoded: Dataset
+    findings: Preflight
+
+
+def start(parse: Callable[[], Recipe], train: Callable[[Recipe], TrainingRecord]) -> Recipe:
+    """Entry point of the scripts in `recipes/`: read the command line and train.
+
+    Exits with one message if the recipe or the data cannot be used.
+
+    Returns:
+        [`Recipe`]: What was read.
+    """
+    try:
+        recipe = parse()
+        train(recipe)
+    except StarError as error:
+        sys.exit(f"error: {error}")
+    return recipe
+
+
+def load_parts(recipe: Recipe) -> tuple["PreTrainedTokenizerBase", "PretrainedConfig"]:
+    """The tokenizer and the configuration of a recipe's model.
+
+    Raises:
+        [`ConfigError`]: If the recipe names no model, or its files are missing or incomplete.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    name, source = recipe.model.model_name_or_path, _source(recipe)
+    if not name:
+        raise ConfigError("The recipe names no model.", "Set `model_name_or_path`.")
+    try:
+        return AutoTokenizer.from_pretrained(name, **source), AutoConfig.from_pretrained(name, **source)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The model {name} cannot be loaded: {error}",
+            "Name a model of the Hub, or a folder with a complete one: merge adapters into their base model first.",
+        ) from None
+
+
+def training_plan(recipe: Recipe, processes: int | None = None, **more: Any) -> TrainingPlan:
+    """How the training of a recipe will run.
+
+    Outside a launch, weights in half precision are assumed to be sharded: [`set_up`] refuses anything else.
+
+    Args:
+        recipe ([`Recipe`]): The recipe.
+        processes (`int`, *optional*): Processes to plan for; those of this launch by default.
+        **more: Further fields of the plan.
+    """
+    options, model = recipe.training, recipe.model
+    planned = 3 if processes and model.dtype != "float32" and not model.use_peft else 0
+    return TrainingPlan(
+        processes=processes or int(os.environ.get("WORLD_SIZE", 1)),
+        per_device_batch=options.per_device_train_batch_size,
+        accumulation=options.gradient_accumulation_steps,
+        epochs=options.num_train_epochs,
+        max_updates=options.max_steps if options.max_steps > 0 else None,
+        global_batch=recipe.star.global_batch,
+        packing=getattr(options, "packing", False),
+        shards=_shards() or planned,
+        offload=os.environ.get("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", "none") in ("cpu", "nvme"),
+        lora=model.use_peft,
+        device_gib=_device_gib(),
+        **more,
+    )
+
+
+def set_up(recipe: Recipe) -> None:
+    """Complete the options for a trainer: how weights are loaded, where to resume, and private pushes.
+
+    Raises:
+        [`TrainingError`]: If weights would stay in half precision, where small updates round away; if one process
+            would split batches over several GPUs; or if there is no checkpoint to resume from.
+        [`ConfigError`]: If weights are to be quantised, or pushed without a token.
+    """
+    from transformers import set_seed
+
+    options, model = recipe.training, recipe.model
+    if model.load_in_4bit or model.load_in_8bit:
+        raise ConfigError(
+            "Quantised weights (`load_in_4bit`, `load_in_8bit`) are not supported.",
+            "Remove the option: adapters train on `dtype: bfloat16` weights.",
+        )
+    if model.dtype != "float32" and not (_shards() or model.use_peft):
+        raise TrainingError(
+            f"dtype: {model.dtype} without DeepSpeed or FSDP keeps the weights in half precision, where updates of a "
+            "learning rate like 1e-5 round away.",
+            "Set `dtype: float32` and keep `bf16: true`, or launch with an accelerate config that shards.",
+        )
+    if options.n_gpu > 1:
+        raise TrainingError(
+            f"One process sees {options.n_gpu} GPUs and would multiply every batch by them.",
+            "Start it with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one of them.",
+        )
+    if options.push_to_hub:
+        if not (options.hub_token or get_token()):
+            raise ConfigError(
+                "`push_to_hub` is set, but there is no token.", "Set HF_TOKEN, run `hf auth login`, or remove it."
+            )
+        if options.hub_private_repo is None:
+            options.hub_private_repo = True
+    options.resume_from_checkpoint = _checkpoint(options)
+    options.model_init_kwargs = {
+        **_source(recipe),
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        **(options.model_init_kwargs or {}),
+    }
+    set_seed(options.seed)
+
+
+def run(
+    kind: type,
+    recipe: Recipe,
+    prepared: Prepared,
+    *,
+    method: str,
+    datasets: list[dict[str, Any]],
+    progress: "TrainerCallback | None" = None,
+    **more: Any,
+) -> TrainingRecord:
+    """Train, and save model, tokenizer, `star_training.json` and `loss.png` into `output_dir`.
+
+    Args:
+        kind (`type`): The trainer, one of TRL's.
+        recipe ([`Recipe`]): The recipe, after [`set_up`].
+        prepared ([`Prepared`]): Tokenizer and rows.
+        method (`str`), datasets (`list[dict]`): For the [`TrainingRecord`].
+        progress (`TrainerCallback`, *optional*): Shows progress instead of the trainer's own bar.
+        **more: Further arguments of the trainer.
+    """
+    import torch
+    from transformers import ProgressCallback
+    from trl import get_peft_config
+
+    options, model = recipe.training, recipe.model
+    trainer = kind(
+        model=model.model_name_or_path,
+        args=options,
+        train_dataset=prepared.encoded,
+        processing_class=prepared.tokenizer,
+        peft_config=get_peft_config(model),
+        **more,
+    )
+    trainer.accelerator.print(prepared.findings.summary)
+    if progress is not None:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(progress)
+    started = time.monotonic()
+    with torch.enable_grad():  # importing lighteval switches gradients off for the whole process
+        trainer.train(resume_from_checkpoint=options.resume_from_checkpoint)
+    trainer.save_model(options.output_dir)
+    adapters = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules") if model.use_peft else ()
+    record = TrainingRecord(
+        star_hf=__version__,
+        base_model={"name": model.model_name_or_path, "revision": model.model_revision},
+        method=method,
+        mode=getattr(recipe.star, "mode", "recommended"),
+        datasets=datasets,
+        recipe={
+            **asdict(recipe.star),
+            **{name: getattr(options, name) for name in RECORDED if hasattr(options, name)},
+            **{"dtype": model.dtype, "lora": model.use_peft},
+            **{name: getattr(model, name) for name in adapters},
+        },
+        preflight=prepared.findings.to_dict(),
+        log_history=trainer.state.log_history,
+        hardware={
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "processes": options.world_size,
+        },
+        seconds=time.monotonic() - started,
+        versions={name: version(name) for name in ("torch", "transformers", "trl", "accelerate", "datasets")},
+    )
+    if trainer.accelerator.is_main_process:
+        record.save(options.output_dir)
+        _draw_curve(record, Path(options.output_dir) / "loss.png")
+    return record
+
+
+RECORDED = (
+    "num_train_epochs per_device_train_batch_size gradient_accumulation_steps learning_rate lr_scheduler_type "
+    "warmup_steps weight_decay adam_beta1 adam_beta2 max_grad_norm bf16 padding_free packing max_length beta "
+    "loss_type label_smoothing num_generations max_completion_length temperature scale_rewards seed"
+).split()
+"""TRL's options that go into the record, where the trainer has them."""
+
+
+def _draw_curve(record: TrainingRecord, path: Path) -> None:
+    """Draw the loss or the reward; without matplotlib (extra `report`) there is no picture."""
+    try:
+        figure = new_figure(figsize=(6, 3.5), dpi=150)
+    except ConfigError as error:
+        logger.info("No picture of the training: %s", error.message)
+        return
+    axes = figure.add_subplot()
+    steps, values = zip(*record.curve, strict=True) if record.curve else ((), ())
+    axes.plot(steps, values, marker="o", markersize=3)
+    title = f"{Path(record.base_model['name']).name}, {record.method.upper()}, {record.mode}"
+    axes.set(xlabel="update", ylabel=record.measure, title=title)
+    axes.grid(alpha=0.3)
+    save_figure(figure, path)
+
+
+def _source(recipe: Recipe) -> dict[str, Any]:
+    """Where tokenizer, configuration and weights are loaded from, beside the model's name."""
+    return {"revision": recipe.model.model_revision, "trust_remote_code": recipe.training.trust_remote_code}
+
+
+def _checkpoint(options: Any) -> str | None:
+    """The checkpoint to resume from: a folder, or the last one of `output_dir` for `true`."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    asked, output = options.resume_from_checkpoint, options.output_dir
+    word = str(asked).lower()  # "true" is a string on the command line
+    if word in ("none", "false"):
+        return None
+    folder = asked if word != "true" else get_last_checkpoint(output) if Path(output).is_dir() else None
+    if folder is None or not (Path(folder) / "trainer_state.json").is_file():
+        raise TrainingError(
+            f"There is no checkpoint in {folder or output} to resume from.",
+            "Remove `resume_from_checkpoint`, or name a folder `checkpoint-N` of a training.",
+        )
+    return folder
+
+
+def _shards() -> int:
+    """What this launch shares among its processes, as in DeepSpeed's stages: 0 for nothing, 3 for all (like FSDP)."""
+    from accelerate.utils import parse_flag_from_env
+
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "")
+        return int(stage) if stage.isdecimal() else 3
+    return 3 if parse_flag_from_env("ACCELERATE_USE_FSDP") else 0
+
+
+def _device_gib() -> float | None:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else None
