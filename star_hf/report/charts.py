@@ -1,55 +1,54 @@
-"""Pictures of a run as Plotly figures: the report shows them in its light or dark theme, a notebook as they are.
+"""Pictures of a run as Plotly figures: in the report's light or dark theme, or in a notebook.
 
-Every colour is the light one of [`~star_hf.report.look.PALETTE`]; the report's script exchanges it for the dark one.
+Colours are the light ones of [`~star_hf.report.style.PALETTE`]; the report's script replaces them in the dark theme.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
 
 from ..pipeline.counts import Grid
 from ..pipeline.run import StageRecord
-from .look import SERIES, colour, figure, label
-
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from .style import colour, figure, label, series_colour
 
 
 __all__ = ["LEVEL", "curve", "flow", "grid", "histogram", "mark_bars"]
 
 LEVEL = 8
-"""Columns of a heat map whose names stand level; those of more are turned."""
+"""Most columns of a heat map with level names; with more, the names are turned."""
 
 
-def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
-    """Rows through the stages: what went on, and what left, by reason.
+def flow(records: Mapping[str, StageRecord]) -> go.Figure:
+    """Rows through the stages: what was kept, and what was removed, by reason.
 
     Args:
         records (`dict[str, StageRecord]`): [`~star_hf.pipeline.run.Run.records`].
     """
-    import plotly.graph_objects as go
+    nodes: list[tuple[str, str]] = []
+    links: list[tuple[int, int, int, str]] = []
 
-    labels, colours, links = [], [], []
+    def node(text: str, role: str = "blue") -> int:
+        nodes.append((text, colour(role)))
+        return len(nodes) - 1
 
-    def node(text: str, role: str) -> int:
-        labels.append(text)
-        colours.append(colour(role))
-        return len(labels) - 1
-
-    stages = {name: record for name, record in records.items() if name != "rewrite"}
     at, rows = None, 0
-    for name, record in stages.items():
+    for name, record in records.items():
+        if name == "rewrite":
+            continue
         if at is None:
-            at = node(f"read<br>{record.rows_in:,}", "blue")
-        onward, rows = node(f"{name}<br>{record.rows_out:,}", "blue"), record.rows_out
+            at = node(f"read<br>{record.rows_in:,}")
+        onward, rows = node(f"{name}<br>{record.rows_out:,}"), record.rows_out
         if rows:
-            links.append((at, onward, rows, "kept"))
+            links.append((at, onward, rows, colour("kept")))
         for reason, count in sorted(record.removed.items(), key=lambda item: -item[1]):
-            links.append((at, node(f"{label(reason, 99)} {count:,}", "orange"), count, "gone"))
+            links.append((at, node(f"{label(reason, 99)} {count:,}", "orange"), count, colour("gone")))
         at = onward
-    if rows:  # the last column's labels stand left of it, where there must be no others
-        links.append((at, node("kept", "blue"), rows, "kept"))
-    sources, targets, values, roles = zip(*links, strict=True) if links else ((), (), (), ())
+    if rows:  # plotly puts the labels of the last column to its left: leave that place to this node alone
+        links.append((at, node("kept"), rows, colour("kept")))
+    labels, colours = zip(*nodes, strict=True) if nodes else ((), ())
+    sources, targets, values, bands = zip(*links, strict=True) if links else ((), (), (), ())
     trace = go.Sankey(
         arrangement="snap",
         node={
@@ -65,7 +64,7 @@ def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
             "source": sources,
             "target": targets,
             "value": values,
-            "color": [colour(role) for role in roles],
+            "color": bands,
             "hovertemplate": "%{value:,} rows<extra></extra>",
         },
         textfont={"color": colour("ink"), "size": 12},
@@ -73,23 +72,20 @@ def flow(records: Mapping[str, StageRecord]) -> "go.Figure":
     return figure([trace], 460)
 
 
-def grid(counts: Grid, rows: str, columns: str) -> "go.Figure":
-    """A heat map with its numbers; colours grow with the square root, so that small counts are seen beside large ones.
+def grid(counts: Grid, rows: str, columns: str) -> go.Figure:
+    """A heat map with its numbers. Colours grow with the square root, to show small counts beside large ones.
 
     Args:
-        counts ([`~star_hf.pipeline.counts.Grid`]): What to show.
+        counts ([`~star_hf.pipeline.counts.Grid`]): The counts.
         rows (`str`), columns (`str`): What the labels are, for the reader.
     """
-    import plotly.graph_objects as go
-
     names = [label(name) for name in counts.columns]
-    many = len(names) > LEVEL
-    room = 150 if many else 45 + 18 * max((name.count("<br>") + 1 for name in names), default=0)
-    shown = [[None if not number else number**0.5 for number in line] for line in counts.cells]
+    turned = len(names) > LEVEL
+    room = 150 if turned else 45 + 18 * max((name.count("<br>") + 1 for name in names), default=0)
     trace = go.Heatmap(
         x=names,
         y=[label(name, 40) for name in counts.rows],
-        z=shown,
+        z=[[number**0.5 if number else None for number in line] for line in counts.cells],
         text=[[f"{number:,}" if number else "" for number in line] for line in counts.cells],
         texttemplate="%{text}",
         textfont={"size": 11},
@@ -101,25 +97,23 @@ def grid(counts: Grid, rows: str, columns: str) -> "go.Figure":
         ygap=2,
         hoverongaps=False,
     )
+    plain = {"showgrid": False, "showline": False, "ticks": ""}
     return figure(
         [trace],
         room + 27 * len(counts.rows),
-        xaxis={"side": "top", "tickangle": -40 if many else 0, "showgrid": False, "showline": False, "ticks": ""},
-        yaxis={"autorange": "reversed", "showgrid": False, "showline": False, "ticks": "", "ticksuffix": " "},
+        xaxis={"side": "top", "tickangle": -40 if turned else 0, **plain},
+        yaxis={"autorange": "reversed", "ticksuffix": " ", **plain},
     )
 
 
-def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1.0, bins: int = 50) -> "go.Figure":
-    """How values are spread, one series per name, on common bins.
+def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1.0, bins: int = 50) -> go.Figure:
+    """The distribution of values, one series per name, on common bins.
 
     Args:
         values (`dict[str, list[float]]`): Values by series.
         low (`float`), high (`float`): The ends of the axis.
         bins (`int`, defaults to 50): Bins between them.
     """
-    import numpy as np
-    import plotly.graph_objects as go
-
     edges = np.linspace(low, high, bins + 1)
     width = (high - low) / bins
     heights = {name: np.histogram(np.clip(series, low, high), edges)[0] for name, series in values.items()}
@@ -129,7 +123,7 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1
             x=[round(float(edge) + width / 2, 6) for edge in edges[:-1]],
             y=found.tolist(),
             width=width,
-            marker={"color": colour(SERIES[position % len(SERIES)]), "line": {"width": 0}},
+            marker={"color": series_colour(position), "line": {"width": 0}},
             customdata=[[round(float(edge), 4), round(float(edge) + width, 4)] for edge in edges[:-1]],
             hovertemplate="%{customdata[0]:.3f} to %{customdata[1]:.3f}: %{y:,} rows<extra></extra>",
         )
@@ -142,26 +136,24 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1
         bargap=0,
         showlegend=True,
         xaxis={"title": {"text": "similarity"}, "range": [low, high], "showgrid": False},
-        yaxis=_of_rows(np.max(sum(heights.values()), initial=0)),
+        yaxis=_row_axis(sum(heights.values()).tolist() if heights else ()),
     )
 
 
-def mark_bars(marks: Mapping[str, Mapping[int, int]], low: int, high: int) -> "go.Figure":
+def mark_bars(marks: Mapping[str, Mapping[int, int]], low: int, high: int) -> go.Figure:
     """How often each mark was given, one series per criterion.
 
     Args:
         marks (`dict[str, dict[int, int]]`): Counts by criterion and mark.
-        low (`int`), high (`int`): The lowest and the highest mark there can be.
+        low (`int`), high (`int`): The lowest and the highest possible mark.
     """
-    import plotly.graph_objects as go
-
     scale = list(range(low, high + 1))
     traces = [
         go.Bar(
             name=label(criterion, 99),
             x=scale,
             y=[counts.get(mark, 0) for mark in scale],
-            marker={"color": colour(SERIES[position % len(SERIES)]), "line": {"width": 0}},
+            marker={"color": series_colour(position), "line": {"width": 0}},
             hovertemplate="%{y:,} rows with %{x}<extra>%{fullData.name}</extra>",
         )
         for position, (criterion, counts) in enumerate(marks.items())
@@ -173,30 +165,28 @@ def mark_bars(marks: Mapping[str, Mapping[int, int]], low: int, high: int) -> "g
         bargap=0.25,
         showlegend=True,
         xaxis={"title": {"text": "mark"}, "dtick": 1, "showgrid": False},
-        yaxis=_of_rows(max((count for counts in marks.values() for count in counts.values()), default=0)),
+        yaxis=_row_axis(count for counts in marks.values() for count in counts.values()),
     )
 
 
-def _of_rows(most: int) -> dict[str, Any]:
-    """An axis that counts rows, in whole ones."""
-    return {"title": {"text": "rows"}, **({"dtick": 1} if most < 5 else {})}
+def _row_axis(counts: Iterable[int]) -> dict[str, Any]:
+    """An axis that counts rows, in whole numbers."""
+    return {"title": {"text": "rows"}, **({"dtick": 1} if max(counts, default=0) < 5 else {})}
 
 
-def curve(series: Mapping[str, Sequence[tuple[float, float]]]) -> "go.Figure":
-    """Values over the steps of a training run.
+def curve(series: Mapping[str, Sequence[tuple[float, float]]]) -> go.Figure:
+    """Values over the steps of a training.
 
     Args:
         series (`dict[str, list[tuple[float, float]]]`): Steps and values by name.
     """
-    import plotly.graph_objects as go
-
     traces = [
         go.Scatter(
             name=label(name, 99),
             x=[step for step, _ in points],
             y=[value for _, value in points],
             mode="lines" if len(points) > 60 else "lines+markers",
-            line={"color": colour(SERIES[position % len(SERIES)]), "width": 2},
+            line={"color": series_colour(position), "width": 2},
             marker={"size": 5},
             hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
         )

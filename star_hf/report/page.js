@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const root = document.documentElement;
 
-  // Theme: the system's until the button is used; then what was chosen, kept where the browser allows it.
+  // Theme: the system's until the button is used; the choice is stored if the browser allows it.
   const system = matchMedia("(prefers-color-scheme: dark)");
   const store = (value) => { try { return value ? localStorage.setItem("theme", value) : localStorage.getItem("theme"); } catch { return null; } };
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
@@ -42,7 +42,7 @@
   addEventListener("beforeprint", () => charts.forEach((element) => draw(element, false)));
   addEventListener("afterprint", redraw);
 
-  // Samples. Texts are put into the page as text when they are asked for, never as markup.
+  // Samples. Texts enter the page when the reader opens them, always as text, never as markup.
   const form = document.getElementById("filters");
   if (!form) return;
   const PAGE = 20;
@@ -126,7 +126,7 @@
     cards.append(...chosen.slice(shown, shown + PAGE).map(card));
     shown = Math.min(shown + PAGE, chosen.length);
     more.hidden = shown >= chosen.length;
-    found.textContent = chosen.length ? `${shown.toLocaleString("en")} of ${chosen.length.toLocaleString("en")} shown` : "No sample fits. Take a filter away.";
+    found.textContent = chosen.length ? `${shown.toLocaleString("en")} of ${chosen.length.toLocaleString("en")} shown` : "No sample matches. Remove a filter.";
   };
   const filter = () => {
     const { outcome, category, source, mark, words } = Object.fromEntries(new FormData(form));

@@ -1,14 +1,12 @@
-"""Pictures of measured rates with their 95 % intervals, in percent: side by side, and one against another."""
+"""Pictures of rates with their 95 % intervals, in percent: side by side, and safety against reasoning."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import plotly.graph_objects as go
 
 from ..evaluation.results.statistics import Estimate
-from .look import SERIES, colour, figure, label
-
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from .style import colour, figure, label, series_colour
 
 
 __all__ = ["intervals", "trade"]
@@ -16,43 +14,40 @@ __all__ = ["intervals", "trade"]
 Point = tuple[Estimate, Estimate]
 
 
-def intervals(series: Mapping[str, Mapping[str, Estimate]]) -> "go.Figure":
+def intervals(series: Mapping[str, Mapping[str, Estimate]]) -> go.Figure:
     """Rates with their intervals, in percent, several models side by side for each benchmark.
 
     Args:
         series (`dict[str, dict[str, Estimate]]`): By model and benchmark; those without a value are left out.
     """
-    import plotly.graph_objects as go
-
     names = list(dict.fromkeys(name for estimates in series.values() for name in estimates))
     step = 0.5 / max(len(series), 1)
     traces = []
     for position, (model, estimates) in enumerate(series.items()):
         shown = {name: estimate for name, estimate in estimates.items() if estimate.value is not None}
         shift = (position - (len(series) - 1) / 2) * step
-        role = _role(position, len(series), "grey")
+        tint = _model_colour(position, len(series), "grey")
         traces.append(
             go.Scatter(
                 name=label(model, 99),
                 x=[100 * estimate.value for estimate in shown.values()],
                 y=[names.index(name) + shift for name in shown],
                 mode="markers",
-                marker={"color": role, "size": 11},
-                error_x=_error(list(shown.values()), role),
-                text=[_said(estimate) for estimate in shown.values()],
+                marker={"color": tint, "size": 11},
+                error_x=_error(list(shown.values()), tint),
+                text=[estimate.percent() for estimate in shown.values()],
                 customdata=[label(name, 99) for name in shown],
-                hovertemplate="%{customdata}: %{text}<extra>%{fullData.name}</extra>",
+                hovertemplate="%{customdata}: %{text} %<extra>%{fullData.name}</extra>",
             )
         )
-    places = list(range(len(names)))
     return figure(
         traces,
         80 + len(names) * (24 + 14 * len(series)),
         showlegend=len(series) > 1,
-        margin={"l": 8, "r": 24, "t": 8, "b": 8},  # room for the half of "100 %" that stands out
+        margin={"l": 8, "r": 24, "t": 8, "b": 8},  # "100 %" is wider than the axis
         xaxis={"range": [-2, 102], "dtick": 25, "ticksuffix": " %", "showline": False},
         yaxis={
-            "tickvals": places,
+            "tickvals": list(range(len(names))),
             "ticktext": [label(name, 24) for name in names],
             "range": [len(names) - 0.5, -0.5],
             "showgrid": False,
@@ -63,15 +58,13 @@ def intervals(series: Mapping[str, Mapping[str, Estimate]]) -> "go.Figure":
     )
 
 
-def trade(models: Mapping[str, Point], paper: Mapping[str, tuple[Point, Point]]) -> "go.Figure":
-    """Safety against reasoning, in percent: up is safer, right is abler. The models are joined in their order.
+def trade(models: Mapping[str, Point], paper: Mapping[str, tuple[Point, Point]]) -> go.Figure:
+    """Safety against reasoning, in percent. A dotted line joins the models in their order.
 
     Args:
         models (`dict[str, tuple[Estimate, Estimate]]`): Mean reasoning and safety by model.
-        paper (`dict[str, tuple]`): The same of the paper's models, before and after, by their size. They stand behind.
+        paper (`dict[str, tuple]`): The same of the paper's models before and after, by size, in the background.
     """
-    import plotly.graph_objects as go
-
     grey, hover = colour("grey"), "reasoning %{x:.1f} %, safety %{y:.1f} %<extra>%{text}</extra>"
     traces = [
         go.Scatter(
@@ -89,18 +82,17 @@ def trade(models: Mapping[str, Point], paper: Mapping[str, tuple[Point, Point]])
     ]
     way = {"color": colour("muted"), "width": 1.5, "dash": "dot"}
     traces.append(go.Scatter(**_places(models.values()), mode="lines", line=way, showlegend=False, hoverinfo="skip"))
-    for position, (model, point) in enumerate(models.items()):
-        role = _role(position, len(models), "ink")
-        reasoning, safety = point
+    for position, (model, (reasoning, safety)) in enumerate(models.items()):
+        tint = _model_colour(position, len(models), "ink")
         traces.append(
             go.Scatter(
                 name=label(model, 99),
-                **_places([point]),
-                error_x=_error([reasoning], role),
-                error_y=_error([safety], role),
+                **_places([(reasoning, safety)]),
+                error_x=_error([reasoning], tint),
+                error_y=_error([safety], tint),
                 text=[label(model, 99)],
                 mode="markers",
-                marker={"color": role, "size": 12},
+                marker={"color": tint, "size": 12},
                 hovertemplate=hover,
             )
         )
@@ -112,14 +104,7 @@ def trade(models: Mapping[str, Point], paper: Mapping[str, tuple[Point, Point]])
     xaxis, yaxis = (
         {"ticksuffix": " %", "showline": False, "title": {"text": text}} for text in ("reasoning", "safety")
     )
-    return figure(
-        traces,
-        480,
-        showlegend=True,
-        xaxis=xaxis,
-        yaxis=yaxis,
-        annotations=sizes,
-    )
+    return figure(traces, 480, showlegend=True, xaxis=xaxis, yaxis=yaxis, annotations=sizes)
 
 
 def _places(points: Iterable[Point]) -> dict[str, list[float]]:
@@ -127,23 +112,17 @@ def _places(points: Iterable[Point]) -> dict[str, list[float]]:
     return {"x": [100 * estimate.value for estimate in xs], "y": [100 * estimate.value for estimate in ys]}
 
 
-def _role(position: int, models: int, base: str) -> str:
-    """The colour of a model: the first of several is the base."""
-    return colour(base if position == 0 and models > 1 else SERIES[max(position - 1, 0) % len(SERIES)])
+def _model_colour(position: int, models: int, base: str) -> str:
+    """The colour of a model: the first of several is the base model."""
+    return colour(base) if position == 0 and models > 1 else series_colour(max(position - 1, 0))
 
 
-def _error(estimates: Sequence[Estimate], role: str) -> dict[str, Any]:
-    """Whiskers from the estimates to the ends of their intervals, in percent; none where there is no interval."""
+def _error(estimates: Sequence[Estimate], tint: str) -> dict[str, Any]:
+    """Whiskers of the intervals, in percent; of length 0 without an interval."""
     return {
         "array": [100 * (one.high - one.value) if one.high is not None else 0 for one in estimates],
         "arrayminus": [100 * (one.value - one.low) if one.low is not None else 0 for one in estimates],
-        "color": role,
+        "color": tint,
         "thickness": 2,
         "width": 0,
     }
-
-
-def _said(estimate: Estimate) -> str:
-    """`93.3 % (90.0 to 95.6)`"""
-    interval = "" if estimate.low is None else f" ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
-    return f"{100 * estimate.value:.1f} %{interval}"

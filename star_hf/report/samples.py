@@ -1,4 +1,4 @@
-"""A seeded sample of a run's rows, kept and removed, with all that is known of each."""
+"""A seeded sample of a run's rows, kept and removed, with everything the run knows about each."""
 
 import hashlib
 import heapq
@@ -13,27 +13,25 @@ from ..utils.text import split_reasoning
 __all__ = ["KEPT", "TWIN", "Sample", "sample"]
 
 KEPT, TWIN = "kept", "benign twin"
-"""Outcomes of rows that did not leave; the others are `<stage>: <reason>`."""
+"""Outcomes of rows that were not removed; the others are `<stage>: <reason>`."""
 
 LONGEST = 6_000
-"""Characters of a text that are shown."""
-
-WITH_ROWS = ("select", "score", "reason", "classify", "deduplicate", "collect")
+"""Most characters of a text that are shown."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row as the report shows it.
+    """One row in the report.
 
     Attributes:
         id (`str`), question (`str`), source (`str`): As collected.
         outcome (`str`): [`KEPT`], [`TWIN`], or `<stage>: <reason>`.
-        category (`list[str]`): Its labels; empty where it was not classified.
-        thought (`str` or `None`), answer (`str` or `None`): The response taken apart, where there is one.
-        score (`dict[str, int]`): Marks by criterion; empty where it was not scored.
-        matched (`dict` or `None`): What it matched: `id`, `source`, `similarity`, and the `text` where the run has it.
-        detail (`str` or `None`): What else the removal says.
-        origin (`str` or `None`): A twin's harmful original, by `id`.
+        category (`list[str]`): Its labels; empty if it was not classified.
+        thought (`str` or `None`), answer (`str` or `None`): The parts of its response.
+        score (`dict[str, int]`): Marks by criterion; empty if it was not scored.
+        matched (`dict` or `None`): What it matched: `id`, `source`, `similarity`, and `text` if the run has it.
+        detail (`str` or `None`): Further details of the removal.
+        origin (`str` or `None`): For a twin, the `id` of its harmful original.
     """
 
     id: str
@@ -50,21 +48,21 @@ class Sample:
 
 
 def sample(run: Run, size: int = 600, seed: int = 0) -> list[Sample]:
-    """Choose rows to browse: up to half of them kept ones, the others spread evenly over the reasons of removal.
+    """Choose rows to browse: up to half of them kept, the others spread evenly over the reasons of removal.
 
     A row is chosen by a hash of the seed, the outcome and its `id`, so the order of rows does not matter.
 
     Args:
         run (`Run`): The run; it may have stopped after any stage.
-        size (`int`, defaults to 600): Ids in all; copies of a question that left for the same reason come together.
-        seed (`int`, defaults to 0): Another seed chooses other rows.
+        size (`int`, defaults to 600): Ids in all. Copies of a question removed for one reason count once.
+        seed (`int`, defaults to 0): Seed of the choice.
 
     Returns:
         `list[Sample]`: Kept rows first, then benign twins, then removed rows in the order of the stages.
     """
-    last = next((stage for stage in WITH_ROWS if stage in run.records), None)
-    if last is None:
+    if not run.records:
         return []
+    last = [stage for stage in run.records if stage != "rewrite"][-1]
     places = {KEPT: (last, "rows"), **({TWIN: ("rewrite", "rows")} if "rewrite" in run.records else {})}
     members: dict[str, list[str]] = {outcome: run.columns(*place, "id")[0] for outcome, place in places.items()}
     for stage in run.records:
@@ -89,7 +87,7 @@ def sample(run: Run, size: int = 600, seed: int = 0) -> list[Sample]:
 
 
 def _quotas(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """How many rows of each outcome: half for the kept ones, and equal shares of the rest as far as supply allows."""
+    """Rows per outcome: half for the kept ones, and equal shares for the others as far as there are rows."""
     quotas = {KEPT: min(sizes[KEPT], (total + 1) // 2)}
     left = total - quotas[KEPT]
     others = sorted((size, outcome) for outcome, size in sizes.items() if outcome != KEPT)
@@ -105,7 +103,7 @@ def _pick(ids: Sequence[str], number: int, salt: str) -> list[str]:
 
 
 class _Known:
-    """What the run's stages know of some rows, looked up once for all of them."""
+    """What the run's stages know about some rows, looked up once for all."""
 
     def __init__(self, run: Run, rows: list[dict[str, Any]]):
         ids = [row["id"] for row in rows]
@@ -121,9 +119,9 @@ class _Known:
         }
 
     def sample(self, row: Mapping[str, Any], outcome: str) -> Sample:
-        """All that is known of a row."""
+        """Everything known about a row."""
         known = {column: row.get(column) or values.get(row["id"]) for column, values in self.columns.items()}
-        if outcome.startswith("rewrite:"):  # what the run knows under this id is the harmful original's
+        if outcome.startswith("rewrite:"):  # these are of the harmful original with the same id
             known |= {"response": None, "score": None}
         category, response, score = known["category"], known["response"], known["score"]
         parts = split_reasoning(response) if response else None

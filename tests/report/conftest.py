@@ -130,7 +130,6 @@ def after() -> Results:
 @pytest.fixture(scope="session")
 def page(run, record, before, after) -> Path:
     """The report of everything that a run can have: data, training, and results before and after."""
-    pytest.importorskip("plotly")
     from star_hf.report import write_report
 
     folder = run.folder.parent

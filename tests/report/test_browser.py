@@ -123,7 +123,7 @@ def test_samples_can_be_filtered(show, run):
     tab.wait_for_timeout(300)
     assert set(tab.locator(".card .outcome").all_inner_texts()) == {"select: below full marks"}
     tab.get_by_label("Id or words").fill("no such words anywhere")
-    found.get_by_text("No sample fits").wait_for()
+    found.get_by_text("No sample matches").wait_for()
     row_id = run.table("select")[0]["id"]
     for name in ("Outcome", "Source", "Lowest mark"):
         tab.get_by_role("combobox", name=name).select_option("")

@@ -96,7 +96,7 @@ def test_missing_sources_are_a_loud_gap(run, tmp_path):
     manifest["stages"]["collect"]["notes"] = {"missing": {"HExPHI": "No file <b>here</b>."}}
     gap._write_manifest(manifest)
     html = write_report(gap).read_text(encoding="utf-8")
-    assert "Not everything was there." in html and "No file &lt;b&gt;here&lt;/b&gt;." in html
+    assert "Some data were missing." in html and "No file &lt;b&gt;here&lt;/b&gt;." in html
 
 
 def test_what_is_no_run_is_said(tmp_path):

@@ -17,7 +17,7 @@ def test_each_kind_has_its_rates_with_intervals_and_the_difference(before, after
     table = panel(section, "Safety").table
     assert table.head == ("benchmark", "base", "tuned", "difference")
     low, high = (100 * end for end in (wilson(10, 40).low, wilson(10, 40).high))
-    assert table.rows[0][1] == f"25.0 [{low:.1f},\u00a0{high:.1f}] of\u00a040" and table.rows[0][3] == "+70.0"
+    assert table.rows[0][1] == f"25.0 ({low:.1f}\u00a0to\u00a0{high:.1f}) of\u00a040" and table.rows[0][3] == "+70.0"
     assert table.rows[-1] == ("mean of 2", "25.0", "95.0", "+70.0")
     assert panel(section, "Over-refusal").table.rows[0][3] == "+14.0"
     assert panel(section, "Reasoning").table.rows[0][3] == "-3.3"
@@ -25,7 +25,7 @@ def test_each_kind_has_its_rates_with_intervals_and_the_difference(before, after
 
 def test_failures_and_thoughts_are_shown_apart(before, after):
     section = results_section([before, after])
-    assert panel(section, "Answers that could not be judged").table.rows == (
+    assert panel(section, "Responses that could not be judged").table.rows == (
         ("strongreject", "base", 43, 3, "truncated 3"),
     )
     (row,) = panel(section, "Answer and reasoning").table.rows
@@ -55,7 +55,6 @@ def test_two_results_of_one_model_are_told_apart(before):
 
 
 def test_the_page_shows_them(run, before, after, tmp_path):
-    pytest.importorskip("plotly")
     folders = [one.save(tmp_path / str(place)).parent for place, one in enumerate((before, after))]
     html = write_report(run, tmp_path / "report.html", results=folders).read_text(encoding="utf-8")
     assert "25.0 → 95.0" in html and "&lt;b&gt;bold&lt;/b&gt;" in html and "<b>bold</b>" not in html
@@ -74,8 +73,8 @@ def test_safety_against_reasoning_has_the_papers_points_over_the_same_benchmarks
     assert papers == [
         f"paper: {size}, {state}" for size in ("1.5B", "7B", "8B", "14B", "32B") for state in ("before", "after")
     ]
-    assert rows["paper: 7B, before"][0].startswith("46.7 [") and rows["paper: 7B, after"][1].startswith("98.5 [")
-    assert rows["base"][1].startswith("25.0 [") and rows["tuned"][0].startswith("46.7 [")
+    assert rows["paper: 7B, before"][0].startswith("46.7 (") and rows["paper: 7B, after"][1].startswith("98.5 (")
+    assert rows["base"][1].startswith("25.0 (") and rows["tuned"][0].startswith("46.7 (")
     seven, way, *ours = [shown.figure.data[place] for place in (1, -3, -2, -1)]
     assert seven.x == pytest.approx((46.7, 40.0)) and seven.y == pytest.approx(((36.1 + 37.0) / 2, (99.0 + 98.0) / 2))
     assert way.x == pytest.approx((50.0, 100 * 14 / 30)) and way.y == pytest.approx((25.0, 95.0))
@@ -90,7 +89,7 @@ def test_a_models_own_failures_count_as_wrong(before):
     counted = replace(before, benchmarks={**before.benchmarks, "aime24": strict})
     section = results_section([counted])
     assert panel(section, "Safety against reasoning").figure.data[-1].x == pytest.approx((40.0,))
-    assert panel(section, "Reasoning").table.rows[0][1].startswith("40.0 [")
+    assert panel(section, "Reasoning").table.rows[0][1].startswith("40.0 (")
 
 
 def test_without_a_shared_benchmark_of_each_kind_nothing_is_set_against_the_other(before, after):

@@ -1,16 +1,14 @@
-"""How the report's pictures look: their colours by role, their type, and a figure without decoration."""
+"""The style of the report's pictures: colours by role, font, and a plain figure."""
 
 import html
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import plotly.graph_objects as go
 
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-
-__all__ = ["PALETTE", "SERIES", "colour", "figure", "label"]
+__all__ = ["PALETTE", "SERIES", "colour", "figure", "label", "series_colour"]
 
 PALETTE = {
     "ink": ("#1f2730", "#e4e8ec"),
@@ -28,10 +26,10 @@ PALETTE = {
     "kept": ("#bcd2e0", "#33536a"),
     "gone": ("#eadccf", "#4a3b30"),
 }
-"""Colours by role: in the light theme, in the dark theme. The series keep 3:1 to both surfaces."""
+"""Colours by role, in the light and in the dark theme. Series have a contrast of 3:1 to the surface."""
 
 SERIES = ("blue", "orange", "green", "purple", "red", "grey")
-"""Roles of series, in the order of their use."""
+"""Roles of series, in order."""
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -42,26 +40,37 @@ def colour(role: str) -> str:
 
 
 def label(text: str, width: int = 16) -> str:
-    """A name as a picture shows it: underscores as spaces, broken into lines, and markup in it as text."""
+    """A name for a picture: underscores as spaces, wrapped into lines, markup escaped."""
     lines = textwrap.wrap(text.replace("_", " "), width, break_long_words=False) or [text]
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
-def figure(traces: Sequence[Any], height: int, **layout: Any) -> "go.Figure":
-    """A quiet figure: no frame, thin grid lines, room for labels as they need it."""
-    import plotly.graph_objects as go
+def series_colour(position: int) -> str:
+    """The colour of a series by its position; colours repeat after the last."""
+    return colour(SERIES[position % len(SERIES)])
 
+
+def figure(traces: Sequence[Any], height: int, **layout: Any) -> go.Figure:
+    """A plain figure: no frame, thin grid lines, and room for labels.
+
+    Args:
+        traces (`Sequence`): Plotly's traces.
+        height (`int`): Pixels.
+        **layout: Plotly's layout; `xaxis` and `yaxis` extend the common style.
+    """
     axis = {
         "automargin": True,
         "gridcolor": colour("line"),
         "linecolor": colour("line"),
         "tickfont": {"color": colour("muted")},
-        "title": {"font": {"color": colour("muted"), "size": 13}, "standoff": 12},
         "zeroline": False,
     }
-    layout = {
+    title = {"font": {"color": colour("muted"), "size": 13}, "standoff": 12}
+    for name in ("xaxis", "yaxis"):
+        own = layout.get(name, {})
+        layout[name] = {**axis, **own, "title": {**title, **own.get("title", {})}}
+    common = {
         "template": go.layout.Template(),
-        "height": height,
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -69,10 +78,5 @@ def figure(traces: Sequence[Any], height: int, **layout: Any) -> "go.Figure":
         "hoverlabel": {"bgcolor": colour("surface"), "bordercolor": colour("line"), "font": {"color": colour("ink")}},
         "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "font": {"color": colour("ink")}},
         "dragmode": False,
-        **layout,
     }
-    for name in {"xaxis", "yaxis"} | {name for name in layout if name.startswith(("xaxis", "yaxis"))}:
-        own = layout.get(name, {})
-        own = {**own, "title": {**axis["title"], **own["title"]}} if "title" in own else own
-        layout[name] = {**axis, **own}
-    return go.Figure(data=list(traces), layout=layout)
+    return go.Figure(data=list(traces), layout={**common, "height": height, **layout})
