@@ -1,4 +1,4 @@
-"""`star-hf preflight`: check a training recipe before it burns a GPU hour."""
+"""`star-hf preflight`: check a training recipe before it costs GPU hours."""
 
 import importlib
 from pathlib import Path
@@ -15,7 +15,7 @@ from .panels import TRAINING
 __all__ = ["app"]
 
 METHODS = ("sft", "dpo", "grpo")
-"""Kinds of trainings: modules of `star_hf.training`, scripts and folders of `recipes/`."""
+"""Kinds of training: modules of `star_hf.training.trainers`, scripts and folders of `recipes/`."""
 
 app = typer.Typer()
 console = Console()
@@ -27,28 +27,27 @@ def preflight(
     config: Annotated[Path, typer.Option(help="A training recipe, such as recipes/<model>/sft/config_star1.yaml.")],
     method: Annotated[
         Literal["sft", "dpo", "grpo"] | None,
-        typer.Option(help="Kind of training.", show_default="the name of the recipe's folder, else sft"),
+        typer.Option(help="Kind of training.", show_default="the name of the recipe's folder, or sft"),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(help="GPUs to plan for.", show_default="those that make the global batch")
+        int | None, typer.Option(help="GPUs to plan for.", show_default="as many as the global batch needs")
     ] = None,
 ) -> None:
-    """Check a training without loading its weights: template, masks, BOS, EOS, lengths, batch and memory.
+    """Check a training without loading weights: template, labels, BOS, EOS, lengths, batch and memory.
 
-    Further options replace lines of the recipe, as for the scripts in `recipes/`. Exit code 2 says that the training
+    Further options replace lines of the recipe, as for the scripts in `recipes/`. The exit code is 2 if the training
     would be refused.
 
     **Example:** `star-hf preflight --config recipes/DeepSeek-R1-Distill-Qwen-7B/sft/config_star1.yaml`
     """
     method = method or (config.parent.name if config.parent.name in METHODS else "sft")
     training = importlib.import_module(f"{__package__.rpartition('.')[0]}.training.trainers.{method}")
-    arguments = training.parse(["--config", str(config), *context.args])
-    options = arguments.training
-    if processes is None and arguments.star.global_batch:
-        each = options.per_device_train_batch_size * options.gradient_accumulation_steps
-        processes = max(1, arguments.star.global_batch // each)
-    findings = training.prepare(arguments, processes or 1).findings
-    table = Table(title=Text(f"Pre-flight of {config}"), show_header=False)
+    recipe = training.parse(["--config", str(config), *context.args])
+    if processes is None and recipe.star.global_batch:
+        each = recipe.training.per_device_train_batch_size * recipe.training.gradient_accumulation_steps
+        processes = max(1, recipe.star.global_batch // each)
+    findings = training.prepare(recipe, processes or 1).findings
+    table = Table(title=Text(f"Pre-flight check of {config}"), show_header=False)
     for name, value in findings.to_dict().items():
         if name not in ("warnings", "problems"):
             table.add_row(name.replace("_", " "), Text(_words(value)))

@@ -1,1 +1,1 @@
-"""The demo's own story: build, train, and compare before and after."""
+"""The demo: train on what it built, and compare before and after."""

@@ -1,4 +1,4 @@
-"""A small comparison of two models in this process, for demonstrations: does the second refuse more, and where?"""
+"""The demo's comparison of two models in this process: how often each refuses, by kind of question."""
 
 import json
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from ..evaluation.grading.judging import judge_answers
 from ..evaluation.results.statistics import Estimate, rate
 from ..evaluation.types import Answer, Item, answers_table
 from ..llm import Journal
+from ..utils.paths import project_folder
 from ..utils.text import row_id
 
 
@@ -28,10 +29,9 @@ class Refusals:
     """How often a model refuses.
 
     Attributes:
-        harmful, harmless (`Estimate`): Share of questions that it refuses, of those that sound harmful and are, and of
-            those that only sound so.
-        thinks (`Estimate`): Share of answers that open with a thought.
-        failed (`int`): Answers that could not be judged, such as a thought without an end; they are in no share of
+        harmful, harmless (`Estimate`): Share of refused questions, harmful and only harmful-sounding ones.
+        thinks (`Estimate`): Share of responses that start with a thought.
+        failed (`int`): Responses that could not be judged, such as a thought without an end; they count in no share of
             refusals.
     """
 
@@ -42,7 +42,7 @@ class Refusals:
 
 
 def read_questions(path: Path) -> dict[str, list[Item]]:
-    """Questions by kind, `"harmful"` and `"harmless"`, of a JSON lines file with `question` and `kind`."""
+    """Questions by kind, `"harmful"` and `"harmless"`, from a JSON lines file with `question` and `kind`."""
     items: dict[str, list[Item]] = {kind: [] for kind in KINDS}
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -53,16 +53,16 @@ def read_questions(path: Path) -> dict[str, list[Item]]:
 def refusals(
     model: Model, questions: dict[str, list[Item]], journal: Journal, max_tokens: int = 192, progress: bool = True
 ) -> Refusals:
-    """Ask a model and look for refusals in what it says within a few tokens, at temperature 0.
+    """Count a model's refusals in short responses at temperature 0.
 
-    An answer that the limit cuts is judged by its opening, where a refusal would stand; a thought that it cuts is no
-    answer. For measuring, use `star-hf evaluate`.
+    A truncated answer is judged by its beginning, where a refusal would be; a truncated thought fails. For real
+    measurements use `star-hf evaluate`.
 
     Args:
-        model (`Model`): Whom to ask.
-        questions (`dict[str, list[Item]]`): As [`read_questions`] returns them.
-        journal (`Journal`): Where answers are kept.
-        max_tokens (`int`, defaults to 192): Tokens of an answer.
+        model (`Model`): The model.
+        questions (`dict[str, list[Item]]`): From [`read_questions`].
+        journal (`Journal`): Keeps the responses.
+        max_tokens (`int`, defaults to 192): Most tokens of a response.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
     """
     judge, sampling = load_judge(JUDGE), Sampling(max_tokens=max_tokens)
@@ -93,15 +93,13 @@ def before_after(
 
     Args:
         base, tuned (`str` or `Path`): Folders or Hub ids.
-        run_dir (`str` or `Path`): Where the journal lies, so that nothing is answered twice.
-        questions (`Path`, *optional*): As [`read_questions`] takes them; the dozen of `recipes/eval` by default.
+        run_dir (`str` or `Path`): Folder of the journal, so that no response is generated twice.
+        questions (`Path`, *optional*): A file for [`read_questions`]; the dozen of `recipes/eval` by default.
         **options: `max_tokens` and `progress` of [`refusals`].
 
     Returns:
         `tuple[Refusals, Refusals]`: Before and after.
     """
-    from ..utils.paths import project_folder
-
     items = read_questions(questions or project_folder("recipes") / "eval" / "demo_questions.jsonl")
     with Journal(Path(run_dir) / "evaluation.sqlite") as journal:
         models = (InProcess(str(model), batch_size=16, dtype="float32") for model in (base, tuned))

@@ -1,4 +1,4 @@
-"""How `make demo` goes on: the embedded model, fine-tuned on the data set that was just built."""
+"""The second half of `make demo`: the embedded model, fine-tuned on the data set that was just built."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..llm.embedded.weights import packaged_weights
 from ..training.data import digest, load_rows
 from ..training.record import RECORD, TrainingRecord, load_record
 from ..training.trainers.sft import parse, train
@@ -21,24 +22,24 @@ __all__ = ["train_demo", "unpack"]
 
 
 def train_demo(data: str | Path, folder: str | Path, recipe: Path | None = None) -> TrainingRecord:
-    """Fine-tune SmolLM2-135M-Instruct on a finished data set; some minutes on two cores.
+    """Fine-tune SmolLM2-135M-Instruct on a finished data set, in some minutes on two cores.
 
-    A folder that holds the outcome of the same data stays as it is.
+    Does nothing if the folder already has a training on the same data.
 
     Args:
         data (`str` or `Path`): A data set's folder, such as `runs/demo/dataset`.
-        folder (`str` or `Path`): Where to: the base model goes to `base`, the trained one to `tuned`.
-        recipe (`Path`, *optional*): The training recipe; the demo's own by default.
+        folder (`str` or `Path`): Output folder: the base model goes to `base`, the trained one to `tuned`.
+        recipe (`Path`, *optional*): The training recipe; the demo's by default.
 
     Raises:
-        ConfigError: If a package is missing.
-        TrainingError: If the pre-flight check refuses the data.
+        [`ConfigError`]: If a package is missing.
+        [`TrainingError`]: If the pre-flight check refuses the data.
     """
     import torch
     from transformers.utils.logging import disable_progress_bar
 
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns where it must guess
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns if it has to guess
     from trl.scripts.utils import DatasetConfig
 
     disable_progress_bar()
@@ -46,18 +47,18 @@ def train_demo(data: str | Path, folder: str | Path, recipe: Path | None = None)
     base, tuned = unpack(folder / "base"), folder / "tuned"
     recipe = recipe or project_folder("recipes") / "SmolLM2-135M-Instruct" / "sft" / "config_demo.yaml"
     places = ["--model_name_or_path", str(base), "--output_dir", str(tuned)]
-    arguments = parse(["--config", str(recipe), *places])
-    arguments.data.datasets = [DatasetConfig(path=str(data), name="default", columns=["question", "response"])]
+    options = parse(["--config", str(recipe), *places])
+    options.data.datasets = [DatasetConfig(path=str(data), name="default", columns=["question", "response"])]
     if (tuned / RECORD).exists():
         done = load_record(tuned)
-        if done.datasets[0]["sha256"] == digest(load_rows(arguments)):
+        if done.datasets[0]["sha256"] == digest(load_rows(options)):
             return done
     with track("train: SmolLM2-135M-Instruct", None) as bar:
-        return train(arguments, _shown(bar))
+        return train(options, _shown(bar))
 
 
 def _shown(bar: Bar) -> "TrainerCallback":
-    """One step of a bar per update."""
+    """Advances a bar with each update."""
     from transformers import TrainerCallback
 
     class Shown(TrainerCallback):
@@ -71,18 +72,13 @@ def _shown(bar: Bar) -> "TrainerCallback":
 
 
 def unpack(folder: str | Path) -> Path:
-    """Save the embedded model as an ordinary folder in float32, to be trained or served by anything (540 MB).
+    """Save the embedded model as an ordinary folder in float32 (540 MB), for any trainer or server.
 
-    A folder that holds it already stays as it is.
-
-    Args:
-        folder (`str` or `Path`): Where to; made when it is not there.
+    Does nothing if the folder already has it.
 
     Raises:
-        ConfigError: If a package is missing.
+        [`ConfigError`]: If a package is missing.
     """
-    from ..llm.embedded.weights import packaged_weights
-
     folder, packed = Path(folder), packaged_weights()
     if (folder / "model.safetensors").exists():
         return folder
@@ -90,13 +86,13 @@ def unpack(folder: str | Path) -> Path:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     where: dict[str, Any] = {"pretrained_model_name_or_path": packed.parent, "gguf_file": packed.name}
-    with contextlib.redirect_stderr(io.StringIO()):  # progress bars that know no other switch
+    with contextlib.redirect_stderr(io.StringIO()):  # the only way to silence these progress bars
         tokenizer = AutoTokenizer.from_pretrained(**where)
         source = AutoModelForCausalLM.from_pretrained(
             **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
         )
         settings = source.config.to_dict()
-        settings.pop("quantization_config", None)  # with it transformers refuses to save
+        settings.pop("quantization_config", None)  # otherwise transformers refuses to save
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
         model.load_state_dict(source.state_dict())
         tokenizer.save_pretrained(folder)

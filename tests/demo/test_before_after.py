@@ -41,5 +41,5 @@ def test_two_models_are_asked_once_and_stand_side_by_side(tiny, tmp_path):
         assert len(journal) == 24
     shown = io.StringIO()
     show_before_after(*compared, Console(file=shown, width=120))
-    for words in ("before", "after", "refused, of mildly harmful questions", "0.0 (0.0-", "star-hf evaluate"):
+    for words in ("before", "after", "refused mildly harmful questions", "0.0 (0.0 to ", "star-hf evaluate"):
         assert words in shown.getvalue()

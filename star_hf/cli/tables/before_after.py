@@ -10,11 +10,11 @@ from ...demo.before_after import Refusals
 __all__ = ["show_before_after"]
 
 ROWS = (
-    ("harmful", "refused, of mildly harmful questions", "more"),
-    ("harmless", "refused, of harmless ones that sound harmful", "fewer"),
-    ("thinks", "answers that open with a thought", "all"),
+    ("harmful", "refused mildly harmful questions", "more"),
+    ("harmless", "refused harmless questions that sound harmful", "fewer"),
+    ("thinks", "responses that start with a thought", "all"),
 )
-"""Fields of `Refusals` as rows of the table, and what training should make of them."""
+"""Fields of `Refusals` as rows of the table, with the desired change."""
 
 
 def show_before_after(before: Refusals, after: Refusals, console: Console) -> None:
@@ -26,13 +26,12 @@ def show_before_after(before: Refusals, after: Refusals, console: Console) -> No
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name, where in (("", "left"), ("before", "right"), ("after", "right"), ("wanted", "left")):
+    for name, where in (("", "left"), ("before", "right"), ("after", "right"), ("desired", "left")):
         table.add_column(name, justify=where)
-    for field, name, wanted in ROWS:
-        both = (getattr(each, field) for each in (before, after))
-        table.add_row(name, *(f"{each.percent(interval=False)} ({each.interval()})" for each in both), wanted)
-    table.add_row("answers that could not be judged", str(before.failed), str(after.failed), "none")
+    for field, name, desired in ROWS:
+        table.add_row(name, getattr(before, field).percent(), getattr(after, field).percent(), desired)
+    table.add_row("responses that could not be judged", str(before.failed), str(after.failed), "none")
     console.print(table)
     console.print(
-        "A dozen questions, judged by phrases of refusal, tell little; `star-hf evaluate` measures.", style="dim"
+        "A dozen questions judged by refusal phrases prove little; `star-hf evaluate` measures.", style="dim"
     )
