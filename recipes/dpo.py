@@ -2,12 +2,12 @@
 # requires-python = ">=3.11"
 # dependencies = ["star_hf[train,report]"]
 # ///
-"""Train a model on pairs of answers with high and low marks (DPO, arXiv:2305.18290).
+"""Train a model on pairs of responses with high and low marks (DPO, arXiv:2305.18290).
 
     accelerate launch --config_file recipes/accelerate_configs/zero3.yaml recipes/dpo.py \
         --config recipes/DeepSeek-R1-Distill-Qwen-7B/dpo/config_star1.yaml
 
-Every line of the recipe can be replaced on the command line, and the model is published as by `recipes/sft.py`.
+Every line of the recipe can be replaced on the command line, and `--push_to_hub` publishes the model as in `recipes/sft.py`.
 """
 
 from star_hf.hub.model_release import publish_as_asked

@@ -2,12 +2,12 @@
 # requires-python = ">=3.11"
 # dependencies = ["star_hf[train,report]"]
 # ///
-"""Train a model by what judges say of its own answers (GRPO, arXiv:2402.03300).
+"""Train a model with judges' verdicts on its completions as the reward (GRPO, arXiv:2402.03300).
 
     accelerate launch --config_file recipes/accelerate_configs/zero3.yaml recipes/grpo.py \
         --config recipes/DeepSeek-R1-Distill-Qwen-7B/grpo/config_star1.yaml
 
-Every line of the recipe can be replaced on the command line, and the model is published as by `recipes/sft.py`.
+Every line of the recipe can be replaced on the command line, and `--push_to_hub` publishes the model as in `recipes/sft.py`.
 """
 
 from star_hf.hub.model_release import publish_as_asked
