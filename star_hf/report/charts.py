@@ -52,19 +52,11 @@ def flow(records: Mapping[str, StageRecord]) -> go.Figure:
     trace = go.Sankey(
         arrangement="snap",
         node={
-            "label": labels,
-            "color": colours,
-            "pad": 14,
-            "thickness": 10,
-            "line": {"width": 0},
-            "align": "left",
+            **{"label": labels, "color": colours, "pad": 14, "thickness": 10, "line": {"width": 0}, "align": "left"},
             "hovertemplate": "%{label}<extra></extra>",
         },
         link={
-            "source": sources,
-            "target": targets,
-            "value": values,
-            "color": bands,
+            **{"source": sources, "target": targets, "value": values, "color": bands},
             "hovertemplate": "%{value:,} rows<extra></extra>",
         },
         textfont={"color": colour("ink"), "size": 12},
@@ -92,10 +84,7 @@ def grid(counts: Grid, rows: str, columns: str) -> go.Figure:
         customdata=[list(line) for line in counts.cells],
         hovertemplate=f"{rows}: %{{y}}<br>{columns}: %{{x}}<br>%{{customdata:,}} rows<extra></extra>",
         colorscale=[[0, colour("empty")], [0.5, colour("tint")], [1, colour("blue")]],
-        showscale=False,
-        xgap=2,
-        ygap=2,
-        hoverongaps=False,
+        **{"showscale": False, "xgap": 2, "ygap": 2, "hoverongaps": False},
     )
     plain = {"showgrid": False, "showline": False, "ticks": ""}
     return figure(
@@ -132,9 +121,7 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1
     return figure(
         traces,
         340,
-        barmode="stack",
-        bargap=0,
-        showlegend=True,
+        **{"barmode": "stack", "bargap": 0, "showlegend": True},
         xaxis={"title": {"text": "similarity"}, "range": [low, high], "showgrid": False},
         yaxis=_row_axis(sum(heights.values()).tolist() if heights else ()),
     )
@@ -161,9 +148,7 @@ def mark_bars(marks: Mapping[str, Mapping[int, int]], low: int, high: int) -> go
     return figure(
         traces,
         320,
-        barmode="group",
-        bargap=0.25,
-        showlegend=True,
+        **{"barmode": "group", "bargap": 0.25, "showlegend": True},
         xaxis={"title": {"text": "mark"}, "dtick": 1, "showgrid": False},
         yaxis=_row_axis(count for counts in marks.values() for count in counts.values()),
     )

@@ -50,10 +50,7 @@ def intervals(series: Mapping[str, Mapping[str, Estimate]]) -> go.Figure:
             "tickvals": list(range(len(names))),
             "ticktext": [label(name, 24) for name in names],
             "range": [len(names) - 0.5, -0.5],
-            "showgrid": False,
-            "showline": False,
-            "ticks": "",
-            "ticksuffix": " ",
+            **{"showgrid": False, "showline": False, "ticks": "", "ticksuffix": " "},
         },
     )
 
@@ -122,7 +119,5 @@ def _error(estimates: Sequence[Estimate], tint: str) -> dict[str, Any]:
     return {
         "array": [100 * (one.high - one.value) if one.high is not None else 0 for one in estimates],
         "arrayminus": [100 * (one.value - one.low) if one.low is not None else 0 for one in estimates],
-        "color": tint,
-        "thickness": 2,
-        "width": 0,
+        **{"color": tint, "thickness": 2, "width": 0},
     }

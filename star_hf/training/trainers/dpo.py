@@ -99,9 +99,7 @@ def tokenise_pairs(pairs: Dataset, encoder: ChatEncoder) -> tuple[Dataset, Datas
 def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     """Load tokenizer, configuration and data, make pairs, tokenise, and run the pre-flight check. Loads no weights.
 
-    Args:
-        recipe ([`Recipe`]): The recipe.
-        processes (`int`, *optional*): Processes of the training; those of this launch by default.
+    `processes` are those of this launch by default.
 
     Raises:
         [`TrainingError`]: If the chat template or a row cannot be used for training, or there are no pairs.

@@ -99,9 +99,7 @@ class RolloutPreflight(Preflight):
 def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     """Load tokenizer, configuration, questions and judges, and check them. Loads no weights and calls no judge.
 
-    Args:
-        recipe ([`Recipe`]): The recipe.
-        processes (`int`, *optional*): Processes of the training; those of this launch by default.
+    `processes` are those of this launch by default.
 
     Returns:
         [`Prepared`]: Rows with `prompt`, `question` and `kind`.

@@ -38,14 +38,10 @@ class NoPush:
     arguments, paths of this machine. Its card names neither data nor base model.
     """
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing: the card is written from the record."""
-
     def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing: the finished model is published with its card."""
+        """Does nothing: the finished model is published with a card from its record."""
 
-    def _push_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing, like `push_to_hub`."""
+    create_model_card = _push_from_checkpoint = push_to_hub
 
 
 @dataclass(frozen=True)
