@@ -7,7 +7,7 @@
     accelerate launch --config_file recipes/accelerate_configs/zero3.yaml recipes/dpo.py \
         --config recipes/DeepSeek-R1-Distill-Qwen-7B/dpo/config_star1.yaml
 
-Every line of the recipe can be replaced on the command line. `--push_to_hub` publishes the model as `recipes/sft.py` does.
+Every line of the recipe can be replaced on the command line. `--push_to_hub` publishes as in `recipes/sft.py`.
 """
 
 from star_hf.hub.model_release import publish_as_asked

@@ -1,6 +1,7 @@
 """`star-hf preflight`: check a training recipe before it costs GPU hours."""
 
 import importlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..utils.readable import readable
 from .panels import TRAINING
 
 
@@ -48,21 +50,11 @@ def preflight(
         processes = max(1, recipe.star.global_batch // each)
     findings = training.prepare(recipe, processes or 1).findings
     table = Table(title=Text(f"Pre-flight check of {config}"), show_header=False)
-    for name, value in findings.to_dict().items():
+    for name, value in asdict(findings).items():
         if name not in ("warnings", "problems"):
-            table.add_row(name.replace("_", " "), Text(_words(value)))
+            table.add_row(name.replace("_", " "), Text(readable(value)))
     console.print(table)
     for warning in findings.warnings:
         console.print(Text.assemble(("note: ", "yellow"), warning))
     findings.check()
     console.print(Text("Ready to train.", style="green"))
-
-
-def _words(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)

@@ -19,13 +19,14 @@ from ..evaluation.results.results import AVERAGES, Results, load_results
 from ..pipeline.counts import bills
 from ..pipeline.run import Run
 from ..utils.files import write_text
+from ..utils.readable import readable
 from .build import build_sections
 from .results import comparable, results_section
 from .samples import sample
 from .sections import Section
 from .style import PALETTE
 from .training import training_section
-from .words import readable, spaced
+from .words import spaced
 
 
 __all__ = ["Fact", "embed_json", "write_report"]

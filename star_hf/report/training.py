@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..training.record import TrainingRecord, load_record
+from ..utils.readable import readable
 from .charts import curve
 from .sections import Panel, Section, Table
-from .words import duration, readable, spaced
+from .words import duration, spaced
 
 
 __all__ = ["training_section"]

@@ -1,37 +1,16 @@
-"""Values as text in the report: cells of tables, rates, durations, lists."""
+"""Names, rates and durations as text in the report."""
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from ..evaluation.results.statistics import Estimate
 
 
-__all__ = ["duration", "joined", "rate", "readable", "spaced"]
+__all__ = ["duration", "joined", "rate", "spaced"]
 
 
 def spaced(name: str) -> str:
     """A name with spaces instead of underscores."""
     return name.replace("_", " ")
-
-
-def readable(value: Any, digits: int | None = None) -> str:
-    """A value as text: `–` for `None`, `yes` or `no`, numbers with separators, anything else as JSON.
-
-    Args:
-        value (`Any`): The value.
-        digits (`int`, *optional*): Decimals of a `float`; by default as many as it needs.
-    """
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        form = f",.{digits}f" if digits is not None else ",.4g" if abs(value) < 1 else ",.2f"
-        return format(value, form)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def rate(estimate: Estimate | None) -> str | None:

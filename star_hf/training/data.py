@@ -90,10 +90,9 @@ def digest(rows: Dataset, columns: Sequence[str] = ("question", "response")) -> 
 
 def origins(mixture: Any, rows: int, sha256: str) -> list[dict[str, Any]]:
     """The data sets of a mixture for the training record, with the hash over all rows trained on."""
-    alone = len(mixture.datasets) == 1
+    count = rows if len(mixture.datasets) == 1 else None  # unknown by data set in a mixture
     return [
-        {"path": entry.path, "name": entry.name, "split": entry.split, "sha256": sha256}
-        | {"rows": rows if alone else None}
+        {"path": entry.path, "name": entry.name, "split": entry.split, "sha256": sha256, "rows": count}
         for entry in mixture.datasets
     ]
 

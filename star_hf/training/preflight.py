@@ -1,7 +1,7 @@
 """The check before a training: the labels follow the served prompt, and the batch is the recipe's."""
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
@@ -26,12 +26,12 @@ class Preflight:
     """What any pre-flight check found.
 
     Attributes:
-        warnings (`tuple[str, ...]`): What is unusual, or differs on purpose.
-        problems (`tuple[str, ...]`): What forbids the training.
+        warnings (`list[str]`): What is unusual, or differs on purpose.
+        problems (`list[str]`): What forbids the training.
     """
 
-    warnings: tuple[str, ...]
-    problems: tuple[str, ...]
+    warnings: list[str]
+    problems: list[str]
 
     @property
     def summary(self) -> str:
@@ -50,10 +50,6 @@ class Preflight:
                 + "\n".join(f"- {problem}" for problem in self.problems),
                 "Nothing was trained. Fix the recipe or the data and start again.",
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The findings as JSON-able values."""
-        return {**asdict(self), "warnings": list(self.warnings), "problems": list(self.problems)}
 
 
 @dataclass(frozen=True)
@@ -173,8 +169,8 @@ def preflight(
         parameters=parameters,
         memory_gib=memory,
         gpu_minutes=None if parameters is None else gpu_minutes(parameters, sum(lengths) * passes),
-        warnings=tuple(differences),
-        problems=tuple(problems),
+        warnings=differences,
+        problems=problems,
     )
 
 

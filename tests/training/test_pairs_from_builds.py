@@ -79,6 +79,6 @@ def test_the_students_own_answers_are_rejected_and_one_build_alone_makes_no_pair
     prepared = prepare(recipe_over(tmp_path, model_folder, runs))
     assert len(prepared.rows) == COUNT
     assert all("careful answer" in pair["chosen"] and "At once." in pair["rejected"] for pair in prepared.rows)
-    assert prepared.findings.problems == ()
+    assert prepared.findings.problems == []
     with pytest.raises(TrainingError, match=f"of {COUNT} questions, 0 have more than one response"):
         prepare(recipe_over(tmp_path, model_folder, runs[:1]))

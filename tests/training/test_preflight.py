@@ -20,7 +20,7 @@ def check(plan=None, tokenizer=None, masking=None, rows=8, config=None, change=N
 def test_a_sound_recipe_passes_and_shows_its_labels():
     found = check(TrainingPlan(processes=2, per_device_batch=2, accumulation=1, epochs=3, global_batch=4))
     found.check()
-    assert found.problems == () and found.warnings == ()
+    assert found.problems == [] and found.warnings == []
     assert (found.bos_in_training, found.bos_in_serving) == (1, 1)
     assert found.updates == 6 and found.batch == 4
     assert found.first_labels.startswith("The small sieve")

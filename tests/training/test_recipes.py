@@ -151,7 +151,7 @@ def test_a_recipe_of_rewards_parses_and_passes_its_check(recipe, tmp_path, model
     arguments.training.max_completion_length = min(arguments.training.max_completion_length, 1024)
     findings = grpo.prepare(arguments, processes=1 if recipe.stem == "config_demo" else 8).findings
     findings.check()
-    assert findings.warnings == () and findings.batch == arguments.star.global_batch
+    assert findings.warnings == [] and findings.batch == arguments.star.global_batch
 
 
 EXPECTED = {

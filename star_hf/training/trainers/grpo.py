@@ -238,8 +238,8 @@ def _check(
         judges=[judge.name for judge in judges],
         parameters=parameters,
         memory_gib=memory,
-        warnings=tuple(warnings),
-        problems=tuple(problems),
+        warnings=warnings,
+        problems=problems,
     )
 
 

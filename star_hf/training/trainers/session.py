@@ -223,7 +223,7 @@ def run(
             **{"dtype": model.dtype, "lora": model.use_peft},
             **{name: getattr(model, name) for name in adapters},
         },
-        preflight=prepared.findings.to_dict(),
+        preflight=asdict(prepared.findings),
         log_history=trainer.state.log_history,
         hardware={
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

@@ -139,7 +139,7 @@ def test_a_judge_that_is_not_there_is_found_before_weights_are_loaded(recipe, tm
 def test_the_check_says_what_a_training_will_do_and_asks_no_judge(recipe, model_folder):
     findings = prepare(parse(["--config", str(recipe(model=model_folder))]), processes=1).findings
     assert (findings.harmful, findings.benign, findings.batch, findings.updates) == (4, 4, 16, 20)
-    assert findings.problems == () and findings.warnings == () and findings.bos_in_serving == 1
+    assert findings.problems == [] and findings.warnings == [] and findings.bos_in_serving == 1
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def test_a_model_of_7b_fits_on_eight_gpus_where_the_recipe_can_only_be_sharded(r
     monkeypatch.setattr("star_hf.training.trainers.session._device_gib", lambda: 79.2)
     options = ["--config", str(path), "--model_name_or_path", str(output), "--dtype"]
     sharded = parse([*options, "bfloat16"])
-    assert prepare(sharded, processes=8).findings.problems == ()
+    assert prepare(sharded, processes=8).findings.problems == []
     assert "GiB per GPU are needed" in prepare(parse([*options, "float32"]), processes=8).findings.problems[0]
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setenv("WORLD_SIZE", "8")
