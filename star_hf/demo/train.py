@@ -95,6 +95,10 @@ def unpack(folder: str | Path) -> Path:
         settings.pop("quantization_config", None)  # otherwise transformers refuses to save
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
         model.load_state_dict(source.state_dict())
-        tokenizer.save_pretrained(folder)
-        model.save_pretrained(folder)
+        fresh = folder / ".new"
+        tokenizer.save_pretrained(fresh)
+        model.save_pretrained(fresh)
+    for path in sorted(fresh.iterdir(), key=lambda path: path.name == "model.safetensors"):  # the weights last
+        path.replace(folder / path.name)
+    fresh.rmdir()
     return folder
