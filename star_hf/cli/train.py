@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..utils.readable import readable
+from ..utils.formatting import readable
 from .panels import TRAINING
 
 

@@ -19,7 +19,7 @@ from ..evaluation.results.results import AVERAGES, Results, load_results
 from ..pipeline.counts import bills
 from ..pipeline.run import Run
 from ..utils.files import write_text
-from ..utils.readable import readable
+from ..utils.formatting import readable
 from .build import build_sections
 from .results import comparable, results_section
 from .samples import sample

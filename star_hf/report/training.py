@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..training.record import TrainingRecord, load_record
-from ..utils.readable import readable
+from ..utils.formatting import readable
 from .charts import curve
 from .sections import Panel, Section, Table
 from .words import duration, spaced

@@ -1,6 +1,10 @@
-"""Numbers for people: one form for shares and decimals, and one sign where there is no value."""
+"""Values as text for people: one form for shares, decimals and anything else."""
 
-__all__ = ["decimal", "percent"]
+import json
+from typing import Any
+
+
+__all__ = ["decimal", "percent", "readable"]
 
 NOTHING = "-"
 
@@ -18,3 +22,22 @@ def percent(value: float | None, sign: bool = False) -> str:
 def decimal(value: float | None) -> str:
     """A number with three decimals; `None` is shown as `-`."""
     return NOTHING if value is None else f"{value:.3f}"
+
+
+def readable(value: Any, digits: int | None = None) -> str:
+    """A value as text: `–` for `None`, `yes` or `no`, numbers with separators, anything else as JSON.
+
+    Args:
+        value (`Any`): The value.
+        digits (`int`, *optional*): Decimals of a `float`; by default as many as it needs.
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        form = f",.{digits}f" if digits is not None else ",.4g" if abs(value) < 1 else ",.2f"
+        return format(value, form)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
