@@ -1,4 +1,4 @@
-"""STAR-1's safety-reasoning data in the Hugging Face ecosystem: a transform for each step of the paper.
+"""STAR-1's safety-reasoning data in the Hugging Face ecosystem: the paper's steps as `Dataset.map` and `.filter`.
 
 The names below are imported on first use, so that `import star_hf` itself stays light. A whole build is
 [`star_hf.pipeline.build.build`].
@@ -11,13 +11,24 @@ from typing import Any
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "BenignRewriter": "transforms.rewrite",
+    "BenignScorer": "transforms.rewrite",
+    "BenignTeacher": "transforms.rewrite",
     "BuildConfig": "pipeline.config",
+    "Classifier": "transforms.classify",
     "Endpoint": "llm",
+    "FullMarks": "transforms.filters",
     "Journal": "llm",
+    "NotLike": "transforms.decontaminate",
     "Outcome": "schema",
+    "Questions": "transforms.collect",
     "Run": "pipeline.run",
+    "Scorer": "transforms.score",
     "StarError": "errors",
+    "Step": "llm.step",
     "Taxonomy": "policies",
+    "Teacher": "transforms.reason",
+    "Usable": "transforms.filters",
     "annotate": "llm",
     "benign_twins": "transforms.rewrite",
     "classify": "transforms.classify",

@@ -1,6 +1,6 @@
 """The columns of a row at every stage. The only place that spells their names and types."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ __all__ = [
     "SCORED",
     "SCORE_CRITERIA",
     "as_dataset",
+    "each_row",
+    "in_memory",
     "removal",
 ]
 
@@ -105,13 +107,20 @@ def as_dataset(rows: Iterable[Mapping[str, Any]], features: Features) -> Dataset
         table = pa.Table.from_pydict(columns, schema=features.arrow_schema)
     except (pa.ArrowException, TypeError, ValueError):  # values that features such as `ClassLabel` encode first
         return Dataset.from_dict(columns, features=features)
-    return Dataset(InMemoryTable(table), info=DatasetInfo(features=features), fingerprint=_fingerprint(table))
+    return in_memory(table.columns, features)
 
 
-def _fingerprint(table: pa.Table) -> str:
-    """Stands for a table's content, as what `Dataset` makes of the pickled table does, but in a tenth of the time."""
-    buffers = (buffer for column in table.columns for chunk in column.chunks for buffer in chunk.buffers() if buffer)
-    return Hasher.hash_bytes([str(table.schema).encode(), *buffers])
+def in_memory(columns: Sequence[pa.ChunkedArray], features: Features) -> Dataset:
+    """An in-memory `Dataset` of Arrow columns in the order of `features`.
+
+    Its fingerprint depends on the content alone, and takes a tenth of the time of what `Dataset` computes.
+    """
+    table = pa.Table.from_arrays(columns, schema=features.arrow_schema)
+    chunks = [chunk for column in table.columns for chunk in column.chunks]
+    spans = [(chunk.offset, len(chunk)) for chunk in chunks]  # slices of a table share its buffers
+    buffers = (buffer for chunk in chunks for buffer in chunk.buffers() if buffer)
+    fingerprint = Hasher.hash_bytes([f"{table.schema} {spans}".encode(), *buffers])
+    return Dataset(InMemoryTable(table), info=DatasetInfo(features=features), fingerprint=fingerprint)
 
 
 def each_row(rows: Dataset, batch_size: int = 250) -> Iterator[dict[str, Any]]:

@@ -1,13 +1,22 @@
-"""The one function that runs an annotator over a `Dataset`: first every answer into the journal, then the columns."""
+"""Run an annotator over a `Dataset`: all answers go into the journal first, then a `Dataset.map` reads the columns."""
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset, Features, concatenate_datasets
+import pyarrow as pa
+from datasets import (
+    Dataset,
+    Features,
+    Value,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 
 from ..errors import IncompleteRunError
-from ..schema import PROVENANCE, REMOVED, Outcome, as_dataset, each_row, removal
+from ..schema import PROVENANCE, REMOVED, Outcome, as_dataset, each_row, in_memory, removal
 from ..utils.progress import track
 from ..utils.text import encodable
 from .cost.budget import Budget
@@ -17,12 +26,15 @@ from .types import Annotator, Unusable
 from .walk import Walk, described
 
 
-__all__ = ["annotate"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["annotate", "answers_of", "check_share"]
 
 PART = 500
 """Rows that become columns at a time."""
+
+REASON, DETAIL = "failure.reason", "failure.detail"
+"""Columns of [`answers_of`] that no annotator's columns can collide with, as those of receipts."""
+
+Elsewhere = Callable[[Walk, Dataset], Unusable | None]
 
 
 def annotate(
@@ -36,113 +48,194 @@ def annotate(
     accept_unavailable: bool | None = None,
     budget: Budget | None = None,
     progress: bool = True,
-    elsewhere: Callable[[Walk, Dataset], None] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Outcome:
-    """Ask a model about every row and add the annotator's columns.
+    """Ask a model about every row, add the annotator's columns, and account for every row.
 
-    All requests are drained into the journal first; the columns are then read from the journal alone, so that a
-    killed run goes on where it was and ends with the same bytes.
+    All answers are in the journal before the columns are read from it, so a killed run continues where it stopped
+    and ends with the same bytes.
 
     Args:
         rows ([`~datasets.Dataset`]): Rows with the columns that the annotator reads, and `id`, `question`, `source`.
         annotator (`Annotator`): What to ask, and how to read the answer.
-        endpoint (`Endpoint`): Whom to ask.
+        endpoint (`Endpoint`): The model to ask.
         journal (`Journal`): Where answers are kept.
-        max_unusable (`float`, defaults to 0.02): Largest share of rows without a usable answer that is accepted.
+        max_unusable (`float`, defaults to 0.02): Largest accepted share of rows without a usable answer.
         max_reasks (`int`, defaults to 2): How often a malformed answer is asked again, with what was wrong with it.
-        accept_unavailable (`bool`, *optional*): Whether rows that no try answers leave as `"unavailable"`, within
-            `max_unusable`. Otherwise they end the run; `False` differs from nothing in that the error tells of it.
+        accept_unavailable (`bool`, *optional*): Whether rows that stay unanswered are removed as `"unavailable"`,
+            within `max_unusable`. Otherwise they fail the run; with `False` the error mentions this option.
         budget (`Budget`, *optional*): Dollars that may be spent; no request is sent that could exceed them.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
-        elsewhere (`Callable`, *optional*): Has the open rows answered by other processes and brings their answers
-            into the journal, such as [`~star_hf.scale.annotate.drain_shards`].
+        elsewhere (`Callable`, *optional*): Answers the open rows in other processes and merges their answers into
+            the journal, such as [`~star_hf.scale.annotate.drain_shards`].
 
     Returns:
         `Outcome`: rows with the new columns; `removed` with the failure's name as reason; a receipt per row.
 
     Raises:
-        ConfigError: If the endpoint refuses key, model or account.
+        ConfigError: If the endpoint rejects the key, the model or the account.
         IncompleteRunError: If requests stayed unanswered, the budget ended, or more than `max_unusable` of the
-            answers are unusable. All answers are kept, and the same call goes on.
+            answers are unusable. All answers are kept, and the same call continues.
     """
     walk = Walk(annotator, endpoint, journal, max_reasks, budget, max_unusable, accept_unavailable)
-    with track(f"{annotator.stage}: {endpoint.model}", len(rows), progress) as bar:
-        outcome, failure = _assemble(rows, walk, bar), None
-        for _ in range(max_reasks + 1):
-            if outcome is None:
-                failure = elsewhere(walk, rows) if elsewhere else walk.drain(rows, bar)
-                outcome = _assemble(rows, walk, bar)
-        if outcome is None and failure:
-            outcome = _assemble(rows, walk, bar, failure)
-    if outcome is None:
-        raise IncompleteRunError(
-            f"{annotator.stage}: some rows are still open although all their requests were answered.",
-            "The annotator must give the same messages, version and schema for the same row each time.",
-        )
-    _check_share(outcome.removed, len(rows), max_unusable, annotator.stage)
+    answers = answers_of(walk, rows, progress, elsewhere)
+    outcome = _outcome(rows, answers, annotator)
+    check_share([Unusable(*end) for end in _failures(outcome.removed)], len(rows), max_unusable, annotator.stage)
     return outcome
 
 
-def _assemble(rows: Dataset, walk: Walk, bar: Any, unanswered: Unusable | None = None) -> Outcome | None:
-    """The columns, read from the journal alone; `None` as soon as a row has a request that is not answered yet,
-    unless there is a word for that.
+def answers_of(walk: Walk, rows: Dataset, progress: bool = True, elsewhere: Elsewhere | None = None) -> Dataset:
+    """Answer what is open, then read the answers of all rows from the journal.
+
+    Args:
+        walk (`Walk`): Annotator, endpoint and journal.
+        rows ([`~datasets.Dataset`]): The rows to ask about.
+        progress (`bool`, defaults to `True`): Whether to show a progress bar.
+        elsewhere (`Callable`, *optional*): As for [`annotate`].
+
+    Returns:
+        [`~datasets.Dataset`]: One row for each of `rows`, in memory: the annotator's columns (null where there is no
+        usable answer), `failure.reason`, `failure.detail`, and the receipt's columns as `receipt.<name>`.
     """
-    stage = walk.annotator.stage
-    finished = _Growing(Features({**rows.features, **walk.annotator.features}))
-    removed, receipts = _Growing(REMOVED), _Growing(PROVENANCE)
-    bar.restart()
-    for place, row in enumerate(each_row(rows)):
-        # Some rows are put into words anew, so that an annotator that does so otherwise each time is found out.
-        end = walk.follow(row, place if place % PART else None)
-        result = end.result if end.request is None else unanswered
+    with track(f"{walk.annotator.stage}: {walk.endpoint.model}", len(rows), progress) as bar:
+        answers, unanswered = _read(rows, walk, bar), None
+        for _ in range(walk.max_reasks + 1):
+            if answers is None:
+                unanswered = elsewhere(walk, rows) if elsewhere else walk.drain(rows, bar)
+                answers = _read(rows, walk, bar)
+        if answers is None and unanswered:
+            answers = _read(rows, walk, bar, unanswered)
+    if answers is None:
+        raise IncompleteRunError(
+            f"{walk.annotator.stage}: some rows are still open although all their requests were answered.",
+            "The annotator must give the same messages, version and schema for the same row each time.",
+        )
+    return answers
+
+
+def check_share(failures: list[Unusable], total: int, max_unusable: float, stage: str) -> None:
+    """Raise an `IncompleteRunError` if more than `max_unusable` of `total` rows have no usable answer."""
+    if not total or len(failures) <= max_unusable * total:
+        return
+    raise IncompleteRunError(
+        f"{stage}: {len(failures)} of {total} answers are unusable, more than the accepted share of "
+        f"{max_unusable:.1%}: {described(failures)}",
+        "All answers are kept in the journal. Fix the endpoint, prompt or model, or raise `max_unusable`.",
+    )
+
+
+class _OpenRowError(Exception):
+    """A row has a request that is not answered yet."""
+
+
+@dataclass
+class _Reader:
+    """The function of `Dataset.map` that reads the answers of a batch from the journal, and does nothing else."""
+
+    walk: Walk
+    bar: Any
+    unanswered: Unusable | None
+
+    @property
+    def features(self) -> Features:
+        receipt = {_receipt_column(name): kind for name, kind in PROVENANCE.items()}
+        text = Value("string")
+        return Features({**self.walk.annotator.features, REASON: text, DETAIL: text, **receipt})
+
+    def __call__(self, batch: Mapping[str, list], places: list[int]) -> dict[str, list]:
+        columns: dict[str, list] = {name: [] for name in self.features}
+        for place, row in zip(places, _rows_of(batch), strict=True):
+            answer = self._answer(row, place)
+            for name, values in columns.items():
+                values.append(answer.get(name))
+            self.bar.advance()
+        return columns
+
+    def _answer(self, row: Mapping[str, Any], place: int) -> dict[str, Any]:
+        # Some messages are rendered again, to detect an annotator that renders a row differently each time.
+        end = self.walk.follow(row, place if place % PART else None)
+        result = end.result if end.request is None else self.unanswered
         if result is None:
-            return None
-        bar.advance()
-        if end.entries:
-            receipts.add(_receipt(row, stage, walk.endpoint, end.entries))
+            raise _OpenRowError
+        receipt = _receipt(row, self.walk, end.entries) if end.entries else {}
+        columns = {_receipt_column(name): value for name, value in receipt.items()}
         if isinstance(result, Unusable):
-            removed.add(removal(row, stage, result.reason, detail=result.detail))
-        else:
-            finished.add({**row, **_storable(result)})
-    return Outcome(finished.dataset(), removed.dataset(), receipts.dataset())
+            return {**columns, REASON: result.reason, DETAIL: result.detail}
+        return {**columns, **_storable(result)}
 
 
-class _Growing:
-    """Rows on their way into a `Dataset`, part by part: as Python strings, answers take as much memory again."""
+def _read(rows: Dataset, walk: Walk, bar: Any, unanswered: Unusable | None = None) -> Dataset | None:
+    """The answers to all rows; `None` if a row has an open request and there is no name for that."""
+    reader = _Reader(walk, bar, unanswered)
+    if not len(rows):
+        return as_dataset([], reader.features)
+    bar.restart()
+    options = {"batched": True, "batch_size": PART, "with_indices": True, "writer_batch_size": PART}
+    try:
+        with _no_bars():
+            # With a fingerprint given, the reader need not be hashed, which its journal does not allow.
+            answers = rows.map(
+                reader,
+                remove_columns=rows.column_names,
+                features=reader.features,
+                keep_in_memory=True,
+                load_from_cache_file=False,
+                new_fingerprint="answers",
+                **options,
+            )
+    except _OpenRowError:
+        return None
+    return in_memory(answers.data.table.columns, reader.features)
 
-    def __init__(self, features: Features):
-        self._features = features
-        self._rows: list[Mapping[str, Any]] = []
-        self._parts: list[Dataset] = []
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        self._rows.append(row)
-        if len(self._rows) == PART:
-            self._close_part()
+def _outcome(rows: Dataset, answers: Dataset, annotator: Annotator) -> Outcome:
+    """Split the rows by whether they have an answer; receipts are in the order of the rows."""
+    features = Features({**rows.features, **annotator.features})
+    given, new = rows.with_format("arrow")[:], answers.data.table
+    columns = [(new if name in annotator.features else given)[name] for name in features]
+    reasons = answers[REASON][:]
+    usable = [place for place, reason in enumerate(reasons) if reason is None]
+    failed = [place for place, reason in enumerate(reasons) if reason is not None]
+    details = answers.select(failed)[DETAIL][:]
+    removed = [
+        removal(row, annotator.stage, reasons[place], detail=detail)
+        for place, row, detail in zip(failed, each_row(rows.select(failed)), details, strict=True)
+    ]
+    paid = [place for place, stage in enumerate(answers[_receipt_column("stage")][:]) if stage is not None]
+    receipts = new.select([_receipt_column(name) for name in PROVENANCE]).take(pa.array(paid, pa.int64()))
+    finished = in_memory(columns, features)
+    return Outcome(
+        finished if len(usable) == len(rows) else finished.select(usable),
+        as_dataset(removed, REMOVED),
+        in_memory(receipts.columns, PROVENANCE),
+    )
 
-    def dataset(self) -> Dataset:
-        if self._rows or not self._parts:
-            self._close_part()
-        return concatenate_datasets(self._parts)
 
-    def _close_part(self) -> None:
-        self._parts.append(as_dataset(self._rows, self._features))
-        self._rows = []
+def _failures(removed: Dataset) -> Iterator[tuple[str, str]]:
+    return zip(removed["reason"][:], removed["detail"][:], strict=True)
+
+
+def _rows_of(batch: Mapping[str, list]) -> Iterator[dict[str, Any]]:
+    return (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+
+
+def _receipt_column(name: str) -> str:
+    return f"receipt.{name}"
 
 
 def _storable(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {name: encodable(value) if isinstance(value, str) else value for name, value in columns.items()}
 
 
-def _receipt(row: Mapping[str, Any], stage: str, endpoint: Endpoint, entries: list[Entry]) -> dict[str, Any]:
+def _receipt(row: Mapping[str, Any], walk: Walk, entries: list[Entry]) -> dict[str, Any]:
     last = entries[-1]
     costs = [entry.cost_usd for entry in entries]
     return {
-        "id": row["id"],
-        "stage": stage,
+        "id": row.get("id"),
+        "stage": walk.annotator.stage,
         "request_key": last.key,
         "endpoint": last.endpoint,
-        "model": last.completion.model or endpoint.model,
+        "model": last.completion.model or walk.endpoint.model,
         "prompt_version": last.version,
         "attempts": len(entries),
         "prompt_tokens": sum(entry.completion.prompt_tokens for entry in entries),
@@ -151,12 +244,13 @@ def _receipt(row: Mapping[str, Any], stage: str, endpoint: Endpoint, entries: li
     }
 
 
-def _check_share(removed: Dataset, total: int, max_unusable: float, stage: str) -> None:
-    if not total or len(removed) <= max_unusable * total:
-        return
-    problems = [Unusable(row["reason"], row["detail"]) for row in removed.select_columns(["reason", "detail"])]
-    raise IncompleteRunError(
-        f"{stage}: {len(removed)} of {total} answers are unusable, more than the accepted share of "
-        f"{max_unusable:.1%}: {described(problems)}",
-        "All answers are kept in the journal. Mend the endpoint, prompt or model, or raise `max_unusable`.",
-    )
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hide the bars of `datasets`: ours shows the same rows."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()

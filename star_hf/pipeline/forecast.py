@@ -87,18 +87,19 @@ def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
     """
     vectors = _vectors(config, run)
     run.table("collect" if vectors else "deduplicate")
-    taxonomy, prompts = Taxonomy.load(config.policies), Prompts.load(config.prompts)
+    taxonomy = Taxonomy.load(config.policies)
+    policies = {"taxonomy": taxonomy, "prompts": Prompts.load(config.prompts)}
     endpoints, size = config.endpoints, config.select.size
     steps: list[tuple[Annotator, Endpoint, str, int | None]] = [
-        (Classifier(taxonomy, prompts), endpoints.classifier, "deduplicate", None),
-        (Teacher(taxonomy, prompts), endpoints.teacher, "classify", None),
-        (Scorer(taxonomy, prompts), endpoints.scorer, "reason", None),
+        (Classifier(**policies), endpoints.classifier, "deduplicate", None),
+        (Teacher(**policies), endpoints.teacher, "classify", None),
+        (Scorer(**policies), endpoints.scorer, "reason", None),
     ]
     if config.benign.enabled:
         steps += [
-            (BenignRewriter(prompts), endpoints.rewriter, "select", size),
-            (BenignTeacher(prompts), endpoints.teacher, "select", size),
-            (BenignScorer(taxonomy, prompts), endpoints.scorer, "select", size),
+            (BenignRewriter(**policies), endpoints.rewriter, "select", size),
+            (BenignTeacher(**policies), endpoints.teacher, "select", size),
+            (BenignScorer(**policies), endpoints.scorer, "select", size),
         ]
     with Journal(run.journal_path) as journal:
         return vectors + [

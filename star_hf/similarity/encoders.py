@@ -69,6 +69,10 @@ class SentenceEncoder:
         self._model, self._revision, self._batch_size, self._device = model, revision, batch_size, device
         self._loaded: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the loaded model, so that a pickle is small and the same before and after use."""
+        return {**vars(self), "_loaded": None}
+
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         self._loaded = self._loaded or self._load()
         return self._loaded.encode(

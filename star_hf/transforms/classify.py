@@ -1,7 +1,6 @@
 """Safety categories of each question (paper, Section 2.2)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset, Features, concatenate_datasets
@@ -10,33 +9,34 @@ from ..llm.annotate import annotate
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.parsing import parse_json
+from ..llm.step import FAILURE
 from ..llm.types import Completion, Message, Unusable
 from ..policies import Prompts, Taxonomy, digest
 from ..schema import CLASSIFIED, REMOVED, Outcome, as_dataset, each_row, removal
+from .policy_step import PolicyStep
 
 
 __all__ = ["Classifier", "classify"]
 
+OTHER = "other_category"
 
-@dataclass(frozen=True)
-class Classifier:
-    """Labels a question with the taxonomy's categories, or with its label for none of them.
 
-    Args:
-        taxonomy (`Taxonomy`, *optional*): The categories; STAR-1's eight by default.
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
+class Classifier(PolicyStep):
+    """Labels a question with the taxonomy's categories. A map names rows that no category fits `"other_category"`.
+
+    Example:
+
+    ```python
+    >>> rows = rows.map(Classifier(endpoint, "journal.sqlite"), batched=True).filter(Usable())
+    ```
     """
 
-    taxonomy: Taxonomy = field(default_factory=Taxonomy.load)
-    prompts: Prompts = field(default_factory=Prompts.load)
-
     stage = "classify"
-    reasoning = False
     features = Features({"category": CLASSIFIED["category"]})
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All labels that an answer may hold, the one for none of the categories last."""
+        """All valid labels: the categories, then the label for none of them."""
         return (*self.taxonomy.names, self.taxonomy.other)
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
@@ -46,7 +46,7 @@ class Classifier:
         )
 
     def version(self, row: Mapping[str, Any]) -> str:
-        """Stands for the prompt, names and definitions; an edited rule asks no classification again."""
+        """Hash of the prompt, names and definitions: an edited rule does not ask for a classification again."""
         seen = [(category.name, category.definition) for category in self.taxonomy.categories]
         return digest([self.prompts.version("classify"), seen, self.taxonomy.other])
 
@@ -67,7 +67,7 @@ class Classifier:
         }
 
     def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """Known labels in the taxonomy's order, once each. A category beside the label for none of them wins."""
+        """Known labels in the taxonomy's order, once each; the label for none of them only where it stands alone."""
         answer = parse_json(completion.text)
         if isinstance(answer, Unusable):
             return answer
@@ -77,6 +77,14 @@ class Classifier:
         if not all(isinstance(name, str) and name in self.labels for name in names):
             return Unusable("malformed", f"Each name must be exactly one of: {'; '.join(self.labels)}.")
         return {"category": [name for name in self.taxonomy.names if name in names] or [self.taxonomy.other]}
+
+    def fits_none(self, names: list[str]) -> bool:
+        """Whether these labels say that no category fits."""
+        return names == [self.taxonomy.other]
+
+    def finished(self, row: Mapping[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
+        """The labels, with a failure where no category fits."""
+        return {**columns, FAILURE: OTHER if self.fits_none(columns["category"]) else None}
 
 
 def classify(
@@ -88,24 +96,23 @@ def classify(
     prompts: Prompts | None = None,
     **engine: Any,
 ) -> Outcome:
-    """Add each question's safety categories; rows that fit none leave (paper, Section 2.2).
+    """Add each question's safety categories; rows that fit none are removed (paper, Section 2.2).
 
     Args:
         rows ([`~datasets.Dataset`]): As `schema.COLLECTED`.
         endpoint (`Endpoint`): The classifier.
         journal (`Journal`): Where its answers are kept.
-        taxonomy (`Taxonomy`, *optional*): The categories; STAR-1's eight by default.
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
+        taxonomy, prompts (*optional*): As for [`Classifier`].
         **engine: Options of [`~star_hf.llm.annotate`].
 
     Returns:
         `Outcome`: rows as `schema.CLASSIFIED`; rows that no category fits are in `removed` as `"other_category"`.
     """
-    classifier = Classifier(taxonomy or Taxonomy.load(), prompts or Prompts.load())
+    classifier = Classifier(taxonomy=taxonomy, prompts=prompts)
     outcome = annotate(rows, classifier, endpoint, journal, **engine)
     labelled = outcome.rows.select_columns(list(CLASSIFIED))
-    is_other = [names == [classifier.taxonomy.other] for names in labelled["category"][:]]
-    kept = labelled.select([n for n, other in enumerate(is_other) if not other])
-    left = labelled.select([n for n, other in enumerate(is_other) if other])
-    removed = as_dataset([removal(row, classifier.stage, "other_category") for row in each_row(left)], REMOVED)
+    others = [classifier.fits_none(names) for names in labelled["category"][:]]
+    kept = labelled.select([place for place, other in enumerate(others) if not other])
+    left = labelled.select([place for place, other in enumerate(others) if other])
+    removed = as_dataset([removal(row, classifier.stage, OTHER) for row in each_row(left)], REMOVED)
     return Outcome(kept, concatenate_datasets([outcome.removed, removed]), outcome.provenance)

@@ -1,29 +1,80 @@
 """Collect (paper, Section 2.1): the sources of the catalogue and the user's own questions become rows."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, Features, Value, concatenate_datasets
 from datasets.utils import tqdm
 
-from star_hf.errors import ConfigError, SourceError
-from star_hf.schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset, removal
-from star_hf.sources.catalogue import Source, catalogue
-from star_hf.sources.held_out import Benchmark, own_benchmark, read_benchmark
-from star_hf.sources.readers import PAPER, RECOMMENDED, Drop, Reader, Take
-from star_hf.sources.reading import MissingSourceError, read_file, read_source, read_takes
-from star_hf.utils.text import row_id
+from ..errors import ConfigError, SourceError
+from ..llm.step import FAILURE, as_batch
+from ..schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset, removal
+from ..sources.catalogue import Source, catalogue
+from ..sources.held_out import Benchmark, own_benchmark, read_benchmark
+from ..sources.readers import PAPER, RECOMMENDED, Drop, Reader, Take
+from ..sources.reading import MissingSourceError, read_file, read_source, read_takes
+from ..utils.text import row_id
 
 
-__all__ = ["Collected", "collect"]
+__all__ = ["Collected", "Questions", "collect"]
 
 logger = logging.getLogger(__name__)
 
 PROFILES = {"paper": PAPER, "recommended": RECOMMENDED}
 STAGE = "collect"
+MAX_CHARS = 20_000
+"""Longest question. No source of the paper has a longer one, so both profiles use it."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Turns the rows of any data set into `id`, `question`, `source` and `failure`, with `batched=True`.
+
+    `failure` is `"empty"` or `"too_long"`, and null for a usable question.
+
+    Args:
+        source (`str`): The data set's name.
+        column (`str`, defaults to `"question"`): The column with the questions.
+        max_chars (`int`, defaults to 20,000): Longest question.
+
+    Example:
+
+    ```python
+    >>> from datasets import Dataset
+    >>> rows = Dataset.from_dict({"prompt": ["What is a lock?", " "]})
+    >>> rows.map(Questions("mine", "prompt"), batched=True, remove_columns=["prompt"])["failure"][:]
+    [None, 'empty']
+    ```
+    """
+
+    source: str
+    column: str = "question"
+    max_chars: int = MAX_CHARS
+
+    added = Features({**COLLECTED, FAILURE: Value("string")})
+
+    def __call__(self, batch: Mapping[str, list]) -> dict[str, list]:
+        """The columns of `added` for a batch of rows.
+
+        Raises:
+            ConfigError: If it is called for single rows, or the column is missing.
+            SourceError: If a question is not text.
+        """
+        if self.column not in batch:
+            raise ConfigError(f"The rows have no column `{self.column}`; their columns are {', '.join(batch)}.")
+        if not isinstance(batch[self.column], list):
+            raise ConfigError("Questions takes batches of rows, not single ones.", "Use `.map(..., batched=True)`.")
+        texts = [_checked(text, self.source) for text in batch[self.column]]
+        columns = {
+            "id": [row_id(text) for text in texts],
+            "question": texts,
+            "source": [self.source] * len(texts),
+            FAILURE: [_problem(text, self.max_chars) for text in texts],
+        }
+        return as_batch(columns, self.added)
 
 
 @dataclass(frozen=True)
@@ -53,7 +104,7 @@ def collect(
     require_all: bool = False,
     questions: Path | None = None,
     held_out_questions: Path | None = None,
-    max_chars: int = 20_000,
+    max_chars: int = MAX_CHARS,
 ) -> Collected:
     """Read the training sources and the held-out benchmarks.
 
@@ -162,19 +213,22 @@ def _sort_out(items: Iterable[tuple[str, str | Drop]], max_chars: int | None) ->
     """Tell the rows from what is dropped, empty or too long."""
     rows, removed = [], []
     for name, item in items:
-        text = item.question if isinstance(item, Drop) else item
-        if not isinstance(text, str | None):
-            raise SourceError(
-                f"{name}: a question is of type {type(text).__name__}, not text.",
-                "Store questions as strings; in a csv file, numbers alone are read as numbers.",
-            )
-        question = text or ""
+        question = _checked(item.question if isinstance(item, Drop) else item, name)
         row = {"id": row_id(question), "question": question, "source": name}
         if reason := item.reason if isinstance(item, Drop) else _problem(question, max_chars):
             removed.append(removal(row, STAGE, reason))
         else:
             rows.append(row)
     return as_dataset(rows, COLLECTED), as_dataset(removed, REMOVED)
+
+
+def _checked(text: str | None, source: str) -> str:
+    if not isinstance(text, str | None):
+        raise SourceError(
+            f"{source}: a question is of type {type(text).__name__}, not text.",
+            "Store questions as strings; in a csv file, numbers alone are read as numbers.",
+        )
+    return text or ""
 
 
 def _problem(question: str, max_chars: int | None) -> str | None:

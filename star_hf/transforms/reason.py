@@ -1,7 +1,6 @@
 """Policy-grounded reasoning and answer (paper, Section 2.2)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset, Features
@@ -9,10 +8,11 @@ from datasets import Dataset, Features
 from ..llm.annotate import annotate
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
-from ..llm.types import Completion, Message, Unusable
-from ..policies import Prompts, Taxonomy, digest
+from ..llm.types import Completion, Unusable
+from ..policies import Prompts, Taxonomy
 from ..schema import REASONED, Outcome
 from ..utils.text import join_reasoning, split_reasoning
+from .policy_step import PolicyStep
 
 
 __all__ = ["Teacher", "parse_response", "reason"]
@@ -25,35 +25,21 @@ PROBLEMS = {
 }
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """Answers a question under the policies of all its categories, with the reasoning that leads there.
+class Teacher(PolicyStep):
+    """Answers a question under the policies of its categories, with the reasoning that leads to the answer.
 
     There is no system prompt: DeepSeek-R1's authors advise against one.
 
-    Args:
-        taxonomy (`Taxonomy`, *optional*): The policies; STAR-1's eight by default.
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
-    """
+    Example:
 
-    taxonomy: Taxonomy = field(default_factory=Taxonomy.load)
-    prompts: Prompts = field(default_factory=Prompts.load)
+    ```python
+    >>> rows = rows.map(Teacher(endpoint, "journal.sqlite"), batched=True).filter(Usable())
+    ```
+    """
 
     stage = "reason"
     reasoning = True
     features = Features({"response": REASONED["response"]})
-
-    def messages(self, row: Mapping[str, Any]) -> list[Message]:
-        """The policies of the row's categories, and the question."""
-        return self.prompts.render("reason", question=row["question"], categories=self.taxonomy.pick(row["category"]))
-
-    def version(self, row: Mapping[str, Any]) -> str:
-        """Stands for the prompt and the policies of the row's categories."""
-        return digest([self.prompts.version("reason"), self.taxonomy.version_of(row["category"])])
-
-    def schema(self, row: Mapping[str, Any]) -> None:
-        """Free text."""
-        return None
 
     def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
         """The response, see [`parse_response`]."""
@@ -61,9 +47,9 @@ class Teacher:
 
 
 def parse_response(completion: Completion) -> dict[str, Any] | Unusable:
-    """The canonical `response` of a completion that thinks in a field of its own or between tags in the text.
+    """The canonical `response` of a completion with its thought in a field of its own or between tags in the text.
 
-    A thought that never ends is `"truncated"`; one that is missing, empty or cannot be told from the answer is
+    A thought that does not end is `"truncated"`. One that is missing, empty or cannot be separated from the answer is
     `"malformed"`.
     """
     text = completion.text
@@ -92,8 +78,7 @@ def reason(
         rows ([`~datasets.Dataset`]): As `schema.CLASSIFIED`.
         endpoint (`Endpoint`): The teacher, a reasoning model.
         journal (`Journal`): Where its answers are kept.
-        taxonomy (`Taxonomy`, *optional*): The one that the rows were classified with; STAR-1's eight by default.
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
+        taxonomy, prompts (*optional*): As for [`Teacher`]; the taxonomy is the one that the rows were classified with.
         **engine: Options of [`~star_hf.llm.annotate`].
 
     Returns:
@@ -102,7 +87,7 @@ def reason(
     Raises:
         PolicyError: If a row has a category that the taxonomy lacks.
     """
-    teacher = Teacher(taxonomy or Taxonomy.load(), prompts or Prompts.load())
+    teacher = Teacher(taxonomy=taxonomy, prompts=prompts)
     teacher.taxonomy.check(rows["category"][:])
     outcome = annotate(rows, teacher, endpoint, journal, **engine)
     return Outcome(outcome.rows.select_columns(list(REASONED)), outcome.removed, outcome.provenance)

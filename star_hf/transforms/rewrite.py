@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset, Features
@@ -11,42 +10,46 @@ from ..llm.annotate import annotate
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.parsing import parse_json
+from ..llm.step import FAILURE
 from ..llm.types import Completion, Message, Unusable
-from ..policies import Prompts, Taxonomy, digest
+from ..policies import Prompts, Taxonomy
 from ..schema import BENIGN, BENIGN_CRITERIA, PROVENANCE, REMOVED, Outcome, as_dataset, removal
-from ..utils.text import normalise, row_id, split_reasoning
-from .reason import parse_response
-from .score import integers_schema, parse_scores
+from ..utils.text import normalise, row_id
+from .filters import FullMarks
+from .policy_step import PolicyStep
+from .reason import Teacher
+from .score import Scorer
 
 
 __all__ = ["BenignRewriter", "BenignScorer", "BenignTeacher", "benign_twins"]
 
-LOW, HIGH = 1, 5
+UNCHANGED = "unchanged"
 
 Rows = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class BenignRewriter:
+class BenignRewriter(PolicyStep):
     """Rewrites a question into a harmless one of the same shape.
 
-    Args:
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
+    A map gives the row its twin's `question` and `id`, and `origin_id`; a twin that equals its origin is
+    `"unchanged"`.
     """
 
-    prompts: Prompts = field(default_factory=Prompts.load)
-
     stage = "benign_rewrite"
-    reasoning = False
     features = Features({"question": BENIGN["question"]})
+
+    @property
+    def added(self) -> Features:
+        """The twin's `question` and `id`, `origin_id`, and `failure`."""
+        return Features({**super().added, "id": BENIGN["id"], "origin_id": BENIGN["origin_id"]})
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
         """The question and the task."""
-        return self.prompts.render("benign_rewrite", question=row["question"])
+        return self.prompts.render(self.stage, question=row["question"])
 
     def version(self, row: Mapping[str, Any]) -> str:
-        """Stands for the prompt."""
-        return self.prompts.version("benign_rewrite")
+        """Hash of the prompt."""
+        return self.prompts.version(self.stage)
 
     def schema(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """An object with the text `question`."""
@@ -67,76 +70,34 @@ class BenignRewriter:
             return Unusable("malformed", "The JSON object must have one key, question, with the new question as text.")
         return {"question": question.strip()}
 
+    def finished(self, row: Mapping[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
+        """The twin, linked to its origin."""
+        twin = columns["question"]
+        failure = UNCHANGED if normalise(twin) == normalise(row["question"]) else None
+        return {"question": twin, "id": row_id(twin), "origin_id": row["id"], FAILURE: failure}
 
-@dataclass(frozen=True)
-class BenignTeacher:
-    """Answers a twin as any assistant would: the question alone, without policies.
 
-    Args:
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
-    """
-
-    prompts: Prompts = field(default_factory=Prompts.load)
+class BenignTeacher(Teacher):
+    """Answers a twin as any assistant would: the question alone, without policies."""
 
     stage = "benign_reason"
-    reasoning = True
-    features = Features({"response": BENIGN["response"]})
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
         """The twin's question as the user's own message."""
-        return self.prompts.render("benign_reason", question=row["question"])
+        return self.prompts.render(self.stage, question=row["question"])
 
     def version(self, row: Mapping[str, Any]) -> str:
-        """Stands for the prompt."""
-        return self.prompts.version("benign_reason")
-
-    def schema(self, row: Mapping[str, Any]) -> None:
-        """Free text."""
-        return None
-
-    def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """The response, see [`~star_hf.transforms.reason.parse_response`]."""
-        return parse_response(completion)
+        """Hash of the prompt."""
+        return self.prompts.version(self.stage)
 
 
-@dataclass(frozen=True)
-class BenignScorer:
-    """Grades a twin's response under the policies of its origin's categories.
-
-    Args:
-        taxonomy (`Taxonomy`, *optional*): The policies; STAR-1's eight by default.
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
-    """
-
-    taxonomy: Taxonomy = field(default_factory=Taxonomy.load)
-    prompts: Prompts = field(default_factory=Prompts.load)
+class BenignScorer(Scorer):
+    """Scores a twin's response from 1 to 5 on `schema.BENIGN_CRITERIA`, under its origin's policies."""
 
     stage = "benign_score"
-    reasoning = False
     features = Features({"score": BENIGN["score"]})
-
-    def messages(self, row: Mapping[str, Any]) -> list[Message]:
-        """The policies, the twin's question, the thought and the answer."""
-        parts = split_reasoning(row["response"])
-        return self.prompts.render(
-            "benign_score",
-            question=row["question"],
-            thought=parts.thought,
-            answer=parts.answer,
-            categories=self.taxonomy.pick(row["category"]),
-        )
-
-    def version(self, row: Mapping[str, Any]) -> str:
-        """Stands for the prompt and the policies of the row's categories."""
-        return digest([self.prompts.version("benign_score"), self.taxonomy.version_of(row["category"])])
-
-    def schema(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """An object with one whole number from 1 to 5 for each criterion."""
-        return integers_schema(BENIGN_CRITERIA, LOW, HIGH)
-
-    def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """All criteria as whole numbers in range."""
-        return parse_scores(completion, BENIGN_CRITERIA, LOW, HIGH)
+    criteria = BENIGN_CRITERIA
+    low, high = 1, 5
 
 
 def benign_twins(
@@ -148,17 +109,17 @@ def benign_twins(
     journal: Journal,
     taxonomy: Taxonomy | None = None,
     prompts: Prompts | None = None,
-    minimum: int = HIGH,
+    minimum: int = BenignScorer.high,
     **engine: Any,
 ) -> Outcome:
     """Make a harmless twin of each question, let the teacher answer it, and keep those with high marks.
 
     Args:
         rows ([`~datasets.Dataset`]): As `schema.REASONED` or `schema.SCORED`; the responses are not read.
-        rewriter, teacher, scorer (`Endpoint`): Who writes the twins, answers them and grades the answers.
+        rewriter, teacher, scorer (`Endpoint`): The models that write the twins, answer them and score the answers.
         journal (`Journal`): Where all answers are kept.
-        taxonomy (`Taxonomy`, *optional*): The one that the rows were classified with; STAR-1's eight by default.
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
+        taxonomy, prompts (*optional*): As for [`~star_hf.transforms.score.Scorer`]; the taxonomy is the one that the
+            rows were classified with.
         minimum (`int`, defaults to 5): Lowest score on each criterion that keeps a twin; the paper keeps full marks.
         **engine: Options of [`~star_hf.llm.annotate`].
 
@@ -171,14 +132,14 @@ def benign_twins(
     Raises:
         PolicyError: If a row has a category that the taxonomy lacks.
     """
-    taxonomy, prompts = taxonomy or Taxonomy.load(), prompts or Prompts.load()
-    taxonomy.check(rows["category"])
+    policies = {"taxonomy": taxonomy or Taxonomy.load(), "prompts": prompts or Prompts.load()}
+    policies["taxonomy"].check(rows["category"][:])
     origins = rows.select_columns(["id", "question", "category", "source"])
-    rewritten = annotate(origins, BenignRewriter(prompts), rewriter, journal, **engine)
+    rewritten = annotate(origins, BenignRewriter(**policies), rewriter, journal, **engine)
     questions = dict(zip(origins["id"][:], origins["question"][:], strict=True))
     twins, left = _new_questions(rewritten.rows, questions)
-    answered = annotate(twins, BenignTeacher(prompts), teacher, journal, **engine)
-    scored = annotate(answered.rows, BenignScorer(taxonomy, prompts), scorer, journal, **engine)
+    answered = annotate(twins, BenignTeacher(**policies), teacher, journal, **engine)
+    scored = annotate(answered.rows, BenignScorer(**policies), scorer, journal, **engine)
     kept, below = _high_marks(scored.rows, minimum)
     outcomes = (rewritten, answered, scored)
     removed = [record for outcome in outcomes for record in outcome.removed]
@@ -187,14 +148,14 @@ def benign_twins(
 
 
 def _new_questions(rewritten: Dataset, questions: Mapping[str, str]) -> tuple[Dataset, Rows]:
-    """The twins that differ from their origin and from each other, and removals of the rest."""
+    """The twins that differ from their origin and from each other, and the removals of all others."""
     places: list[int] = []
     left: Rows = []
     first: dict[str, Any] = {}
     for place, row in enumerate(rewritten):
         twin = row_id(row["question"])
         if normalise(row["question"]) == normalise(questions[row["id"]]):
-            left.append(removal(row, BenignRewriter.stage, "unchanged", detail=row["question"]))
+            left.append(removal(row, BenignRewriter.stage, UNCHANGED, detail=row["question"]))
         elif twin in first:
             match = {"matched_id": first[twin]["id"], "matched_source": first[twin]["source"], "similarity": 1.0}
             left.append(removal(row, BenignRewriter.stage, "duplicate", **match, detail=row["question"]))
@@ -206,9 +167,10 @@ def _new_questions(rewritten: Dataset, questions: Mapping[str, str]) -> tuple[Da
 
 def _high_marks(scored: Dataset, minimum: int) -> tuple[Rows, Rows]:
     """The rows with at least the minimum on every criterion, and removals of the rest."""
+    full_marks = FullMarks(minimum, BENIGN_CRITERIA)
     kept, left = [], []
     for row in scored:
-        if all(row["score"][criterion] >= minimum for criterion in BENIGN_CRITERIA):
+        if full_marks(row):
             kept.append(row)
         else:
             detail = json.dumps(row["score"])
@@ -217,7 +179,7 @@ def _high_marks(scored: Dataset, minimum: int) -> tuple[Rows, Rows]:
 
 
 def _named(kept: Rows, removed: Rows, receipts: Rows, questions: Mapping[str, str]) -> Outcome:
-    """Until here all rows go by their origin's id; now a twin gets its own, and what left its origin's question."""
+    """Give twins their own ids instead of their origins', and removals their origins' questions."""
     ids = {row["id"]: row_id(row["question"]) for row in kept}
     return Outcome(
         as_dataset([{**row, "id": ids[row["id"]], "origin_id": row["id"]} for row in kept], BENIGN),

@@ -1,7 +1,6 @@
 """Scores of each response on three criteria, 0-10 (paper, Section 2.3)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from datasets import Dataset, Features, concatenate_datasets
@@ -11,75 +10,66 @@ from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.parsing import parse_integers, parse_json
 from ..llm.types import Completion, Message, Unusable
-from ..policies import Prompts, Taxonomy, digest
+from ..policies import Prompts, Taxonomy
 from ..schema import REMOVED, SCORE_CRITERIA, SCORED, Outcome, as_dataset, removal
 from ..utils.text import split_reasoning
+from .policy_step import PolicyStep
 
 
-__all__ = ["Scorer", "integers_schema", "parse_scores", "score"]
-
-LOW, HIGH = 0, 10
+__all__ = ["Scorer", "score"]
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """Grades a response under the policies of its question's categories, thought and answer apart.
+class Scorer(PolicyStep):
+    """Scores a response under the policies of its question's categories, thought and answer separately.
 
-    Args:
-        taxonomy (`Taxonomy`, *optional*): The policies; STAR-1's eight by default.
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
+    A response that is not a thought followed by an answer is not judged: a map names it by its problem, see
+    [`~star_hf.utils.text.split_reasoning`].
+
+    Example:
+
+    ```python
+    >>> rows = rows.map(Scorer(endpoint, "journal.sqlite"), batched=True).filter(FullMarks())
+    ```
     """
 
-    taxonomy: Taxonomy = field(default_factory=Taxonomy.load)
-    prompts: Prompts = field(default_factory=Prompts.load)
-
     stage = "score"
-    reasoning = False
     features = Features({"score": SCORED["score"]})
+    criteria = SCORE_CRITERIA
+    low, high = 0, 10
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
         """The policies, the question, the thought and the answer."""
         parts = split_reasoning(row["response"])
         return self.prompts.render(
-            "score",
+            self.stage,
             question=row["question"],
             thought=parts.thought,
             answer=parts.answer,
             categories=self.taxonomy.pick(row["category"]),
         )
 
-    def version(self, row: Mapping[str, Any]) -> str:
-        """Stands for the prompt and the policies of the row's categories."""
-        return digest([self.prompts.version("score"), self.taxonomy.version_of(row["category"])])
+    def obstacle(self, row: Mapping[str, Any]) -> str | None:
+        """The row's failure, or what is wrong with its response."""
+        return super().obstacle(row) or split_reasoning(row["response"]).problem
 
     def schema(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """An object with one whole number from 0 to 10 for each criterion."""
-        return integers_schema(SCORE_CRITERIA, LOW, HIGH)
+        """An object with one integer in range for each criterion.
+
+        The numbers are an enumeration, which every structured decoder enforces; many ignore `minimum` and `maximum`.
+        """
+        number = {"type": "integer", "enum": list(range(self.low, self.high + 1))}
+        return {
+            "type": "object",
+            "properties": dict.fromkeys(self.criteria, number),
+            "required": list(self.criteria),
+            "additionalProperties": False,
+        }
 
     def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """All criteria as whole numbers in range."""
-        return parse_scores(completion, SCORE_CRITERIA, LOW, HIGH)
-
-
-def integers_schema(criteria: Sequence[str], low: int, high: int) -> dict[str, Any]:
-    """JSON schema of an object with one whole number for each criterion.
-
-    The numbers are an enumeration, which every structured decoder keeps to; many pass over `minimum` and `maximum`.
-    """
-    number = {"type": "integer", "enum": list(range(low, high + 1))}
-    return {
-        "type": "object",
-        "properties": dict.fromkeys(criteria, number),
-        "required": list(criteria),
-        "additionalProperties": False,
-    }
-
-
-def parse_scores(completion: Completion, criteria: Sequence[str], low: int, high: int) -> dict[str, Any] | Unusable:
-    """The column `score` of a reply, or why there is none: a failure is never a number."""
-    answer = parse_json(completion.text)
-    scores = answer if isinstance(answer, Unusable) else parse_integers(answer, criteria, low, high)
-    return scores if isinstance(scores, Unusable) else {"score": scores}
+        """All criteria as integers in range, or why there is no score: a failure is never a number."""
+        answer = parse_json(completion.text)
+        scores = answer if isinstance(answer, Unusable) else parse_integers(answer, self.criteria, self.low, self.high)
+        return scores if isinstance(scores, Unusable) else {"score": scores}
 
 
 def score(
@@ -95,10 +85,9 @@ def score(
 
     Args:
         rows ([`~datasets.Dataset`]): As `schema.REASONED`.
-        endpoint (`Endpoint`): The judge; at temperature 0, so that a score can be had again.
+        endpoint (`Endpoint`): The judge; at temperature 0, so that scores can be reproduced.
         journal (`Journal`): Where its answers are kept.
-        taxonomy (`Taxonomy`, *optional*): The one that the rows were classified with; STAR-1's eight by default.
-        prompts (`Prompts`, *optional*): Prompt files; the library's by default.
+        taxonomy, prompts (*optional*): As for [`Scorer`]; the taxonomy is the one that the rows were classified with.
         **engine: Options of [`~star_hf.llm.annotate`].
 
     Returns:
@@ -108,7 +97,7 @@ def score(
     Raises:
         PolicyError: If a row has a category that the taxonomy lacks.
     """
-    scorer = Scorer(taxonomy or Taxonomy.load(), prompts or Prompts.load())
+    scorer = Scorer(taxonomy=taxonomy, prompts=prompts)
     scorer.taxonomy.check(rows["category"][:])
     problems = [split_reasoning(response).problem for response in rows["response"][:]]
     whole = rows.select([n for n, problem in enumerate(problems) if problem is None])

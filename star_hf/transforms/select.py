@@ -16,6 +16,7 @@ from datasets import Dataset
 
 from ..errors import ConfigError, StarError
 from ..schema import PROVENANCE, REMOVED, SCORE_CRITERIA, Outcome, as_dataset, each_row, removal
+from .filters import FullMarks
 
 
 __all__ = ["Balance", "Strategy", "balance", "select"]
@@ -118,16 +119,16 @@ def select(
     if strategy not in get_args(Strategy):
         raise ConfigError(f"select: unknown strategy {strategy!r}.", f"Use one of {', '.join(get_args(Strategy))}.")
     records = list(each_row(rows.select_columns(["id", "question", "source", "category", "score"])))
-    eligible = list(range(len(records)))
+    eligible, full_marks = list(range(len(records))), FullMarks(criteria_maximum)
     removed: dict[int, dict[str, Any]] = {}
     if strategy in ("coverage", "paper"):
-        eligible = [i for i in eligible if _full_marks(records[i]["score"], criteria_maximum)]
+        eligible = [i for i in eligible if full_marks(records[i])]
         for i in set(range(len(records))).difference(eligible):
             scores = json.dumps(records[i]["score"], sort_keys=True)
             removed[i] = removal(records[i], STAGE, "below_full_marks", detail=scores)
         _check_labelled([records[i] for i in eligible])
     elif strategy == "medium-score":
-        eligible = [i for i in eligible if _middling(records[i]["score"], criteria_maximum)]
+        eligible = [i for i in eligible if _complete(records[i]["score"]) and not full_marks(records[i])]
     candidates = [records[i] for i in eligible]
     if len(candidates) < size:
         logger.warning("select: %d rows are eligible, fewer than the %d asked for.", len(candidates), size)
@@ -157,13 +158,8 @@ def _chooser(strategy: Strategy, seed: int) -> Chooser:
     return _medium
 
 
-def _full_marks(score: Mapping[str, int | None] | None, maximum: int) -> bool:
-    return score is not None and all(score.get(criterion) == maximum for criterion in SCORE_CRITERIA)
-
-
-def _middling(score: Mapping[str, int | None] | None, maximum: int) -> bool:
-    complete = score is not None and all(score.get(criterion) is not None for criterion in SCORE_CRITERIA)
-    return complete and not _full_marks(score, maximum)
+def _complete(score: Mapping[str, int | None] | None) -> bool:
+    return score is not None and all(score.get(criterion) is not None for criterion in SCORE_CRITERIA)
 
 
 def _total(score: Mapping[str, int | None] | None) -> int:

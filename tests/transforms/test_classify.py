@@ -83,7 +83,7 @@ def test_only_what_the_classifier_sees_is_in_its_version(classifier, tmp_path):
         assert old in text
         path = tmp_path / "edited.yaml"
         path.write_text(text.replace(old, new), encoding="utf-8")
-        return Classifier(Taxonomy.load(path)).version({})
+        return Classifier(taxonomy=Taxonomy.load(path)).version({})
 
     assert version("Treat signs of risk as real.", "Take signs of risk seriously.") == classifier.version({})
     assert version("Suicide, self-injury", "Self-injury, suicide") != classifier.version({})

@@ -1,0 +1,69 @@
+"""Conditions for `Dataset.filter`, of single rows or, with `batched=True`, of batches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+from ..llm.step import FAILURE
+from ..schema import SCORE_CRITERIA
+
+
+__all__ = ["FullMarks", "Usable"]
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Keeps the rows that no step has failed on.
+
+    Example:
+
+    ```python
+    >>> from datasets import Dataset
+    >>> rows = Dataset.from_dict({"id": ["a", "b"], "failure": ["truncated", None]})
+    >>> rows.filter(Usable())["id"][:]
+    ['b']
+    ```
+    """
+
+    def __call__(self, rows: Mapping[str, Any]) -> bool | list[bool]:
+        """Whether a row is usable, or a list of that for a batch."""
+        failure = _column(rows, FAILURE, "Map a step over the rows first, such as `Classifier`.")
+        return [name is None for name in failure] if isinstance(failure, list) else failure is None
+
+
+@dataclass(frozen=True)
+class FullMarks:
+    """Keeps the rows that score at least `minimum` on every criterion; a missing score is not full marks.
+
+    Args:
+        minimum (`int`, defaults to 10): Lowest score; of benign twins 5 is the highest.
+        criteria (`tuple[str, ...]`, defaults to the three of `schema.SCORE_CRITERIA`): Fields of the column `score`.
+
+    Example:
+
+    ```python
+    >>> from datasets import Dataset
+    >>> rows = Dataset.from_list([{"id": name, "score": {"harmless": n}} for name, n in [("a", 9), ("b", 10)]])
+    >>> rows.filter(FullMarks(criteria=("harmless",)))["id"][:]
+    ['b']
+    ```
+    """
+
+    minimum: int = 10
+    criteria: Sequence[str] = SCORE_CRITERIA
+
+    def __call__(self, rows: Mapping[str, Any]) -> bool | list[bool]:
+        """Whether a row has full marks, or a list of that for a batch."""
+        score = _column(rows, "score", "Map `Scorer` over the rows first.")
+        return [self._full(one) for one in score] if isinstance(score, list) else self._full(score)
+
+    def _full(self, score: Mapping[str, int | None] | None) -> bool:
+        numbers = [(score or {}).get(criterion) for criterion in self.criteria]
+        return all(number is not None and number >= self.minimum for number in numbers)
+
+
+def _column(rows: Mapping[str, Any], name: str, remedy: str) -> Any:
+    if name not in rows:
+        raise ConfigError(f"The rows have no column `{name}`; their columns are {', '.join(rows)}.", remedy)
+    return rows[name]
