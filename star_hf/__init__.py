@@ -15,6 +15,7 @@ _HOMES = {
     "BenignScorer": "transforms.rewrite",
     "BenignTeacher": "transforms.rewrite",
     "BuildConfig": "pipeline.config",
+    "Budget": "llm",
     "Classifier": "transforms.classify",
     "Endpoint": "llm",
     "FullMarks": "transforms.filters",

@@ -28,8 +28,11 @@ from .walk import Walk, described
 
 __all__ = ["annotate", "answers_of", "check_share"]
 
-PART = 500
-"""Rows that become columns at a time."""
+PART, AT_ONCE = 250, 1_000
+"""Rows that become columns at a time, and rows of one map: `datasets` doubles its buffer in memory as it grows."""
+
+CHECK_EVERY = 500
+"""Every how many rows the messages are rendered again, to detect an annotator that renders a row differently."""
 
 REASON, DETAIL = "failure.reason", "failure.detail"
 """Columns of [`answers_of`] that no annotator's columns can collide with, as those of receipts."""
@@ -142,18 +145,17 @@ class _Reader:
         text = Value("string")
         return Features({**self.walk.annotator.features, REASON: text, DETAIL: text, **receipt})
 
-    def __call__(self, batch: Mapping[str, list], places: list[int]) -> dict[str, list]:
+    def __call__(self, batch: Mapping[str, list], places: list[int], start: int) -> dict[str, list]:
         columns: dict[str, list] = {name: [] for name in self.features}
         for place, row in zip(places, _rows_of(batch), strict=True):
-            answer = self._answer(row, place)
+            answer = self._answer(row, start + place)
             for name, values in columns.items():
                 values.append(answer.get(name))
             self.bar.advance()
         return columns
 
     def _answer(self, row: Mapping[str, Any], place: int) -> dict[str, Any]:
-        # Some messages are rendered again, to detect an annotator that renders a row differently each time.
-        end = self.walk.follow(row, place if place % PART else None)
+        end = self.walk.follow(row, place if place % CHECK_EVERY else None)
         result = end.result if end.request is None else self.unanswered
         if result is None:
             raise _OpenRowError
@@ -167,25 +169,26 @@ class _Reader:
 def _read(rows: Dataset, walk: Walk, bar: Any, unanswered: Unusable | None = None) -> Dataset | None:
     """The answers to all rows; `None` if a row has an open request and there is no name for that."""
     reader = _Reader(walk, bar, unanswered)
-    if not len(rows):
-        return as_dataset([], reader.features)
     bar.restart()
-    options = {"batched": True, "batch_size": PART, "with_indices": True, "writer_batch_size": PART}
+    options = {"batched": True, "batch_size": PART, "with_indices": True, "remove_columns": rows.column_names}
+    parts = [reader.features.arrow_schema.empty_table()]
     try:
         with _no_bars():
-            # With a fingerprint given, the reader need not be hashed, which its journal does not allow.
-            answers = rows.map(
-                reader,
-                remove_columns=rows.column_names,
-                features=reader.features,
-                keep_in_memory=True,
-                load_from_cache_file=False,
-                new_fingerprint="answers",
-                **options,
-            )
+            for start in range(0, len(rows), AT_ONCE):
+                # With a fingerprint given, the reader need not be hashed, which its journal does not allow.
+                part = rows.select(range(start, min(start + AT_ONCE, len(rows)))).map(
+                    reader,
+                    fn_kwargs={"start": start},
+                    features=reader.features,
+                    keep_in_memory=True,
+                    load_from_cache_file=False,
+                    new_fingerprint="answers",
+                    **options,
+                )
+                parts.append(part.data.table.combine_chunks())  # a copy without the buffer's free half
     except _OpenRowError:
         return None
-    return in_memory(answers.data.table.columns, reader.features)
+    return in_memory(pa.concat_tables(parts).columns, reader.features)
 
 
 def _outcome(rows: Dataset, answers: Dataset, annotator: Annotator) -> Outcome:

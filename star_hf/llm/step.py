@@ -154,7 +154,10 @@ class Step:
         reasons, details = answers[REASON][:], answers[DETAIL][:]
         self._seen += len(rows)
         self._failures += [Unusable(*end) for end in zip(reasons, details, strict=True) if end[0] is not None]
-        check_share(self._failures, self._seen, self.max_unusable, self.stage)
+        seen, failures = self._seen, self._failures
+        if len(failures) > self.max_unusable * seen:
+            self._seen, self._failures = 0, []  # the next map counts anew
+        check_share(failures, seen, self.max_unusable, self.stage)
         columns = {name: answers[name][:] for name in self.features} | {FAILURE: reasons}
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

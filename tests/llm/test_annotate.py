@@ -64,10 +64,11 @@ class Counting(Shouter):
 def test_a_row_is_put_into_words_once_and_not_again_to_find_its_answer(endpoint, journal):
     annotator = Counting(steady=True)
     with ModelServer(shouted) as server:
-        outcome = annotate(some_rows(600), annotator, endpoint(server), journal, progress=False)
-    assert len(outcome.rows) == 600
+        outcome = annotate(some_rows(1_100), annotator, endpoint(server), journal, progress=False)
+    assert outcome.rows["loud"][:] == [f"QUESTION {n}" for n in range(1_100)]
+    assert outcome.provenance["id"][:] == outcome.rows["id"][:]
     counts = Counter(annotator.worded.values())
-    assert counts == {1: 598, 2: 1, 3: 1}, "the first shows what is open, and two of them are checked"
+    assert counts == {1: 1_097, 2: 2, 3: 1}, "the first shows what is open, and three of them are checked"
 
 
 def test_an_annotator_that_words_the_same_row_otherwise_each_time_is_found_out(endpoint, journal):
