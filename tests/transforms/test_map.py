@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -311,6 +312,20 @@ def test_a_filter_without_its_column_says_what_to_map_first():
         rows_of(1).filter(FullMarks())
     with pytest.raises(ConfigError, match="`failure`"):
         questions(1).filter(Usable())
+
+
+def test_the_readmes_pipeline_runs_as_written(monkeypatch, tmp_path):
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^## From Python\n.*?^```python\n(.*?)^```", readme, re.S | re.M)
+    with ModelServer(star_answers) as server:
+        named = f'Endpoint(base_url="{server.url}", '
+        assert "Endpoint(" in text
+        program = text.replace("Endpoint(provider", f"{named}provider")
+        found = {}
+        monkeypatch.chdir(tmp_path)
+        exec(compile(program, "README.md", "exec"), found)
+        assert {"id", "question", "source", "failure", "category", "response", "score"} <= set(found["rows"].features)
+        assert server.requests and (tmp_path / "journal.sqlite").exists()
 
 
 MAPPING = """
