@@ -1,4 +1,4 @@
-"""The columns of a row at every stage. The only place that spells their names and types."""
+"""The columns of a row at every stage: their names and types are defined here only."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,8 +62,8 @@ REMOVED = Features(
         "detail": _TEXT,
     }
 )
-"""A row that left: the stage and reason, and where it matched something, the id and source of the kept row or
-benchmark item and the similarity (1.0 for a shared n-gram)."""
+"""A removed row: the stage and reason, and for a match the id and source of the kept row or benchmark item and the
+similarity (1.0 for a shared n-gram)."""
 
 PROVENANCE = Features(
     {
@@ -79,16 +79,16 @@ PROVENANCE = Features(
         "cost_usd": Value("float64"),
     }
 )
-"""The receipt of one row at one stage: which model answered which prompt, and what it cost."""
+"""The receipt of one row at one stage: which model answered which prompt, and its cost."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a transform returns: no row vanishes between `rows` and `removed`.
+    """What a step returns: every row is in `rows` or in `removed`.
 
     Attributes:
-        rows ([`~datasets.Dataset`]): The rows that go on to the next step.
-        removed ([`~datasets.Dataset`]): The rows that left, as `REMOVED`: stage, reason, match.
+        rows ([`~datasets.Dataset`]): The rows for the next step.
+        removed ([`~datasets.Dataset`]): The removed rows, as `REMOVED`: stage, reason, match.
         provenance ([`~datasets.Dataset`]): Receipts of model calls, as `PROVENANCE`; empty where no model was asked.
     """
 
@@ -124,7 +124,7 @@ def in_memory(columns: Sequence[pa.ChunkedArray], features: Features) -> Dataset
 
 
 def each_row(rows: Dataset, batch_size: int = 250) -> Iterator[dict[str, Any]]:
-    """The rows one after the other, as iterating over `rows` gives them but in a tenth of the time."""
+    """The rows one after the other, as `iter(rows)` but in a tenth of the time."""
     for batch in rows.iter(batch_size):
         yield from (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
 
@@ -139,7 +139,7 @@ def removal(
     similarity: float | None = None,
     detail: str | None = None,
 ) -> dict[str, Any]:
-    """One record of `REMOVED` for a row that leaves at `stage`."""
+    """One record of `REMOVED` for a row that is removed at `stage`."""
     return {
         "id": row["id"],
         "question": row["question"],

@@ -1,4 +1,4 @@
-"""Collect (paper, Section 2.1): the sources of the catalogue and the user's own questions become rows."""
+"""Turn the catalogue's sources and the user's own questions into rows (paper, Section 2.1)."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,11 +82,11 @@ class Collected:
     """What `collect` returns.
 
     Attributes:
-        outcome ([`Outcome`]): The rows, as `COLLECTED` and in catalogue order, and the ones that were not taken, with
-            the reason `"empty"`, `"too_long"` or that of the source's function (`"contextual"`, `"benign"`, ...).
+        outcome ([`Outcome`]): The rows, as `COLLECTED` and in catalogue order; `removed` has the reason `"empty"`,
+            `"too_long"` or that of the source's reader (`"contextual"`, `"benign"`, ...).
         held_out ([`~datasets.Dataset`]): The benchmarks' questions, as `COLLECTED`; `source` is the benchmark's name.
-        missing (`dict[str, str]`): Sources and benchmarks that could not be had: the reason and what to do.
-        protected (`dict[str, dict]`): Of each benchmark that is held out: place, revision, licence, texts per field.
+        missing (`dict[str, str]`): Sources and benchmarks that could not be read: the reason and what to do.
+        protected (`dict[str, dict]`): Place, revision, licence and texts per field of each held-out benchmark.
     """
 
     outcome: Outcome
@@ -111,26 +111,26 @@ def collect(
     Args:
         profile (`str`, defaults to `"recommended"`): `"recommended"`, or `"paper"` to read as STAR-1 did: the benign
             rows of wildjailbreak stay in, and WildChat is not held out.
-        sources (`Sequence[str]`, *optional*): Training sources to read; all by default, none for `[]`.
-        held_out (`Sequence[str]`, *optional*): Benchmarks to hold out; all by default, none for `[]`.
-        sources_dir (`Path`, *optional*): Folder of local copies, `<sources_dir>/<name>/<file>`, which are then read
-            instead of the Hub.
-        require_all (`bool`, defaults to `False`): Fail if a source cannot be had, instead of going on without it.
-        questions (`Path`, *optional*): The user's own questions, which come last: a `.txt` file with one per line, or
-            `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` with a column `question` and, if wanted, `source`, which
-            is the file's stem otherwise.
-        max_chars (`int`, defaults to 20,000): Longer questions leave as `too_long`. No source of the paper has one,
-            so that the limit is the same in both profiles. Benchmarks have no limit.
+        sources (`Sequence[str]`, *optional*): Training sources to read; all by default.
+        held_out (`Sequence[str]`, *optional*): Benchmarks to hold out; all by default.
+        sources_dir (`Path`, *optional*): Folder of local copies, `<sources_dir>/<name>/<file>`, to read instead of the
+            Hub.
+        require_all (`bool`, defaults to `False`): Fail if a source cannot be read, instead of continuing without it.
+        questions (`Path`, *optional*): The user's own questions, added last: a `.txt` file with one per line, or
+            `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` with a column `question` and optionally `source` (the
+            file's stem by default).
+        held_out_questions (`Path`, *optional*): The user's own benchmark, in the same formats.
+        max_chars (`int`, defaults to 20,000): Longer questions are removed as `too_long`. Benchmarks have no limit.
 
     Returns:
         [`Collected`]: Rows, held-out questions, and what is missing.
 
     Raises:
         [`ConfigError`]: If a profile or source is unknown.
-        [`SourceError`]: If a file cannot be understood, or something is missing and `require_all` is set.
+        [`SourceError`]: If a file is invalid, or something is missing and `require_all` is set.
     """
     if profile not in PROFILES:
-        raise ConfigError(f"There is no profile `{profile}`.", f"Profiles: {', '.join(PROFILES)}.")
+        raise ConfigError(f"Unknown profile `{profile}`.", f"Profiles: {', '.join(PROFILES)}.")
     readers = PROFILES[profile]
     chosen = _choose("train", sources, readers) + _choose("held_out", held_out, readers)
     rows: list[Dataset] = []
@@ -154,7 +154,7 @@ def collect(
     if missing and require_all:
         listing = "\n".join(f"- {name}: {reason}" for name, reason in missing.items())
         raise SourceError(
-            f"{len(missing)} sources cannot be had:\n{listing}", "Or go on without them: no --require-all."
+            f"{len(missing)} sources cannot be read:\n{listing}", "Omit `--require-all` to continue without them."
         )
     if questions is not None:
         kept, gone = _sort_out(_own_questions(Path(questions)), max_chars)
@@ -180,15 +180,15 @@ def collect(
 def _choose(
     role: Literal["train", "held_out"], names: Sequence[str] | None, readers: dict[str, Reader]
 ) -> list[Source]:
-    """The sources of a role that are asked for, in catalogue order."""
-    there = {name: source for name, source in catalogue().items() if source.role == role and name in readers}
+    """The chosen sources of a role, in catalogue order."""
+    known = {name: source for name, source in catalogue().items() if source.role == role and name in readers}
     if names is None:
-        return list(there.values())
-    if unknown := [name for name in names if name not in there]:
+        return list(known.values())
+    if unknown := [name for name in names if name not in known]:
         raise ConfigError(
-            f"Not among the {role} sources of this profile: {', '.join(unknown)}.", f"There are: {', '.join(there)}."
+            f"Unknown {role} sources in this profile: {', '.join(unknown)}.", f"Known sources: {', '.join(known)}."
         )
-    return [source for name, source in there.items() if name in names]
+    return [source for name, source in known.items() if name in names]
 
 
 def _named(name: str, takes: Iterable[Take]) -> Iterator[tuple[str, str | Drop]]:
@@ -203,14 +203,14 @@ def _own_questions(path: Path) -> Iterator[tuple[str, str]]:
     for row in read_file(path):
         if column not in row:
             raise SourceError(
-                f"{path}: there is no column `{column}`; the columns are {', '.join(row)}.",
+                f"{path} has no column `{column}`; its columns are {', '.join(row)}.",
                 "Rename the column that holds the questions to `question`.",
             )
         yield row.get("source") or path.stem, row[column]
 
 
 def _sort_out(items: Iterable[tuple[str, str | Drop]], max_chars: int | None) -> tuple[Dataset, Dataset]:
-    """Tell the rows from what is dropped, empty or too long."""
+    """Separate usable questions from those that are dropped, empty or too long."""
     rows, removed = [], []
     for name, item in items:
         question = _checked(item.question if isinstance(item, Drop) else item, name)
@@ -225,8 +225,8 @@ def _sort_out(items: Iterable[tuple[str, str | Drop]], max_chars: int | None) ->
 def _checked(text: str | None, source: str) -> str:
     if not isinstance(text, str | None):
         raise SourceError(
-            f"{source}: a question is of type {type(text).__name__}, not text.",
-            "Store questions as strings; in a csv file, numbers alone are read as numbers.",
+            f"{source}: a question has the type {type(text).__name__} instead of text.",
+            "Store questions as strings; a csv column of numbers is read as numbers.",
         )
     return text or ""
 

@@ -1,11 +1,11 @@
 """Deduplicate the corpus and decontaminate it against held-out benchmarks (paper, Section 2.1).
 
-Reasons in `removed` are `<measure>_contamination` where the match is a held-out item, else `<measure>_duplicate`;
+The reason in `removed` is `<measure>_contamination` if the match is a held-out item, else `<measure>_duplicate`;
 `detail` names the step and its parameter:
 
-| step | measure | a row goes if it is like | `paper` | `recommended` |
+| step | measure | a row is removed if it is like | `paper` | `recommended` |
 |---|---|---|---|---|
-| exact | `exact` | a held-out item or an earlier row, once normalised | not done | first of all |
+| exact | `exact` | a held-out item or an earlier row, once normalised | not done | first |
 | a | `ngram` | an earlier row of its source (shares n words in a row) | kept or not | kept only, and after c |
 | b | `ngram` | a held-out item or a kept row of an earlier source (8 words) | | |
 | c | `tfidf` | one of those (cosine) | weights refitted per source | weights fitted once |
@@ -13,8 +13,8 @@ Reasons in `removed` are `<measure>_contamination` where the match is a held-out
 | e | `embedding` | an earlier kept row of any source | | after f |
 | f | `embedding` | a held-out item | | |
 
-"Earlier" is the order of the rows in `paper`. In `recommended` it is the smallest source first, then `id`, so the
-result does not depend on the order of the rows, and texts are compared in Unicode's NFKC form.
+"Earlier" is the order of the rows in `paper`. In `recommended` the smallest source comes first, then `id`, so the
+result does not depend on the order of the rows; texts are compared in Unicode's NFKC form.
 """
 
 from collections.abc import Mapping
@@ -57,29 +57,29 @@ def deduplicate(
 
     Args:
         rows ([`~datasets.Dataset`]): `COLLECTED` columns, in the catalogue's order; ids may repeat.
-        held_out ([`~datasets.Dataset`]): `COLLECTED` columns of the benchmark items to keep clear of.
+        held_out ([`~datasets.Dataset`]): `COLLECTED` columns of the benchmark items.
         profile (`str`, defaults to `"recommended"`): `"paper"` or `"recommended"`, as in the module's table.
         ngram (`Mapping[str, int]`, *optional*): Words per n-gram within each source, 8 for sources not named.
-        tfidf_threshold (`float`, defaults to 0.6): Lowest TF-IDF cosine that counts as alike.
-        embedding_threshold (`float` or `None`, defaults to 0.7): Lowest embedding cosine that counts as alike; `None`
-            leaves steps e and f out.
-        encoder ([`Encoder`], [`EncoderOptions`] or `str`, *optional*): The embedding model, or what names one, such
-            as an id on the Hub or `openai:text-embedding-3-small`. By default the packaged all-MiniLM-L6-v2.
-        cache_dir (`str` or `Path`, *optional*): Where to keep embeddings for the next run.
+        tfidf_threshold (`float`, defaults to 0.6): Lowest TF-IDF cosine at which texts are alike.
+        embedding_threshold (`float` or `None`, defaults to 0.7): Lowest embedding cosine at which texts are alike;
+            `None` skips steps e and f.
+        encoder ([`Encoder`], [`EncoderOptions`] or `str`, *optional*): The embedding model or its name, such as an
+            id on the Hub or `openai:text-embedding-3-small`. By default the packaged all-MiniLM-L6-v2.
+        cache_dir (`str` or `Path`, *optional*): Folder that keeps embeddings for the next run.
         num_threads (`int`, *optional*): Threads for the joins; all processors by default.
         progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Returns:
         [`Deduplication`]: Kept rows and removed rows, both in the order of `rows`. A `matched_id` names a held-out
-        item, or a row that preceded this one and was kept, or itself left for a match that is named in turn.
+        item or an earlier row, which was kept or removed for a match of its own.
 
     Raises:
-        ConfigError: If the profile is unknown, or a threshold is none of a cosine.
-        SourceError: If a column of `COLLECTED` is not there, or a value in it.
+        ConfigError: If the profile is unknown or a threshold is invalid.
+        SourceError: If a column of `COLLECTED` or a value in it is missing.
         StarError: If the embedding model's packages are not installed.
     """
     if profile not in STEPS:
-        raise ConfigError(f"There is no profile {profile!r}.", f"Profiles: {', '.join(STEPS)}.")
+        raise ConfigError(f"Unknown profile {profile!r}.", f"Profiles: {', '.join(STEPS)}.")
     check_thresholds(tfidf_threshold, embedding_threshold)
     rows, held_out = as_collected(rows), as_collected(held_out)
     paper = profile == "paper"

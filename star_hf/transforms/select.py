@@ -1,4 +1,4 @@
-"""Step 2.3, second half: from scored rows to a small, diverse set (paper, Section 2.3 and Table 2)."""
+"""Select a small, diverse set of scored rows (paper, end of Section 2.3, and Table 2)."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ class Balance:
 
     @property
     def spread(self) -> float:
-        """Labels of the largest category over labels of the smallest: 1 is even, the published STAR-1 has 7.3."""
+        """Labels of the largest category over those of the smallest: 1 is even, the published STAR-1 has 7.3."""
         return max(self.labels.values()) / min(self.labels.values()) if self.labels else 1.0
 
     @property
@@ -82,26 +82,25 @@ def select(
     criteria_maximum: int = 10,
     seed: int = 0,
 ) -> Outcome:
-    """Choose `size` rows (paper, Section 2.3, last paragraph; the ablations are those of Table 2).
+    """Choose `size` rows (paper, end of Section 2.3, and the ablations of Table 2).
 
-    `"coverage"` and `"paper"` first let only full marks on every criterion pass; a missing criterion is not full
+    `"coverage"` and `"paper"` choose among rows with full marks on every criterion; a missing score is not full
     marks. The strategies:
 
-    - `"coverage"`: as many labels per category as every other, and within a category as many rows per source as
-      every other, as far as supply allows. Water-filled quotas over category and source, rounded by largest
-      remainder; each round serves the category, and in it the source, that is furthest from its quota. The result
-      does not depend on the order of the rows.
+    - `"coverage"`: equally many labels per category, and within a category equally many rows per source, as far as
+      there are enough. Water-filled quotas over category and source, rounded by largest remainder; each round serves
+      the category, and in it the source, that is furthest from its quota. Independent of the order of the rows.
     - `"paper"`: while more than `size` rows remain, drop the row with the highest product of its source's share of
       rows and the sum of its categories' shares of labels, shares taken over what remains, first row on ties.
-      Compared as exact integers; see [`_paper`] for what floats would do.
-    - `"random"`: a sample that depends on `seed` and the ids alone.
-    - `"top-k"`: the highest total scores, a missing criterion counting as 0.
-    - `"medium-score"`: of the rows that are scored on every criterion but have no full marks, those whose total is
-      closest to the median total of these rows. The paper does not define its "Med" set; this is our reading.
+      Compared as exact integers, see [`_paper`].
+    - `"random"`: a sample that depends only on `seed` and the ids.
+    - `"top-k"`: the highest total scores; a missing score counts as 0.
+    - `"medium-score"`: of the rows with all scores but without full marks, those with a total closest to the median
+      of these rows. The paper does not define its "Med" set; this is our interpretation.
 
     Args:
         rows ([`~datasets.Dataset`]): Rows as `SCORED`.
-        size (`int`, defaults to 1000): Rows to keep. Where fewer are eligible all of them are kept, with a warning.
+        size (`int`, defaults to 1000): Rows to keep. If fewer are eligible, all of them are kept, with a warning.
         strategy (`str`, defaults to `"coverage"`): One of the above.
         criteria_maximum (`int`, defaults to 10): The score that is full marks.
         seed (`int`, defaults to 0): For `"random"`.
@@ -115,9 +114,9 @@ def select(
         StarError: If a row that `"coverage"` or `"paper"` must place has no category.
     """
     if size < 0:
-        raise ConfigError(f"select: size is {size}.", "Ask for 0 rows or more.")
+        raise ConfigError(f"Invalid size {size}: must be 0 or more.")
     if strategy not in get_args(Strategy):
-        raise ConfigError(f"select: unknown strategy {strategy!r}.", f"Use one of {', '.join(get_args(Strategy))}.")
+        raise ConfigError(f"Unknown selection strategy {strategy!r}.", f"Use one of {', '.join(get_args(Strategy))}.")
     records = list(each_row(rows.select_columns(["id", "question", "source", "category", "score"])))
     eligible, full_marks = list(range(len(records))), FullMarks(criteria_maximum)
     removed: dict[int, dict[str, Any]] = {}
@@ -186,16 +185,15 @@ def _medium(rows: list[Record], size: int) -> list[int]:
 def _check_labelled(rows: list[Record]) -> None:
     for row in rows:
         if not row["category"]:
-            raise StarError(f"select: row {row['id']} has no category.", "Classify the rows before selecting.")
+            raise StarError(f"Row {row['id']} has no category.", "Classify the rows before selecting.")
 
 
 def _paper(rows: list[Record], size: int) -> list[int]:
-    """The published procedure, in rounds over signatures instead of rows.
+    """The published procedure, in rounds over signatures (source, categories) instead of rows.
 
-    Rows of one source with the same categories tie, and the first of them goes, so a round only compares the few
-    hundred signatures (source, categories). All rows share the denominators, the number of rows and of labels, so
-    the product is compared as the integer `rows of the source * sum of labels of the categories`. The naive
-    equivalent is O(rows^2):
+    Rows with the same signature tie, and the first of them is dropped, so a round compares only the few hundred
+    signatures. All rows share the denominators, so the product is compared as the integer `rows of the source * sum
+    of labels of the categories`. The naive equivalent is O(rows^2):
 
     ```python
     while len(rows) > size:
@@ -204,8 +202,7 @@ def _paper(rows: list[Record], size: int) -> list[int]:
         rows.remove(max(rows, key=lambda row: in_source[row["source"]] * sum(labels[c] for c in row["category"])))
     ```
 
-    An implementation that multiplies float shares breaks exact ties between signatures by rounding: it may then
-    drop another row of equal score than the first. On corpora full of ties (40 rows, 3 sources, 5 categories) that
+    With float shares, rounding breaks exact ties. On corpora full of ties (40 rows, 3 sources, 5 categories) that
     changed one row in 1 of 300 selections, on 3,000 rows as skewed as the published ones none.
     """
     positions: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
@@ -245,7 +242,7 @@ def _paper(rows: list[Record], size: int) -> list[int]:
 def _quotas(total: int, supply: Mapping[Any, int]) -> dict[Any, int]:
     """Split `total` as evenly as `supply` allows: water-filling, then largest remainder with ties by name.
 
-    All remainders of an even split are equal, so the leftover units go to the first names that have supply left.
+    All remainders of an even split are equal, so the rest goes to the first names that have supply left.
     """
     quotas = dict.fromkeys(sorted(supply), 0)
     total = min(total, sum(supply.values()))
@@ -265,11 +262,11 @@ def _quotas(total: int, supply: Mapping[Any, int]) -> dict[Any, int]:
 
 
 def _coverage(rows: list[Record], size: int) -> list[int]:
-    """Serve, one row a round, the category furthest from its quota and in it the source furthest from its quota.
+    """Add one row a round, for the category furthest from its quota and in it the source furthest from its quota.
 
-    A row counts for each of its categories, so rows that also belong to a category that has its quota already come
-    last: a rare category is not bought with a full one. Of the rows that serve a cell the one goes in whose
-    categories are least filled at worst; ties by source, category names and `id`.
+    A row counts for each of its categories, so rows that also belong to a category with a full quota come last. Of
+    the rows for a cell, the one is chosen that has its fullest category least filled; ties by source, category names
+    and `id`.
     """
     groups: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
     for i in sorted(range(len(rows)), key=lambda i: rows[i]["id"], reverse=True):
@@ -288,7 +285,7 @@ def _coverage(rows: list[Record], size: int) -> list[int]:
     filled: Counter[Any] = Counter()
 
     def share(key: Any) -> tuple[bool, Fraction]:
-        """How full a category or cell is; what has no quota comes after everything that has one."""
+        """How full a category or cell is; those without a quota come last."""
         return quota[key] == 0, Fraction(filled[key], max(quota[key], 1))
 
     chosen = []

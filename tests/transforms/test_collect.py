@@ -159,7 +159,7 @@ def test_missing_column_of_a_source(copies):
 def test_missing_column_of_the_users_file(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text("prompt\nhow do I pick a lock?\n")
-    with pytest.raises(SourceError, match=r"mine.csv: there is no column `question`; the columns are prompt"):
+    with pytest.raises(SourceError, match=r"mine.csv has no column `question`; its columns are prompt"):
         _own(path)
 
 
@@ -173,7 +173,7 @@ def test_missing_column_of_the_users_file(tmp_path):
         ("a.jsonl", b'{"question": "a"}\n{"que', r"a.jsonl has no rows that can be read as json"),
         ("a.csv", b"question\n", r"a.csv has no rows"),
         ("a.csv", b"", r"a.csv is empty"),
-        ("a.csv", b"question\n5\n6\n", r"a: a question is of type int"),
+        ("a.csv", b"question\n5\n6\n", r"a: a question has the type int"),
         ("a.jsonl", b'{"question": "a"}\n{"question": 5}\n', r"a.jsonl: the values of question are not all of one"),
         ("a.parquet", b"not parquet", r"a.parquet has no rows that can be read as parquet"),
         ("a.xlsx", b"x", r"a.xlsx: files of type `.xlsx`"),
