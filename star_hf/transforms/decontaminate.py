@@ -108,7 +108,7 @@ class NotLike:
         own = np.zeros(counts.shape[1], np.int64)
         own[found] = frequency[places[found]]
         weights = tfidf_weights(counts, own, len(self._items))
-        if not len(found):
+        if not self._items or not len(found):
             return np.zeros(len(texts))
         return (weights[:, found] @ items[places[found]]).max(axis=1).toarray().ravel()
 
