@@ -121,7 +121,9 @@ class Step:
             IncompleteRunError: If requests stayed unanswered, the budget ended, or too many answers are unusable.
         """
         name = type(self).__name__
-        if not all(isinstance(batch[column], list) for column in batch):
+        if "question" not in batch:
+            raise ConfigError(f"{name} needs a column `question`.", "Map `Questions` over the rows first.")
+        if isinstance(batch["question"], str):
             raise ConfigError(f"{name} takes batches of rows, not single ones.", "Use `.map(step, batched=True)`.")
         if self.endpoint is None or self._path is None:
             raise ConfigError(f"{name} has no endpoint or no journal.", f"Use `{name}(endpoint, journal)`.")

@@ -1,6 +1,5 @@
 """Select a small, diverse set of scored rows (paper, end of Section 2.3, and Table 2)."""
 
-import hashlib
 import json
 import logging
 import math
@@ -8,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from hashlib import sha256
 from statistics import median
 from typing import Any, Literal, get_args
 
@@ -125,7 +125,8 @@ def select(
         for i in set(range(len(records))).difference(eligible):
             scores = json.dumps(records[i]["score"], sort_keys=True)
             removed[i] = removal(records[i], STAGE, "below_full_marks", detail=scores)
-        _check_labelled([records[i] for i in eligible])
+        if (bare := next((records[i] for i in eligible if not records[i]["category"]), None)) is not None:
+            raise StarError(f"Row {bare['id']} has no category.", "Classify the rows before selecting.")
     elif strategy == "medium-score":
         eligible = [i for i in eligible if _complete(records[i]["score"]) and not full_marks(records[i])]
     candidates = [records[i] for i in eligible]
@@ -151,7 +152,7 @@ def _chooser(strategy: Strategy, seed: int) -> Chooser:
     if strategy == "paper":
         return _paper
     if strategy == "random":
-        return lambda rows, size: _smallest(rows, size, lambda row: _digest(f"{seed}:{row['id']}"))
+        return lambda rows, size: _smallest(rows, size, lambda row: sha256(f"{seed}:{row['id']}".encode()).digest())
     if strategy == "top-k":
         return lambda rows, size: _smallest(rows, size, lambda row: -_total(row["score"]))
     return _medium
@@ -165,10 +166,6 @@ def _total(score: Mapping[str, int | None] | None) -> int:
     return sum((score or {}).get(criterion) or 0 for criterion in SCORE_CRITERIA)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _largest_first(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
@@ -180,12 +177,6 @@ def _smallest(rows: list[Record], size: int, key: Callable[[Record], Any]) -> li
 def _medium(rows: list[Record], size: int) -> list[int]:
     middle = median(_total(row["score"]) for row in rows)
     return _smallest(rows, size, lambda row: abs(_total(row["score"]) - middle))
-
-
-def _check_labelled(rows: list[Record]) -> None:
-    for row in rows:
-        if not row["category"]:
-            raise StarError(f"Row {row['id']} has no category.", "Classify the rows before selecting.")
 
 
 def _paper(rows: list[Record], size: int) -> list[int]:

@@ -312,6 +312,16 @@ def test_a_filter_without_its_column_says_what_to_map_first():
         rows_of(1).filter(FullMarks())
     with pytest.raises(ConfigError, match="`failure`"):
         questions(1).filter(Usable())
+    with pytest.raises(ConfigError, match="`question`"):
+        questions(1).map(Classifier(), batched=True)
+
+
+def test_formatted_rows_are_mapped_too(endpoint, path):
+    with ModelServer(star_answers) as server:
+        step = Classifier(endpoint(server), path)
+        expected = rows_of(3).map(step, batched=True)["category"][:]
+        formatted = rows_of(3).with_format("numpy").map(step, batched=True).with_format(None)
+        assert formatted["category"][:] == expected and len(server.requests) == 3
 
 
 def test_the_readmes_pipeline_runs_as_written(monkeypatch, tmp_path):
