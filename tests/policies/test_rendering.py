@@ -204,3 +204,22 @@ def test_a_mistake_in_an_own_file_is_named(tmp_path, file, source, words):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(PolicyError, match="nowhere"):
         Prompts.load(tmp_path / "nowhere")
+
+
+def test_the_versions_of_the_packaged_prompts_never_change_unnoticed():
+    """They are in the keys of paid answers: with another version, every finished run would be asked again."""
+    prompts = Prompts.load()
+    assert {name: prompts.version(name) for name, _ in prompts.sources} == {
+        "benign_reason": "aed6e9f93305936f",
+        "benign_rewrite": "34cc8e17be60a089",
+        "benign_score": "527d67ec1175c5fa",
+        "classify": "3cfe655c617c7480",
+        "fenced": "c46072d9e591a326",
+        "judge_policy": "264bb1ad9c51600e",
+        "judge_strongreject": "9b39971be26646aa",
+        "judge_wildguard": "871df7c124985344",
+        "judge_xstest": "ba760d0ea40ddd75",
+        "policy": "dcf50fb76b02cfc2",
+        "reason": "6f83cbda2f7267b7",
+        "score": "990cd99baad51341",
+    }

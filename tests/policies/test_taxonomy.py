@@ -90,6 +90,22 @@ def test_an_edited_clause_changes_the_version_of_its_category_alone(write, star_
     assert len(star_8.hash) == 16 and int(star_8.hash, 16) >= 0
 
 
+def test_the_versions_of_the_packaged_policies_never_change_unnoticed(star_8):
+    """They are in the keys of paid answers: with another hash, every finished run would be asked again."""
+    assert star_8.hash == "788d7896a8148401"
+    assert star_8.version_of(star_8.names[:2]) == "39607e40c2db3cdc"
+    assert {name: star_8.version_of([name]) for name in star_8.names} == {
+        "Harassment / Hate / Discrimination": "dbdfd7f140c1d7e1",
+        "Sexual / Adult": "116684d85ba17551",
+        "Violence / Physical Harm": "2e5333bba11318b7",
+        "Self-Harm": "0b04d4d0331dbdf9",
+        "Illicit / Criminal Behavior": "be9da53524bd20ca",
+        "Misinformation / Disinformation": "05f76a14b5129a03",
+        "Privacy / Personal Data": "13c4581a53b87280",
+        "Intellectual Property": "2feb5ed636ee122b",
+    }
+
+
 def test_any_language_and_number_of_categories(write):
     taxonomy = Taxonomy.load(write(GERMAN))
     assert taxonomy.names == ("Prüfungen & Noten", "Mobbing")
