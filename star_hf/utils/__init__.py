@@ -1,1 +1,1 @@
-"""What every room may use: files, text, paths, progress bars, figures. Knows no other room."""
+"""Helpers for every room: files, options, text, paths, progress bars, figures. They import no other room."""

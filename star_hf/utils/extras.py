@@ -1,11 +1,16 @@
-"""Optional packages: the one message for what is not installed."""
+"""Optional packages: one message for what is not installed."""
 
 from importlib.util import find_spec
 
 from ..errors import ConfigError
 
 
-__all__ = ["require"]
+__all__ = ["missing", "require"]
+
+
+def missing(*packages: str) -> list[str]:
+    """Those of some packages (named as they are imported) that are not installed. Imports none of them."""
+    return [package for package in packages if find_spec(package) is None]
 
 
 def require(extra: str, *packages: str, what: str) -> None:
@@ -19,8 +24,8 @@ def require(extra: str, *packages: str, what: str) -> None:
     Raises:
         [`ConfigError`]: If one is missing, with the command that installs it.
     """
-    if missing := [package for package in packages if find_spec(package) is None]:
+    if absent := missing(*packages):
         raise ConfigError(
-            f"{what} needs packages that are not installed: {', '.join(missing)}.",
+            f"{what} needs packages that are not installed: {', '.join(absent)}.",
             f'Install them: pip install "star_hf[{extra}]"',
         )

@@ -1,9 +1,10 @@
-"""What pictures drawn with matplotlib (extra `report`) share: one palette, and errors that say what to do."""
+"""Pictures drawn with matplotlib (extra `report`): one palette, and errors that say what to do."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from .extras import require
 
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ __all__ = ["COLOURS", "INK", "new_figure", "save_figure"]
 
 INK = "#333333"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, which colour-blind readers can tell apart."""
+"""The palette of Okabe and Ito, which colour-blind readers can tell apart."""
 
 
 def new_figure(**options: Any) -> "Figure":
@@ -23,23 +24,22 @@ def new_figure(**options: Any) -> "Figure":
     Raises:
         [`ConfigError`]: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("Pictures need matplotlib.", "pip install 'star_hf[report]'") from None
+    require("report", "matplotlib", what="Drawing pictures")
+    from matplotlib.figure import Figure
+
     return Figure(**options, layout="constrained")
 
 
 def save_figure(figure: "Figure", path: str | Path) -> Path:
-    """Write a figure, in the kind that the file's name asks for; folders are made.
+    """Write a figure in the format of the file's extension; its folder is created.
 
     Raises:
-        [`ConfigError`]: If the kind is unknown.
+        [`ConfigError`]: If the format is unknown.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         figure.savefig(path)
     except ValueError as error:
-        raise ConfigError(f"{path} cannot be drawn: {error}.", "Name a .png, .svg or .pdf file.") from None
+        raise ConfigError(f"Cannot draw {path}: {error}.", "Name a .png, .svg or .pdf file.") from None
     return path

@@ -1,20 +1,22 @@
-"""Files that are whole or not there: atomic writes, and one lock per folder."""
+"""Our own files: written whole or not at all, read back with one readable error, hashed, and locked by folder."""
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from ..errors import BusyError
+from ..errors import BusyError, StarError, first_line
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["locked", "replacing", "write_table", "write_text"]
+__all__ = ["locked", "read_json", "read_table", "replacing", "sha256_of", "write_json", "write_table", "write_text"]
 
 
 @contextmanager
@@ -50,10 +52,68 @@ def write_text(path: str | Path, text: str) -> None:
         fresh.write_text(text, encoding="utf-8")
 
 
+def write_json(path: str | Path, data: Any) -> None:
+    """Write a value as indented JSON atomically; what JSON does not have, such as a path, becomes a string."""
+    write_text(path, json.dumps(data, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
 def write_table(table: "Dataset", path: str | Path) -> None:
     """Write a data set as one Parquet file atomically."""
     with replacing(path) as fresh:
         table.to_parquet(fresh)
+
+
+def read_json(path: str | Path, remedy: str | None = None, error: type[StarError] = StarError) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Args:
+        path (`str` or `Path`): The file.
+        remedy (`str`, *optional*): What to do where it cannot be read.
+        error (`type`, defaults to [`StarError`]): The class of the error.
+
+    Raises:
+        [`StarError`]: If the file is missing, damaged or truncated, or holds no object.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise error(f"{path}: {problem.strerror}.", remedy) from None
+    except ValueError as problem:
+        raise error(f"{path} is damaged: it is not JSON ({problem}).", remedy) from None
+    if not isinstance(data, dict):
+        raise error(f"{path} holds a {type(data).__name__}, expected an object.", remedy)
+    return data
+
+
+def read_table(path: str | Path, remedy: str | None = None, columns: Sequence[str] | None = None) -> "Dataset":
+    """Read a Parquet file into memory. Nothing is copied into a cache that could become outdated.
+
+    Args:
+        path (`str` or `Path`): The file.
+        remedy (`str`, *optional*): What to do where it cannot be read.
+        columns (`Sequence[str]`, *optional*): The columns to read; all by default.
+
+    Raises:
+        [`StarError`]: If the file is missing or damaged.
+    """
+    import pyarrow.parquet as pq
+    from datasets import Dataset
+    from pyarrow import ArrowInvalid
+
+    try:
+        return Dataset(pq.read_table(path, columns=None if columns is None else list(columns)))
+    except FileNotFoundError:
+        raise StarError(f"There is no file {path}.", remedy) from None
+    except (ArrowInvalid, OSError) as problem:
+        raise StarError(f"{path} cannot be read as Parquet: {first_line(problem)}", remedy) from None
+
+
+def sha256_of(content: bytes | Path) -> str:
+    """SHA-256 of some bytes, or of a file, in hex."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

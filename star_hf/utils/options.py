@@ -1,23 +1,23 @@
-"""Options from YAML files, checked by pydantic, with errors that name the file, the option and the remedy."""
+"""Options and records from files, checked by pydantic, with errors that name the file, the field and the remedy."""
 
+import dataclasses
 import difflib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StarError
 
 
 __all__ = ["Strict", "read_yaml", "validated"]
 
-Model = TypeVar("Model", bound=BaseModel)
+Form = TypeVar("Form")
 
 
 class Strict(BaseModel):
-    """Options that cannot be changed later, and none that is not known."""
+    """Options that cannot be changed later. Unknown options are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,44 +45,56 @@ def read_yaml(path: str | Path, remedy: str | None = None) -> dict[str, Any]:
     return data
 
 
-def validated(model: type[Model], data: Mapping[str, Any], where: str | Path, remedy: str | None = None) -> Model:
-    """Make a pydantic model of options.
+def validated(
+    form: type[Form], data: Any, where: str | Path, remedy: str | None = None, error: type[StarError] = ConfigError
+) -> Form:
+    """Check data and make a pydantic model or a dataclass of it.
 
     Args:
-        model (`type`): A pydantic model.
-        data (`Mapping`): The options.
+        form (`type`): The model or dataclass. A dataclass ignores unknown fields, unless it forbids them by
+            `__pydantic_config__`.
+        data (`Any`): Its fields, by name.
         where (`str` or `Path`): What the error names, such as the file.
-        remedy (`str`, *optional*): What to do where an option is wrong.
+        remedy (`str`, *optional*): What to do where a field is wrong.
+        error (`type`, defaults to [`ConfigError`]): The class of the error.
 
     Raises:
-        [`ConfigError`]: If an option is unknown or has a wrong value: one line for each, with the closest known name.
-            A value is quoted only where pydantic itself found it wrong, since it may hold a secret.
+        [`ConfigError`]: If a field is unknown, missing or has a wrong value: one line for each, with the closest known
+            name. A value is quoted only where pydantic itself found it wrong, since it may hold a secret.
     """
     try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        lines = (f"{where}: {_explain(model, problem)}" for problem in error.errors())
-        raise ConfigError("\n".join(lines), remedy) from None
+        return TypeAdapter(form).validate_python(data)
+    except ValidationError as problems:
+        lines = (f"{where}: {_explain(form, problem)}" for problem in problems.errors())
+        raise error("\n".join(lines), remedy) from None
 
 
-def _explain(model: type[BaseModel], problem: Any) -> str:
+def _explain(form: type, problem: Any) -> str:
     where = ".".join(str(step) for step in problem["loc"]) or "the file"
+    if problem["type"] == "missing":
+        return f"`{where}` is missing."
     if problem["type"] == "value_error":  # our own words
         return f"`{where}`: {problem['msg']}."
-    if problem["type"] != "extra_forbidden":
+    if problem["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"`{where}`: {problem['msg']} (got {problem['input']!r:.80})."
-    known = _options(model, problem["loc"][:-1])
+    known = _options(form, problem["loc"][:-1])
     close = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
     return f"`{where}` is not an option." + (
         f" Did you mean `{close[0]}`?" if close else f" Options: {', '.join(known)}."
     )
 
 
-def _options(model: Any, sections: tuple[str | int, ...]) -> list[str]:
+def _options(form: Any, sections: tuple[str | int, ...]) -> list[str]:
     """Names of the options in a section."""
     for section in sections:
-        if section not in model.model_fields:  # a place in a list, or a key of a `dict`
-            continue
-        inside = model.model_fields[section].annotation  # a section, `Section | None`, or a tuple or `dict` of them
-        model = next((kind for kind in (inside, *get_args(inside)) if hasattr(kind, "model_fields")), model)
-    return list(model.model_fields)
+        if section in (fields := _fields(form)):  # otherwise a place in a list, or a key of a `dict`
+            inside = fields[section]  # a section, `Section | None`, or a tuple or `dict` of them
+            form = next((kind for kind in (inside, *get_args(inside)) if _fields(kind)), form)
+    return list(_fields(form))
+
+
+def _fields(form: Any) -> dict[str | int, Any]:
+    """The types of a form's fields, by name; empty for what is no model or dataclass."""
+    if dataclasses.is_dataclass(form):
+        return {field.name: field.type for field in dataclasses.fields(form)}
+    return {name: field.annotation for name, field in getattr(form, "model_fields", {}).items()}

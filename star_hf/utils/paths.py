@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from star_hf.errors import ConfigError
+from ..errors import ConfigError
 
 
 __all__ = ["project_folder", "recipe_file"]
@@ -13,13 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def project_folder(name: str) -> Path:
     """Find a data folder of the project, such as `datasets_scripts` or `recipes`.
 
-    A wheel carries the folder inside the package; a clone has it beside the package.
-
-    Args:
-        name (`str`): Name of the folder.
-
-    Returns:
-        `Path`: The folder.
+    It is inside the package in a wheel, and beside the package in a clone.
 
     Raises:
         [`ConfigError`]: If the folder is in neither place.
@@ -29,21 +23,21 @@ def project_folder(name: str) -> Path:
         if place.is_dir():
             return place
     raise ConfigError(
-        f"The folder `{name}` is in neither {places[0].parent} nor {places[1].parent}.",
-        "Install star_hf again from a wheel or a clone that has it.",
+        f"There is no folder `{name}` in {places[0].parent} or {places[1].parent}.",
+        "Reinstall star_hf from a wheel or a clone that has it.",
     )
 
 
 def recipe_file(path: str | Path) -> Path:
-    """The recipe at a path, or where nothing is, the project's own of that name.
+    """The recipe at a path, or else the project's own recipe of that name.
 
     So `recipes/data/star_1.yaml` is found from any folder, and by a job that has only the installed package.
 
     Args:
-        path (`str` or `Path`): A file, or the name of one of ours, with or without `recipes/` before it.
+        path (`str` or `Path`): A file, or the name of a packaged recipe, with or without `recipes/` before it.
 
     Returns:
-        `Path`: The file, or `path` itself where there is neither.
+        `Path`: The file, or `path` itself if there is neither.
     """
     path = Path(path)
     if path.exists():

@@ -1,4 +1,4 @@
-"""Progress bars: how far, how fast, how long still, and what it has cost."""
+"""Progress bars: how many steps are done, how fast, the time left, and the cost."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -30,14 +30,14 @@ class Bar:
         self._drawn = 0.0
 
     def advance(self, cost_usd: float = 0.0) -> None:
-        """One more is done, for this many dollars."""
+        """Count one more step, which cost this many dollars."""
         self._cost += cost_usd
         self._new += 1
         if time.monotonic() - self._drawn > 0.1:
             self.draw()
 
     def draw(self) -> None:
-        """Show what is done by now. `advance` leaves this to ten times a second, since it costs more than a row."""
+        """Show the current state. `advance` does this at most ten times a second, since it takes longer than a row."""
         task = self._progress.tasks[self._task]
         rate = f"{task.speed:.1f}/s" if task.speed else ""
         spent = f"${self._cost:.2f}" if self._cost else ""
@@ -45,25 +45,25 @@ class Bar:
         self._new, self._drawn = 0, time.monotonic()
 
     def note(self, text: str) -> None:
-        """Show what is being waited for."""
+        """Show a short text beside the bar, such as what it waits for."""
         self._progress.update(self._task, info=text)
 
     def part(self, what: str) -> Callable[[int, int], None]:
-        """What shows how far one long step is: call it with how much of it is done, and with all of it."""
+        """A function that shows the progress within one long step: call it with the parts done and their total."""
 
-        def told(done: int, total: int) -> None:
+        def show(done: int, total: int) -> None:
             if done == total or time.monotonic() - self._drawn > 0.1:
                 self._drawn = time.monotonic()
                 self.note(f"{what}: {done / total:.0%}")
 
-        return told
+        return show
 
     def expect(self, total: int) -> None:
-        """Learn how many steps there are."""
+        """Set the number of steps."""
         self._progress.update(self._task, total=total)
 
     def restart(self) -> None:
-        """Count from zero again; the cost stays."""
+        """Count from zero again; keep the cost."""
         self._new = 0
         self._progress.update(self._task, completed=0)
 

@@ -1,24 +1,51 @@
-"""Text helpers that every room shares: normalisation, row ids, and the one split of reasoning and answer."""
+"""Text helpers for every room: normalisation, row ids, surrogates, counts, and the split of reasoning and answer."""
 
 import hashlib
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
-__all__ = ["Reasoned", "encodable", "join_reasoning", "normalise", "row_id", "split_reasoning"]
+__all__ = [
+    "Reasoned",
+    "counted",
+    "encodable",
+    "encodable_values",
+    "join_reasoning",
+    "join_surrogates",
+    "normalise",
+    "row_id",
+    "split_reasoning",
+]
 
 OPEN, CLOSE = "<think>", "</think>"
 
 
 def normalise(text: str) -> str:
-    """Fold what does not change a question: Unicode compatibility forms, letter case and runs of whitespace."""
+    """Fold differences that do not change a question: Unicode compatibility forms, letter case, runs of whitespace."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def encodable(text: str) -> str:
-    """Replace lone surrogates, which JSON can carry but UTF-8, Parquet and HTTP cannot, by `?`."""
+    """Replace lone surrogates, which JSON allows but UTF-8, Parquet and HTTP do not, by `?`."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def encodable_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with [`encodable`] strings."""
+    return {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def join_surrogates(text: str) -> str:
+    """Join the surrogate halves that belong together, and replace the others by U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def counted(count: int, noun: str) -> str:
+    """A count and its noun, such as `"1 row"` and `"3,000 rows"`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def row_id(question: str) -> str:
@@ -28,11 +55,11 @@ def row_id(question: str) -> str:
 
 @dataclass(frozen=True)
 class Reasoned:
-    """A response taken apart.
+    """A response, split into its parts.
 
     Attributes:
-        thought (`str` or `None`): The reasoning without its tags, `None` where there is none.
-        answer (`str` or `None`): What the user sees, `None` where it cannot be told from the reasoning.
+        thought (`str` or `None`): The reasoning without its tags, `None` if there is none.
+        answer (`str` or `None`): What the user sees, `None` if it cannot be separated from the reasoning.
         problem (`str` or `None`): Why the response is not a thought followed by an answer: `"no_reasoning"`,
             `"unclosed"`, `"ambiguous"` (several closing tags), `"empty_thought"` or `"empty_answer"`.
     """
@@ -46,7 +73,7 @@ def split_reasoning(text: str) -> Reasoned:
     """Split a response into thought and answer.
 
     The opening tag may be missing, since R1's chat template writes it into the prompt. A thought that never closes
-    is never taken for an answer, and a response with several closing tags is not guessed at.
+    is never an answer, and a response with several closing tags is not split.
 
     Example:
 

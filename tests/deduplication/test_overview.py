@@ -47,5 +47,5 @@ def test_where_nothing_left_there_is_a_picture_all_the_same(tmp_path):
 
 
 def test_another_kind_of_file_is_refused(result, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be drawn"):
+    with pytest.raises(ConfigError, match="Cannot draw"):
         draw_deduplication(result, tmp_path / "picture.docx")

@@ -1,6 +1,9 @@
-import pytest
+from dataclasses import dataclass, field
 
-from star_hf.errors import ConfigError
+import pytest
+from pydantic import ConfigDict
+
+from star_hf.errors import ConfigError, SourceError
 from star_hf.utils.extras import require
 from star_hf.utils.options import Strict, read_yaml, validated
 
@@ -56,6 +59,26 @@ def test_every_wrong_option_has_a_line():
     with pytest.raises(ConfigError) as caught:
         validated(Whole, {"zzz": 1, "part": {"size": "big"}}, "here")
     assert len(caught.value.message.splitlines()) == 2
+
+
+@dataclass(frozen=True)
+class Record:
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    rows: int
+    part: Part | None = None
+    notes: dict[str, int] = field(default_factory=dict)
+
+
+def test_a_dataclass_is_checked_like_a_model():
+    assert validated(Record, {"rows": 2, "part": {"size": 3}}, "here") == Record(2, Part(size=3))
+    with pytest.raises(SourceError) as caught:
+        validated(Record, {"rosw": 1, "notes": {"a": "b"}, "part": {"sise": 1}}, "here", error=SourceError)
+    lines = caught.value.message.splitlines()
+    assert "here: `rows` is missing." in lines
+    assert "here: `rosw` is not an option. Did you mean `rows`?" in lines
+    assert "here: `part.sise` is not an option. Did you mean `size`?" in lines
+    assert any(line.startswith("here: `notes.a`: ") and "(got 'b')" in line for line in lines)
 
 
 def test_a_missing_extra_is_named_with_its_command():

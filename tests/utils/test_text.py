@@ -2,7 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_hf.utils.text import encodable, join_reasoning, normalise, row_id, split_reasoning
+from star_hf.utils.text import (
+    counted,
+    encodable,
+    encodable_values,
+    join_reasoning,
+    join_surrogates,
+    normalise,
+    row_id,
+    split_reasoning,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +63,12 @@ def test_ids_fold_what_does_not_change_a_question_and_nothing_else():
 def test_normalised_text_has_single_inner_spaces_and_encodable_always_encodes(text):
     assert normalise(text) == " ".join(normalise(text).split())
     assert encodable(text + "\ud800").encode().endswith(b"?")
+
+
+def test_surrogates_are_joined_or_replaced():
+    assert join_surrogates("a\ud83d\ude00b\ud800") == "a😀b\ufffd"
+    assert encodable_values({"a": "x\ud800", "b": 1}) == {"a": "x?", "b": 1}
+
+
+def test_a_count_has_its_noun():
+    assert [counted(n, "row") for n in (0, 1, 2_000)] == ["0 rows", "1 row", "2,000 rows"]
