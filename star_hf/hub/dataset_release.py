@@ -14,8 +14,10 @@ from ..audit import Audit, Finding, audit
 from ..errors import StarError
 from ..pipeline.config import BuildConfig
 from ..pipeline.counts import balance
-from ..pipeline.export import finished_tables, read_table
+from ..pipeline.export import finished_tables
 from ..pipeline.run import Run
+from ..utils.files import read_table
+from ..utils.options import validated
 from .cards.dataset import FROM_FILES, dataset_card
 from .cards.licences import terms_of
 from .cards.pictures import heat_map
@@ -57,7 +59,7 @@ def dataset_release(
         StarError: If the run is not finished or was edited, or the audit has errors.
     """
     run = check_run(run_dir)
-    config = BuildConfig.model_validate(run.manifest["config"])
+    config = config_of(run)
     tables = finished_tables(run)
     found = _audited(tables, config, sources_dir, progress)
     if errors := [finding for audit in found.values() for finding in audit.of("error")]:
@@ -109,11 +111,7 @@ def check_run(run_dir: str | Path) -> Run:
     if not (folder / "manifest.json").is_file():
         raise StarError(f"{folder} is not the directory of a run: it has no manifest.json.", "Name a run's directory.")
     run = Run(folder)
-    try:
-        records = run.records
-        config = BuildConfig.model_validate(run.manifest["config"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise StarError(f"{folder}/manifest.json was edited or is broken: {type(error).__name__}.", again) from None
+    records, config = run.records, config_of(run)
     needed = ["collect", "deduplicate", "classify", "reason", "score", "select"]
     needed += ["rewrite"] if config.benign.enabled else []
     if missing := [stage for stage in needed if stage not in records]:
@@ -126,13 +124,25 @@ def check_run(run_dir: str | Path) -> Run:
             raise StarError(f"{folder} was edited: the tables of {stage!r} are not those of its manifest.", again)
         before = record.rows_out
     for table, rows in finished_tables(run).items():
-        if not _same(read_table(_parquet(run, table)), rows):
+        if not _same(_parquet(run, table), rows):
             raise StarError(f"{folder}/dataset/{table} is missing, or is not what the run made.", again)
     return run
 
 
-def _same(there: Dataset | None, rows: Dataset) -> bool:
-    if there is None:
+def config_of(run: Run) -> BuildConfig:
+    """The configuration that a run was built with.
+
+    Raises:
+        StarError: If the manifest has none, or one of another version of star_hf.
+    """
+    again = f"Run `star-hf build --run-dir {run.folder}` with the run's recipe again."
+    return validated(BuildConfig, run.manifest.get("config", {}), f"{run.manifest_path}, config", again, StarError)
+
+
+def _same(path: Path, rows: Dataset) -> bool:
+    try:
+        there = read_table(path)
+    except StarError:
         return False
     found, expected = (table.with_format("arrow")[:].combine_chunks() for table in (there, rows))
     return there.features == rows.features and found.equals(expected)

@@ -14,9 +14,10 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError
+from ..utils.files import sha256_of
 from .api import KINDS, ask, hub_api
 from .cards.sections import Card, Merged, merge
-from .repository import Content, Kind, find, is_same, listing, openable, read_text, sha256_of, size_of
+from .repository import Content, Kind, find, is_same, listing, openable, read_text, size_of
 
 
 __all__ = ["CARD", "MANIFEST", "Plan", "Published", "Release", "plan", "publish"]

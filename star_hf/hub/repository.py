@@ -8,6 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
+from ..utils.files import sha256_of
 from .api import KINDS, ask
 
 
@@ -20,7 +21,6 @@ __all__ = [
     "listing",
     "openable",
     "read_text",
-    "sha256_of",
     "size_of",
 ]
 
@@ -70,14 +70,6 @@ def openable(content: Content) -> bytes | str:
 def size_of(content: Content) -> int:
     """Bytes of the content."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size
-
-
-def sha256_of(content: Content) -> str:
-    """SHA-256 of the content, in hex."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _info(api: HfApi, repo_id: str, kind: Kind, revision: str | None) -> Any | None:

@@ -1,4 +1,4 @@
-"""The stages in the paper's order. The only file that knows the whole flow."""
+"""A build: the stages in the paper's order. The only file that knows the whole flow."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,10 @@ from ..transforms.reason import reason
 from ..transforms.rewrite import benign_twins
 from ..transforms.score import score
 from ..transforms.select import select
+from ..utils.files import digest, locked
 from .config import BuildConfig
 from .export import export
-from .run import STAGES, Run, StageRecord, digest
+from .run import STAGES, Run, StageRecord
 
 
 __all__ = ["build"]
@@ -40,7 +41,7 @@ ROLES = {
     "score": ("scorer",),
     "rewrite": ("rewriter", "teacher", "scorer"),
 }
-"""Whom each stage asks."""
+"""The endpoints that each stage calls."""
 
 
 def build(
@@ -54,31 +55,30 @@ def build(
 ) -> Run:
     """Build a STAR-style data set (paper, Section 2 and Appendix E).
 
-    A stage that already ran with the same parameters on the same rows is not run again; answers of models are never
-    asked for twice. So the same call goes on after any interruption, and ends with the same files.
+    A stage that already ran with the same parameters on the same rows does not run again, and no request is sent
+    twice. So the same call continues after any interruption, and ends with the same files.
 
     Args:
         config (`BuildConfig`): What to build; see [`~star_hf.pipeline.config.load_config`].
         run_dir (`str` or `Path`): The run's directory.
         until (`str`, *optional*): Last stage to run, one of [`~star_hf.pipeline.run.STAGES`].
-        only (`str`, *optional*): Run this one stage on what the run directory holds.
-        budget_usd (`float`, *optional*): Dollars that the run may cost in all, what its journal holds included.
+        only (`str`, *optional*): Run only this stage, on the tables in the run directory.
+        budget_usd (`float`, *optional*): Dollars that the run may cost in total, with what its journal holds.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
 
     Returns:
-        `Run`: The run, with every stage's tables. The finished data set lies in `<run_dir>/dataset`, for
+        `Run`: The run, with every stage's tables. The finished data set is in `<run_dir>/dataset`, for
         `load_dataset`.
 
     Raises:
-        ConfigError: If a stage's name or an endpoint's configuration is wrong, or a key is missing that a stage to
-            come needs.
+        ConfigError: If a stage's name or an endpoint's configuration is wrong, or a key that a later stage needs is
+            missing.
         SourceError: If a source cannot be read.
-        IncompleteRunError: If a stage stopped early; the same call goes on.
-        StarError: If another process is building in this directory.
+        IncompleteRunError: If a stage stopped early; the same call continues.
+        StarError: If another process works in this directory.
     """
-    for name in (until, only):
-        if name is not None and name not in STAGES:
-            raise ConfigError(f"{name!r} is not a stage.", f"Stages: {', '.join(STAGES)}.")
+    for name in {until, only} - {None, *STAGES}:
+        raise ConfigError(f"{name!r} is not a stage.", f"Stages: {', '.join(STAGES)}.")
     stages = [only] if only else STAGES[: STAGES.index(until) + 1] if until else STAGES
     if budget_usd is not None:
         _check_prices(config)
@@ -86,7 +86,7 @@ def build(
     stages = [stage for stage in stages if stage != "rewrite" or config.benign.enabled]
     if only is None:
         _check_keys(config, [stage for stage in stages if stage not in run.records])
-    with run.locked(), Journal(run.journal_path) as journal:
+    with locked(run.folder), Journal(run.journal_path) as journal:
         run.describe(config.model_dump(mode="json"))
         policies = {"taxonomy": Taxonomy.load(config.policies), "prompts": Prompts.load(config.prompts)}
         budget = None if budget_usd is None else Budget(budget_usd, journal.cost())
@@ -134,19 +134,12 @@ class _Steps:
 
         def make(rows: Dataset) -> Outcome:
             held_out = self.run.table("collect", "held_out")
-            where = {"encoder": encoder, "cache_dir": self.run.folder / "embeddings"}
+            cache = self.run.folder / "embeddings"
+            engine = {"encoder": encoder, "cache_dir": cache, "progress": self.progress}
             if given.rule == "one_per_group":
-                alike = find_alike(rows, held_out, distinct=True, progress=self.progress, **where, **options)
+                alike = find_alike(rows, held_out, distinct=True, **engine, **options)
                 return alike.one_per_group(given.prefer)
-            return deduplicate(
-                rows,
-                held_out,
-                profile=self.config.profile,
-                ngram=ngram,
-                progress=self.progress,
-                **where,
-                **options,
-            )
+            return deduplicate(rows, held_out, profile=self.config.profile, ngram=ngram, **engine, **options)
 
         parameters = {**options, "encoder": named, "profile": self.config.profile, "ngram": ngram}
         if given.rule != "first_wins":
@@ -216,7 +209,7 @@ class _Steps:
 
 
 def _check_keys(config: BuildConfig, stages: Sequence[str]) -> None:
-    """Look whether every key and address is there, before the first stage begins."""
+    """Check that every key and address is set, before the first stage starts."""
     for role in dict.fromkeys(role for stage in stages for role in ROLES.get(stage, ())):
         getattr(config.endpoints, role).check()
     if "deduplicate" in stages and config.deduplicate.endpoint is not None:
@@ -224,20 +217,20 @@ def _check_keys(config: BuildConfig, stages: Sequence[str]) -> None:
 
 
 def _check_prices(config: BuildConfig) -> None:
-    """A budget needs every price, before the first stage is paid for."""
+    """Check that every endpoint has a price, which a budget needs."""
     endpoints = {f"endpoints.{role}": endpoint for role, endpoint in config.endpoints}
     if config.deduplicate.endpoint is not None:
         endpoints["deduplicate.encoder.endpoint"] = config.deduplicate.endpoint
     for where, endpoint in endpoints.items():
         if endpoint.rate is None and endpoint.provider != "local":
             raise ConfigError(
-                f"A budget is set, but the {where.removeprefix('endpoints.')} ({endpoint.model}) has no price.",
+                f"A budget is set, but `{where}` ({endpoint.model}) has no price.",
                 f"Set `{where}.price: {{input: ..., output: ...}}` in the recipe (dollars per million).",
             )
 
 
 def _file_times(options: Mapping[str, Any]) -> str | None:
-    """Changes when a local source file changes, so that an edited file is read again."""
+    """A hash that changes with the local source files, so that an edited file is read again."""
     paths = [path for path in (options["questions"], options["held_out_questions"]) if path]
     if options["sources_dir"]:
         paths += sorted(path for path in Path(options["sources_dir"]).rglob("*") if path.is_file())

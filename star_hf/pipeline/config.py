@@ -1,17 +1,15 @@
-"""The configuration of a build: what a YAML recipe may say, checked before anything runs."""
+"""The configuration of a build: the options of a YAML recipe, checked before anything runs."""
 
 import copy
-import difflib
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ..errors import ConfigError
 from ..llm import Batch, Endpoint
 from ..scale.executors import Scale
 from ..similarity.options import EncoderOptions
+from ..utils.options import Strict, read_yaml, validated
 from ..utils.paths import recipe_file
 
 
@@ -21,12 +19,8 @@ Profile = Literal["paper", "recommended"]
 GPT_4O = "gpt-4o-2024-11-20"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Collect(_Strict):
-    """Where questions come from; see [`~star_hf.transforms.collect.collect`]."""
+class Collect(Strict):
+    """The sources of questions; see [`~star_hf.transforms.collect.collect`]."""
 
     sources: list[str] | None = None
     held_out: list[str] | None = None
@@ -37,14 +31,14 @@ class Collect(_Strict):
     max_chars: int = Field(default=20_000, gt=0)
 
 
-class Deduplicate(_Strict):
+class Deduplicate(Strict):
     """The duplicate search; see [`~star_hf.transforms.deduplicate.deduplicate`].
 
     Args:
-        rule (`str`, defaults to `"first_wins"`): `"first_wins"` is the paper's: a row leaves if it is like an earlier
-            kept one. Under `"one_per_group"` one row of each group that likeness connects stays; see
+        rule (`str`, defaults to `"first_wins"`): `"first_wins"` is the paper's: a row is removed if it is similar to
+            an earlier kept row. `"one_per_group"` keeps one row of each group of connected similar rows; see
             [`~star_hf.deduplication.alike.Alike.one_per_group`].
-        prefer (`list[str]`): Which row of a group stays: of the `rarest` source, the `longest` question.
+        prefer (`list[str]`): Which row of a group is kept: of the `rarest` source, the `longest` question.
     """
 
     rule: Literal["first_wins", "one_per_group"] = "first_wins"
@@ -55,12 +49,12 @@ class Deduplicate(_Strict):
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """The endpoint that is asked for vectors, where one is."""
+        """The endpoint that computes embeddings, if one does."""
         return None if self.embedding_threshold is None or self.encoder is None else self.encoder.endpoint
 
 
-class Endpoints(_Strict):
-    """Which model does what. The rewriter and the benign teacher and scorer default to the models named here."""
+class Endpoints(Strict):
+    """The model of each role. The teacher and the scorer also answer and score the benign twins."""
 
     classifier: Endpoint
     teacher: Endpoint
@@ -68,34 +62,34 @@ class Endpoints(_Strict):
     rewriter: Endpoint
 
 
-class Select(_Strict):
-    """How the final rows are chosen; see [`~star_hf.transforms.select.select`]."""
+class Select(Strict):
+    """How the final rows are selected; see [`~star_hf.transforms.select.select`]."""
 
     size: int = Field(default=1_000, gt=0)
     strategy: Literal["coverage", "paper", "random", "top-k", "medium-score"] | None = None
     seed: int = 0
 
 
-class Benign(_Strict):
-    """Whether benign twins are made, and the least mark (1-5) that each criterion needs to keep one."""
+class Benign(Strict):
+    """Whether benign twins are made, and the minimum score (1-5) per criterion to keep one."""
 
     enabled: bool = True
     minimum: int = Field(default=5, ge=1, le=5)
 
 
-class BuildConfig(_Strict):
-    """A whole build. Every field has the paper's value or the recommended one as default.
+class BuildConfig(Strict):
+    """A whole build. The default of each field is the paper's value or the recommended one.
 
     Args:
-        profile (`str`, defaults to `"recommended"`): `"paper"` reproduces the published choices; the differences
-            stand in `docs/differences.md`.
+        profile (`str`, defaults to `"recommended"`): `"paper"` reproduces the published choices; see
+            `docs/differences.md`.
         policies (`Path`, *optional*): A taxonomy of your own instead of the eight categories.
         prompts (`Path`, *optional*): Folder with prompts of your own (`classify.j2`, ...) that replace those of the
             same name.
-        max_unusable (`float`, defaults to 0.02): Accepted share of rows per stage without a usable answer.
-        accept_unavailable (`bool`, defaults to `False`): Whether rows that no try answers may be among them. Then
-            this process asks, whatever `scale` says.
-        scale (`Scale`, *optional*): Spread the stages that ask about every row beyond one process.
+        max_unusable (`float`, defaults to 0.02): Accepted share of rows per stage without a usable response.
+        accept_unavailable (`bool`, defaults to `False`): Whether rows whose requests all failed may be among them.
+            This process then sends all requests and ignores `scale`.
+        scale (`Scale`, *optional*): Run the stages that call a model for every row in several processes.
     """
 
     profile: Profile = "recommended"
@@ -113,13 +107,13 @@ class BuildConfig(_Strict):
     @model_validator(mode="after")
     def _paper_has_its_rule(self) -> Self:
         if self.profile == "paper" and self.deduplicate.rule != "first_wins":
-            raise ValueError("`deduplicate.rule: one_per_group` is not the paper's: leave one of them out")
+            raise ValueError("`deduplicate.rule: one_per_group` is not the paper's: remove it, or `profile: paper`")
         return self
 
     @model_validator(mode="before")
     @classmethod
     def _default_endpoints(cls, data: Any) -> Any:
-        """Fill in the paper's models; judges answer at temperature 0 unless the profile is `paper`."""
+        """Fill in the paper's models; all but the teacher use temperature 0, unless the profile is `paper`."""
         if not isinstance(data, dict):
             return data
         judge: dict[str, Any] = {"provider": "openai", "model": GPT_4O}
@@ -137,7 +131,7 @@ class BuildConfig(_Strict):
         return {**data, "endpoints": {**endpoints, **(data.get("endpoints") or {})}}
 
     def batched(self) -> "BuildConfig":
-        """The same build with a Batch API wherever the provider has one and the recipe says nothing of it."""
+        """The same build with a Batch API for each endpoint whose provider has one, unless the recipe sets it."""
         endpoints = {
             role: endpoint.model_copy(update={"batch": endpoint.batch or Batch()})
             for role, endpoint in self.endpoints
@@ -147,7 +141,7 @@ class BuildConfig(_Strict):
 
     @property
     def strategy(self) -> str:
-        """The selection strategy, by profile where the recipe names none."""
+        """The selection strategy; the profile's if the recipe names none."""
         return self.select.strategy or ("paper" if self.profile == "paper" else "coverage")
 
 
@@ -160,17 +154,19 @@ def load_config(
 
     Args:
         path (`str` or `Path`, *optional*): The YAML file, or the name of one of ours
-            ([`~star_hf.utils.paths.recipe_file`]); without it `base` counts.
-        base (`dict`, *optional*): Options where there is no file, such as those of an earlier run; the defaults
-            otherwise.
-        overrides: Values that replace the file's, dotted names with `__` (`collect__sources_dir=...`); `None` is
-            passed over.
+            ([`~star_hf.utils.paths.recipe_file`]); `base` is used without it.
+        base (`dict`, *optional*): Options to use without a file, such as those of an earlier run.
+        overrides: Values that replace the file's, with `__` for dots (`collect__sources_dir=...`); `None` is ignored.
 
     Raises:
-        ConfigError: If the file cannot be read, has a key that is not an option, or a value that does not fit.
+        ConfigError: If the file cannot be read, or an option is unknown or has a wrong value.
     """
     where = "the options" if path is None else str(path)
-    data = copy.deepcopy(base or {}) if path is None else _read(recipe_file(path))
+    if path is None:
+        data = copy.deepcopy(base or {})
+    else:
+        data = read_yaml(recipe_file(path), "Give the path of a YAML recipe, such as those in recipes/data/.")
+        _anchor(data, recipe_file(path).parent)
     for name, value in overrides.items():
         if value is not None:
             *sections, key = name.split("__")
@@ -178,25 +174,7 @@ def load_config(
             for step in sections:
                 section = section.setdefault(step, {})
             section[key] = value
-    try:
-        return BuildConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{where}: {_explain(problem)}" for problem in error.errors())) from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}.", "Give the path of a YAML recipe, such as those in recipes/data/."
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}, expected `key: value` lines.")
-    _anchor(data, path.parent)
-    return data
+    return validated(BuildConfig, data, where)
 
 
 def _anchor(data: dict[str, Any], folder: Path) -> None:
@@ -211,27 +189,3 @@ def _anchor(data: dict[str, Any], folder: Path) -> None:
     ):
         if isinstance(section.get(key), str):
             section[key] = str(folder / Path(section[key]).expanduser())
-
-
-def _explain(problem: Any) -> str:
-    where = ".".join(str(step) for step in problem["loc"]) or "the file"
-    if problem["type"] == "value_error":  # our own words; the value itself may hold a secret
-        return f"`{where}`: {problem['msg']}."
-    if problem["type"] != "extra_forbidden":
-        return f"`{where}`: {problem['msg']} (got {problem['input']!r:.80})."
-    known = _options(problem["loc"][:-1])
-    close = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
-    return f"`{where}` is not an option." + (
-        f" Did you mean `{close[0]}`?" if close else f" Options: {', '.join(known)}."
-    )
-
-
-def _options(sections: tuple[str | int, ...]) -> list[str]:
-    """Names of the options in a section of the recipe."""
-    model: Any = BuildConfig
-    for section in sections:
-        if isinstance(section, int):  # a place in a list
-            continue
-        inside = model.model_fields[section].annotation  # a section, `Section | None`, or a tuple of them
-        model = next(kind for kind in (inside, *get_args(inside)) if hasattr(kind, "model_fields"))
-    return list(model.model_fields)

@@ -1,4 +1,4 @@
-"""The numbers of a run that people look at: flows, balances, overlaps, marks, similarities and costs."""
+"""The numbers of a run: categories by sources, overlaps, scores, similarities and costs."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -42,14 +42,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Bill:
-    """What the calls of one stage took.
+    """Calls, tokens and cost of one stage.
 
     Attributes:
         stage (`str`): The stage.
-        models (`tuple[str, ...]`): Who was asked.
-        calls (`int`): Requests, second attempts included.
-        prompt_tokens (`int`), completion_tokens (`int`): Tokens in and out, as the endpoints count them.
-        cost_usd (`float` or `None`): Dollars; `None` where no endpoint of the stage has a price.
+        models (`tuple[str, ...]`): The models that were called.
+        calls (`int`): Requests, including second attempts.
+        prompt_tokens (`int`), completion_tokens (`int`): As the endpoints count them.
+        cost_usd (`float` or `None`): Dollars; `None` if no endpoint of the stage has a price.
     """
 
     stage: str
@@ -61,18 +61,17 @@ class Bill:
 
 
 def balance(run: Run, stage: str) -> Grid:
-    """Rows of a stage by source and category; a row with several categories counts in each."""
+    """Count the rows of a stage by source and category; a row with several categories counts in each."""
     categories, sources = run.columns(stage, "rows", "category", "source")
     return Grid.count((source, label) for labels, source in zip(categories, sources, strict=True) for label in labels)
 
 
 def overlap(run: Run, contamination: bool = False) -> Grid:
-    """Rows that left because they matched another, by their own source and that of the match.
+    """Count the rows that were removed because they matched another, by their own source and that of the match.
 
     Args:
         run (`Run`): A run whose `deduplicate` stage is done.
-        contamination (`bool`, defaults to `False`): Count matches with items of held-out benchmarks, instead of those
-            with other rows.
+        contamination (`bool`, defaults to `False`): Count matches with held-out benchmarks instead of other rows.
     """
     removed = run.columns("deduplicate", "removed", "source", "matched_source", "reason")
     return Grid.count(
@@ -83,8 +82,7 @@ def overlap(run: Run, contamination: bool = False) -> Grid:
 
 
 def similarities(run: Run) -> dict[str, list[float]]:
-    """How similar the removed rows were to what they matched, by reason; exact matches and n-grams, 1.0 always, are
-    left out."""
+    """Similarity of the removed rows to what they matched, by reason; without exact and n-gram matches, always 1.0."""
     found: dict[str, list[float]] = {}
     for reason, similarity in zip(*run.columns("deduplicate", "removed", "reason", "similarity"), strict=True):
         if similarity is not None and not reason.startswith(("exact", "ngram")):
@@ -93,7 +91,7 @@ def similarities(run: Run) -> dict[str, list[float]]:
 
 
 def marks(run: Run, stage: str = "score") -> dict[str, Counter[int]]:
-    """How often each mark was given, by criterion; a stage with a column `score`, such as `"rewrite"`."""
+    """How often each score was given, by criterion, in a stage with a column `score`, such as `"rewrite"`."""
     found: dict[str, Counter[int]] = {}
     (scores,) = run.columns(stage, "rows", "score")
     for score in scores:
@@ -104,7 +102,7 @@ def marks(run: Run, stage: str = "score") -> dict[str, Counter[int]]:
 
 
 def bills(run: Run) -> list[Bill]:
-    """The bill of each stage that asked a model, in the paper's order."""
+    """The bill of each stage that called a model, in the paper's order."""
     found = []
     for stage, record in run.records.items():
         if "provenance" not in record.tables:

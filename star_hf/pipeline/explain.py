@@ -1,4 +1,4 @@
-"""A row's story: where it came from, why it left and what it matched, or its category, scores and cost."""
+"""The history of a row: its source, why it was removed and what it matched, or its category, scores and cost."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ class Event:
     Attributes:
         stage (`str`): The stage.
         verdict (`str`): `"kept"` or `"removed"`.
-        facts (`dict[str, str]`): What is known, by name, in the order to show it.
+        facts (`dict[str, str]`): Details by name, in the order to show them.
     """
 
     stage: str
@@ -26,19 +26,19 @@ class Event:
 
 
 def explain(run: Run, row_id: str) -> list[Event]:
-    """Tell the story of a row.
+    """List what happened to a row, stage by stage.
 
-    A question that several sources have in common has one id; every copy that left is told.
+    Copies of a question in several sources share one id; each removed copy has its own event.
 
     Args:
-        run (`Run`): The run that the row went through.
-        row_id (`str`): The row's 16 hex digits; a benign twin's too.
+        run (`Run`): The run.
+        row_id (`str`): The 16 hex digits of a row or a benign twin.
 
     Returns:
         `list[Event]`: In the order of the stages.
 
     Raises:
-        StarError: If the run has not seen the row.
+        StarError: If the run has no such row.
     """
     events: list[Event] = []
     for stage in STAGES:
@@ -52,13 +52,13 @@ def explain(run: Run, row_id: str) -> list[Event]:
     if not events:
         raise StarError(
             f"{run.folder} has no row {row_id!r}.",
-            "Ids are the `id` column of the run's tables; star_hf.utils.text.row_id(question) computes one.",
+            "Ids are in the column `id` of the run's tables; star_hf.utils.text.row_id(question) computes one.",
         )
     return events
 
 
 def _new_columns(stage: str, record: dict[str, Any]) -> dict[str, str]:
-    """The facts that a stage added to a row."""
+    """The columns that a stage added to a row."""
     names = {
         "collect": ("question", "source"),
         "classify": ("category",),

@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from datasets import Dataset, concatenate_datasets
-from pyarrow import ArrowInvalid
 
 from ..hub.cards.dataset import dataset_card
+from ..utils.files import write_table, write_text
 from .config import BuildConfig
 from .run import Run
 
 
-__all__ = ["export", "finished_tables", "read_table"]
+__all__ = ["export", "finished_tables"]
 
 LLM_STAGES = ("classify", "reason", "score", "rewrite")
 
@@ -19,7 +18,7 @@ LLM_STAGES = ("classify", "reason", "score", "rewrite")
 def export(run: Run, config: BuildConfig) -> Path:
     """Write `<run>/dataset`: one Parquet file per configuration and a card with the counts.
 
-    The default configuration has exactly STAR-1's six columns; `provenance` tells by `id` which model answered which
+    The default configuration has exactly STAR-1's six columns; `provenance` says by `id` which model answered which
     prompt at what cost; `benign` holds the twins.
 
     Args:
@@ -32,16 +31,15 @@ def export(run: Run, config: BuildConfig) -> Path:
     folder = run.folder / "dataset"
     tables = finished_tables(run)
     for name, table in tables.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        table.to_parquet(folder / name / "train.parquet")
+        write_table(table, folder / name / "train.parquet")
     card = dataset_card(run, config, tables, place="path/to/this/folder", name=run.folder.name)
-    (folder / "README.md").write_text(card.text, encoding="utf-8")
+    write_text(folder / "README.md", card.text)
     return folder
 
 
 def finished_tables(run: Run) -> dict[str, Dataset]:
-    """The configurations of a run whose `select` stage is done: `default`, and `benign` and `provenance` where there
-    are such rows."""
+    """The configurations of a run whose `select` stage is done: `default`, and `benign` and `provenance` if they have
+    rows."""
     tables = {"default": run.table("select")}
     if "rewrite" in run.records and run.records["rewrite"].rows_out:
         tables["benign"] = run.table("rewrite")
@@ -51,19 +49,11 @@ def finished_tables(run: Run) -> dict[str, Dataset]:
     return tables
 
 
-def read_table(path: Path) -> Dataset | None:
-    """A Parquet file in memory, without a copy in the cache; `None` where it is missing or damaged."""
-    try:
-        return Dataset(pq.read_table(path))
-    except (ArrowInvalid, OSError):
-        return None
-
-
 def _has_receipts(run: Run, stage: str) -> bool:
     return stage in run.records and "provenance" in run.records[stage].tables
 
 
 def _receipts_of(receipts: Dataset, tables: dict[str, Dataset]) -> Dataset:
-    """Only the receipts of rows that are in the data set; the others stay in the run."""
+    """Only the receipts of rows that are in the data set."""
     published = {row_id for name in ("default", "benign") if name in tables for row_id in tables[name]["id"][:]}
     return receipts.select([index for index, row_id in enumerate(receipts["id"][:]) if row_id in published])

@@ -1,4 +1,4 @@
-"""What a build will ask, cost and take, before anything is sent."""
+"""The requests, tokens, cost and time of a build, before anything is sent."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -27,38 +27,38 @@ ANSWER_TOKENS = {
     "benign_reason": 600,
     "benign_score": 55,
 }
-"""Tokens of an answer: what the released STAR-1 data have on average, our estimate for the benign twins."""
+"""Tokens of a response: the average of the released STAR-1 data; an estimate for the benign twins."""
 
 TOKENS_PER_SECOND = 30
-"""How fast one answer is taken to be written."""
+"""Assumed speed of one response."""
 
 BATCH_HOURS = 24.0
-"""How long a batch may take."""
+"""Longest time of a batch."""
 
 TRIED = 200
-"""Requests of a stage that a tokenizer is tried on; the others are taken to have as many tokens per byte."""
+"""Requests of a stage that are tokenized; the others are assumed to have the same tokens per byte."""
 
 STAND_IN = join_reasoning("thought " * 290, "answer " * 97)
-"""A response as long as STAR-1's on average (216 and 73 words), for stages that judge what is not written yet."""
+"""A response of STAR-1's average length (216 and 73 words), for stages whose input does not exist yet."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class StageForecast:
-    """What one stage will ask.
+    """The forecast of one stage.
 
     Attributes:
         stage (`str`): The stage, or the step of `rewrite`.
-        model (`str`): Who is asked.
-        requests (`int`): Requests that the journal does not answer already. An upper bound where the rows are not
-            known yet, since rows that leave before are counted.
+        model (`str`): The model.
+        requests (`int`): Requests without a response in the journal. An upper bound if the rows are not known yet,
+            since rows that an earlier stage may remove are counted.
         prompt_tokens (`int`): Counted by `counted_by`.
-        completion_tokens (`int`): By typical lengths of answers.
-        cost_usd (`float` or `None`): Dollars, `None` where no price is known; those of a batch where one is made.
-        hours (`float`): At 30 tokens per second for each answer and the endpoint's concurrency, or by its requests or
-            tokens per minute where these are narrower; a batch takes a day.
-        counted_by (`str`): The model's tokenizer, tried on the first requests, or the estimate that stands for it.
+        completion_tokens (`int`): By typical lengths of responses.
+        cost_usd (`float` or `None`): Dollars, at the batch price for a batch; `None` if the price is unknown.
+        hours (`float`): At 30 tokens per second for each response and the endpoint's concurrency, or by its limits on
+            requests and tokens per minute if these are lower; a day for a batch.
+        counted_by (`str`): The model's tokenizer, used on the first requests, or the estimate used instead.
     """
 
     stage: str
@@ -72,12 +72,12 @@ class StageForecast:
 
 
 def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
-    """Forecast the stages that ask a model.
+    """Forecast the stages that call a model.
 
     Args:
-        config (`BuildConfig`): What is to be built.
-        run (`Run`): A run whose `collect` stage is done and, unless an endpoint makes the vectors, `deduplicate`;
-            these cost nothing.
+        config (`BuildConfig`): What to build.
+        run (`Run`): A run whose `collect` stage is done and, unless an endpoint computes the embeddings,
+            `deduplicate`; these cost nothing.
 
     Returns:
         `list[StageForecast]`: In the order of the stages.
@@ -109,7 +109,7 @@ def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
 
 
 def _vectors(config: BuildConfig, run: Run) -> list[StageForecast]:
-    """What `deduplicate` asks an embeddings endpoint before it is done: the vector of every text once, at most."""
+    """The embeddings that `deduplicate` may request if it has not run: one per text, at most."""
     endpoint, encoder = config.deduplicate.endpoint, config.deduplicate.encoder
     if endpoint is None or encoder is None or "deduplicate" in run.records:
         return []
@@ -131,7 +131,7 @@ def _vectors(config: BuildConfig, run: Run) -> list[StageForecast]:
 
 
 def _rows(run: Run, before: str, taxonomy: Taxonomy, limit: int | None) -> Callable[[], Iterable[Row]]:
-    """The rows of a stage, or the last known ones with stand-ins for the columns that are not there yet."""
+    """The rows of a stage, or the last known rows with placeholders for the columns that do not exist yet."""
     known = before if before in run.records else list(run.records)[-1]
     names = taxonomy.names
 
@@ -144,7 +144,7 @@ def _rows(run: Run, before: str, taxonomy: Taxonomy, limit: int | None) -> Calla
 
 
 def _hours(endpoint: Endpoint, requests: int, tokens_in: int, tokens_out: int) -> float:
-    """By the narrowest of answers at a time, requests a minute and tokens a minute, those of a pool added up."""
+    """By the lowest of concurrency, requests per minute and tokens per minute; a pool's members are added up."""
     members = endpoint.members
     places = sum(member.concurrency for member in members)
     per_minute = sum(member.requests_per_minute or math.inf for member in members)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,17 @@ from ..errors import BusyError, StarError, first_line
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["locked", "read_json", "read_table", "replacing", "sha256_of", "write_json", "write_table", "write_text"]
+__all__ = [
+    "digest",
+    "locked",
+    "read_json",
+    "read_table",
+    "replacing",
+    "sha256_of",
+    "write_json",
+    "write_table",
+    "write_text",
+]
 
 
 @contextmanager
@@ -85,13 +95,13 @@ def read_json(path: str | Path, remedy: str | None = None, error: type[StarError
     return data
 
 
-def read_table(path: str | Path, remedy: str | None = None, columns: Sequence[str] | None = None) -> "Dataset":
+def read_table(path: str | Path, remedy: str | None = None, **options: Any) -> "Dataset":
     """Read a Parquet file into memory. Nothing is copied into a cache that could become outdated.
 
     Args:
         path (`str` or `Path`): The file.
         remedy (`str`, *optional*): What to do where it cannot be read.
-        columns (`Sequence[str]`, *optional*): The columns to read; all by default.
+        **options: Of `pyarrow.parquet.read_table`, such as `columns` and `filters`.
 
     Raises:
         [`StarError`]: If the file is missing or damaged.
@@ -101,11 +111,16 @@ def read_table(path: str | Path, remedy: str | None = None, columns: Sequence[st
     from pyarrow import ArrowInvalid
 
     try:
-        return Dataset(pq.read_table(path, columns=None if columns is None else list(columns)))
+        return Dataset(pq.read_table(path, **options))
     except FileNotFoundError:
         raise StarError(f"There is no file {path}.", remedy) from None
     except (ArrowInvalid, OSError) as problem:
         raise StarError(f"{path} cannot be read as Parquet: {first_line(problem)}", remedy) from None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in hex, independent of the order of keys; of other values, their strings are hashed."""
+    return sha256_of(json.dumps(value, sort_keys=True, default=str).encode())
 
 
 def sha256_of(content: bytes | Path) -> str:

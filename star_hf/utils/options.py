@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -63,10 +64,15 @@ def validated(
             name. A value is quoted only where pydantic itself found it wrong, since it may hold a secret.
     """
     try:
-        return TypeAdapter(form).validate_python(data)
+        return _adapter(form).validate_python(data)
     except ValidationError as problems:
         lines = (f"{where}: {_explain(form, problem)}" for problem in problems.errors())
         raise error("\n".join(lines), remedy) from None
+
+
+@lru_cache(maxsize=64)
+def _adapter(form: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(form)
 
 
 def _explain(form: type, problem: Any) -> str:

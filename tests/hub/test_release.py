@@ -290,7 +290,7 @@ def _damage(path):
     ("edit", "words"),
     [
         (lambda run: (run / "manifest.json").unlink(), "has no manifest.json"),
-        (lambda run: (run / "manifest.json").write_text("{"), "manifest.json was edited or is broken"),
+        (lambda run: (run / "manifest.json").write_text("{"), "manifest.json is damaged: it is not JSON"),
         (
             lambda run: _edit_json(run / "manifest.json", lambda data: data["stages"].pop("rewrite")),
             "is not finished: rewrite did not run",

@@ -23,6 +23,7 @@ from star_hf.pipeline.config import BuildConfig
 from star_hf.pipeline.explain import explain
 from star_hf.pipeline.run import STAGES, Run
 from star_hf.schema import BENIGN, BENIGN_CRITERIA, PROVENANCE, SCORE_CRITERIA, SCORED
+from star_hf.utils.files import locked
 
 
 KEY = "sk-not-a-real-key"
@@ -295,7 +296,7 @@ def test_the_benign_twin_tells_where_it_comes_from(config, tmp_path):
 
 def test_one_directory_is_built_by_one_process_at_a_time(config, tmp_path):
     with ModelServer(star_answers) as server:
-        with Run(tmp_path / "run").locked(), pytest.raises(StarError, match="Another process is building"):
+        with locked(tmp_path / "run"), pytest.raises(StarError, match="Another process works in"):
             build(config(server), tmp_path / "run", until="collect", progress=False)
         build(config(server), tmp_path / "run", until="collect", progress=False)
 

@@ -9,6 +9,7 @@ from star_hf.pipeline.run import Run
 from star_hf.report import write_report
 from star_hf.report.page import embed_json
 from star_hf.report.samples import sample
+from star_hf.utils.files import write_json
 
 
 class Elements(HTMLParser):
@@ -84,7 +85,7 @@ def test_a_run_that_stopped_early_has_a_report(run, tmp_path, stages):
     shutil.copytree(run.folder, tmp_path / "run")
     early = Run(tmp_path / "run")
     kept = dict(list(early.manifest["stages"].items())[:stages])
-    early._write_manifest({**early.manifest, "stages": kept})
+    write_json(early.manifest_path, {**early.manifest, "stages": kept})
     html = write_report(early).read_text(encoding="utf-8")
     assert all(f"<h3>{stage}</h3>" in html for stage in kept)
 
@@ -94,7 +95,7 @@ def test_missing_sources_are_a_loud_gap(run, tmp_path):
     gap = Run(tmp_path / "run")
     manifest = gap.manifest
     manifest["stages"]["collect"]["notes"] = {"missing": {"HExPHI": "No file <b>here</b>."}}
-    gap._write_manifest(manifest)
+    write_json(gap.manifest_path, manifest)
     html = write_report(gap).read_text(encoding="utf-8")
     assert "Some data were missing." in html and "No file &lt;b&gt;here&lt;/b&gt;." in html
 

@@ -4,6 +4,7 @@ import pytest
 
 from star_hf.pipeline.run import Run
 from star_hf.report.samples import KEPT, TWIN, _quotas, sample
+from star_hf.utils.files import write_json
 
 
 def test_every_reason_is_among_the_samples(run):
@@ -47,7 +48,7 @@ def test_a_run_that_stopped_early_is_sampled_as_far_as_it_came(run, tmp_path):
     early = Run(tmp_path / "run")
     manifest = early.manifest
     manifest["stages"] = {name: manifest["stages"][name] for name in ("collect", "deduplicate")}
-    early._write_manifest(manifest)
+    write_json(early.manifest_path, manifest)
     kept = [one for one in sample(early) if one.outcome == KEPT]
     assert len(kept) == early.records["deduplicate"].rows_out
 

@@ -3,6 +3,7 @@ from datasets import Dataset
 
 from star_hf.errors import SourceError, StarError
 from star_hf.utils.files import (
+    digest,
     locked,
     read_json,
     read_table,
@@ -69,6 +70,10 @@ def test_bytes_and_files_have_one_hash(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == sha256_of(b"abc")
     assert sha256_of(b"abc").startswith("ba7816bf")
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys(tmp_path):
+    assert digest({"a": 1, "b": tmp_path}) == digest({"b": str(tmp_path), "a": 1}) != digest({"a": 2})
 
 
 def test_a_second_process_is_told_who_is_there_and_an_error_frees_the_folder(tmp_path):
