@@ -1,4 +1,4 @@
-"""What is allowed and how it is asked: the taxonomy of safety policies, and the prompts that models are given."""
+"""The taxonomy of safety policies, and the prompts for models."""
 
 from .rendering import Prompts
 from .taxonomy import Category, Response, Taxonomy, digest

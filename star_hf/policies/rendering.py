@@ -1,6 +1,5 @@
-"""Prompts as files: Jinja templates whose blocks `system` and `user` become messages."""
+"""Prompts as files: Jinja templates with blocks `system` and `user`, which become messages."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,6 +13,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import PolicyError
+from ..utils.files import sha256_of
+from ..utils.text import join_surrogates
 
 
 __all__ = ["Prompts", "fence"]
@@ -21,31 +22,31 @@ __all__ = ["Prompts", "fence"]
 FOLDER = Path(__file__).parent / "prompts"
 ROLES = ("system", "user")
 KEPT_TEXTS = 1_024
-"""Texts of an included file that are kept, one for each set of categories."""
+"""Rendered texts of an included file that are cached, one for each set of categories."""
 
 
 def fence(text: str, name: str) -> str:
-    """Put text of others between tags that it cannot close.
+    """Put untrusted text between tags that it cannot close.
 
-    The tag carries a hash of the text, and another one is taken as long as the text holds the tag's own hash, so no
-    text can end its fence and go on as instructions.
+    The tag has a hash of the text that the text does not contain, so no text can close its fence and continue as
+    instructions.
 
     Args:
-        text (`str`): What a user or a model wrote.
-        name (`str`): What it is, as in `<question-3f2a9c1b>`.
+        text (`str`): Text of a user or a model.
+        name (`str`): The name of the tag, as in `<question-3f2a9c1b>`.
     """
     content = text.encode("utf-8", "surrogatepass")
-    marks = (hashlib.sha256(b"%d:" % salt + content).hexdigest()[:8] for salt in count())
+    marks = (sha256_of(b"%d:" % salt + content)[:8] for salt in count())
     tag = f"{name}-{next(mark for mark in marks if mark not in text)}"
     return f"<{tag}>\n{text}\n</{tag}>"
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """A snapshot of prompt files, so that what is rendered and what is hashed can never differ.
+    """A snapshot of prompt files, so that what is rendered is what is hashed.
 
     Attributes:
-        sources (`tuple[tuple[str, str], ...]`): Name (without `.j2`) and text of each file, in the names' order.
+        sources (`tuple[tuple[str, str], ...]`): Name (without `.j2`) and text of each file, sorted by name.
     """
 
     sources: tuple[tuple[str, str], ...]
@@ -58,7 +59,7 @@ class Prompts:
             folder (`str` or `Path`, *optional*): A folder with `.j2` files that replace those of the same name.
 
         Raises:
-            PolicyError: If the folder or a file cannot be read, or a file's name is not a prompt's.
+            PolicyError: If the folder or a file cannot be read, or a file does not have the name of a prompt.
         """
         sources = _read(FOLDER)
         if folder is not None:
@@ -74,17 +75,17 @@ class Prompts:
         return cls(tuple(sorted(sources.items())))
 
     def render(self, name: str, **variables: Any) -> list[dict[str, str]]:
-        """The messages of a prompt: one for each of the blocks `system` and `user` that it has.
+        """The messages of a prompt: one for each of its blocks `system` and `user`.
 
-        Values are inserted, never read as template text. A lone surrogate or NUL in them becomes U+FFFD, since no API
-        takes it.
+        Values are inserted, never read as template text. Lone surrogates and NUL become U+FFFD, since no API accepts
+        them.
 
         Args:
             name (`str`): Name of the file without `.j2`.
-            **variables: What the file refers to.
+            **variables: The variables of the file.
 
         Raises:
-            PolicyError: If the file has no block `user`, refers to a variable that is not given, or is not valid.
+            PolicyError: If the file has no block `user`, uses a variable that is not given, or is not valid.
         """
         template = self._template(name)
         unknown = sorted(set(template.blocks) - set(ROLES))
@@ -102,7 +103,7 @@ class Prompts:
         return self._fill(name, self._template(name), None, variables)
 
     def version(self, name: str) -> str:
-        """16 hex digits that stand for the file and all that it includes."""
+        """Hash of the file and the files that it includes, 16 hex digits."""
         return _version(self, name)
 
     def _template(self, name: str) -> Template:
@@ -115,7 +116,7 @@ class Prompts:
         context = template.new_context(variables)
         try:
             pieces = template.blocks[block](context) if block else template.root_render_func(context)
-            return _encodable("".join(pieces).strip())
+            return join_surrogates("".join(pieces).strip()).replace("\0", "\ufffd")
         except TemplateError as error:
             raise _error(name, error) from None
 
@@ -130,7 +131,7 @@ def _read(folder: Path) -> dict[str, str]:
 
 
 class _Template(Template):
-    """A file. One that others include keeps its texts, since 41,000 requests share eight policies."""
+    """A file. Included files cache their rendered texts, since 41,000 requests share eight policies."""
 
     @classmethod
     def from_code(cls, environment: Environment, *code: Any) -> Template:
@@ -142,14 +143,14 @@ class _Template(Template):
 
 
 def _keeping(render: Callable[[Context], Iterator[str]], names: set[str]) -> Callable[[Context], Iterator[str]]:
-    """Render once for the same values of the variables that a file refers to."""
+    """Render a file once for the same values of its variables."""
     texts: dict[tuple[Any, ...], str] = {}
 
     def kept(context: Context) -> Iterator[str]:
         values = tuple(map(context.resolve_or_missing, names))
         try:
             text = texts.get(values)
-        except TypeError:  # a value without a hash
+        except TypeError:  # an unhashable value
             yield from render(context)
             return
         if text is None:
@@ -182,11 +183,11 @@ def _environment(prompts: Prompts) -> ImmutableSandboxedEnvironment:
 def _version(prompts: Prompts, name: str) -> str:
     sources = dict(prompts.sources)
     content = "\0".join(f"{part}\0{sources[part]}" for part in sorted(_parts(prompts, name)))
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    return sha256_of(content.encode())[:16]
 
 
 def _parts(prompts: Prompts, name: str) -> set[str]:
-    """Names of the file and of all files that it includes."""
+    """Names of the file and of the files that it includes."""
     sources, found, open_ = dict(prompts.sources), set(), [name]
     while open_:
         part = open_.pop()
@@ -205,15 +206,10 @@ def _includes(prompts: Prompts, name: str, sources: dict[str, str]) -> Iterator[
         raise _error(name, error) from None
     for file in meta.find_referenced_templates(tree):
         if file is None:
-            raise PolicyError(f"Prompt {name}.j2 includes a file by a name that is computed.", "Name it in the file.")
+            raise PolicyError(f"Prompt {name}.j2 includes a file by a computed name.", "Write the name as a string.")
         yield file.removesuffix(".j2")
 
 
 def _error(name: str, error: TemplateError) -> PolicyError:
     place = f"line {error.lineno}: " if isinstance(error, TemplateSyntaxError) else ""
     return PolicyError(f"Prompt {name}.j2: {place}{error.message or type(error).__name__}.")
-
-
-def _encodable(text: str) -> str:
-    """Text that UTF-8 and C strings can hold: surrogate halves that belong together are joined, others replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")

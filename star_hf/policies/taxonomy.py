@@ -1,17 +1,17 @@
-"""Safety policies as data: a YAML file of categories, each with its definition, objective, rules and responses."""
+"""Safety policies as a YAML file of categories, each with its definition, objective, rules and responses."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from ..errors import PolicyError
+from ..utils import files
 from ..utils.text import normalise
 from .rendering import Prompts
 
@@ -20,13 +20,18 @@ __all__ = ["KINDS", "Category", "Response", "Taxonomy", "digest"]
 
 STAR_8 = Path(__file__).parent / "star_8.yaml"
 
-KINDS = ("refuse", "safe_complete", "redirect", "comply_with_care", "comply")
-"""What a response is, from declining to plain help."""
+T = TypeVar("T")
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Items = Annotated[tuple[T, ...], Field(min_length=1)]
+Kind = Literal["refuse", "safe_complete", "redirect", "comply_with_care", "comply"]
+
+KINDS = get_args(Kind)
+"""The kinds of response, from refusal to plain help."""
 
 
 def digest(value: Any) -> str:
     """First 16 hex digits of the SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return files.digest(value)[:16]
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,11 @@ class Response:
         kind (`str`): One of [`KINDS`].
     """
 
-    when: str
-    do: str
-    kind: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    when: Text
+    do: Text
+    kind: Annotated[Kind, BeforeValidator(lambda kind: kind.strip() if isinstance(kind, str) else kind)]
 
 
 @dataclass(frozen=True)
@@ -51,16 +58,18 @@ class Category:
     Attributes:
         name (`str`): The label in the data.
         definition (`str`): What belongs to the category; the classifier sees only this and the name.
-        objective (`str`): What the policy is for.
+        objective (`str`): The aim of the policy.
         rules (`tuple[str, ...]`): What is allowed and what is not; numbered from 1 in prompts.
-        responses (`tuple[Response, ...]`): What to do when.
+        responses (`tuple[Response, ...]`): What to do in which case.
     """
 
-    name: str
-    definition: str
-    objective: str
-    rules: tuple[str, ...]
-    responses: tuple[Response, ...]
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: Text
+    definition: Text
+    objective: Text
+    rules: Items[Text]
+    responses: Items[Response]
 
 
 @dataclass(frozen=True)
@@ -68,17 +77,19 @@ class Taxonomy:
     """All categories of a policy file, in its order.
 
     Attributes:
-        name, version (`str`): What the file calls itself.
-        language (`str`): BCP 47 tag of the language that the policies are written in.
-        other (`str`): The label of a question that no category fits.
+        name, version (`str`): Name and version of the taxonomy.
+        language (`str`): BCP 47 tag of the language of the policies.
+        other (`str`): The label of a question that fits no category.
         categories (`tuple[Category, ...]`): At least one.
     """
 
-    name: str
-    version: str
-    language: str
-    other: str
-    categories: tuple[Category, ...]
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: Text
+    version: Text
+    language: Text
+    other: Text
+    categories: Items[Category]
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "Taxonomy":
@@ -88,26 +99,44 @@ class Taxonomy:
             path (`str` or `Path`, *optional*): A YAML file; the eight categories of STAR-1 when `None`.
 
         Raises:
-            PolicyError: If the file cannot be read or breaks the format; names file, category and field.
+            PolicyError: If the file cannot be read or a field is wrong; with the file, the category and the field.
         """
         path = STAR_8 if path is None else Path(path)
-        return _taxonomy(_read_yaml(path), str(path))
+        content = _read_yaml(path)
+        try:
+            taxonomy = TypeAdapter(cls).validate_python(content)
+        except ValidationError as error:
+            # A misspelt field is both unknown and missing; the closest name is in the first message.
+            first = min(error.errors(), key=lambda problem: problem["type"] != "unexpected_keyword_argument")
+            raise _explained(first, content, path) from None
+        taxonomy._check_names(path)
+        return taxonomy
+
+    def _check_names(self, path: Path) -> None:
+        seen = {normalise(self.other): "the label `other`"}
+        for number, category in enumerate(self.categories, start=1):
+            if (name := normalise(category.name)) in seen:
+                raise PolicyError(
+                    f"{path}: category {number} has the name {category.name!r}, and so has {seen[name]}.",
+                    "Give each category its own name; letter case and spaces do not count.",
+                )
+            seen[name] = f"category {number}"
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The categories' names, without [`other`]."""
+        """The names of the categories, without `other`."""
         return tuple(category.name for category in self.categories)
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits that stand for the whole content."""
+        """Hash of the whole content, 16 hex digits."""
         return digest(asdict(self))
 
     def pick(self, names: Iterable[str]) -> tuple[Category, ...]:
-        """The named categories, once each, in the taxonomy's order.
+        """The named categories, each once, in the taxonomy's order.
 
         Raises:
-            PolicyError: If there is no name, or a name is not a category of this taxonomy.
+            PolicyError: If there is no name, or a name that is not a category of this taxonomy.
         """
         wanted = set(names)
         unknown = sorted(wanted.difference(self.names))
@@ -115,33 +144,33 @@ class Taxonomy:
             raise PolicyError(
                 f"Taxonomy {self.name!r} has no policy for category {unknown[0]!r}.",
                 f"{_did_you_mean(unknown[0], self.names)}Its categories are: {', '.join(self.names)}. "
-                "Classify the rows with this taxonomy, or give the one that they were classified with.",
+                "Classify the rows with this taxonomy, or use the one that they were classified with.",
             )
         if not wanted:
             raise PolicyError("A row has an empty category list, so no policy applies.", "Classify the rows first.")
         return tuple(category for category in self.categories if category.name in wanted)
 
     def check(self, rows: Iterable[Iterable[str]]) -> None:
-        """Make sure that each row's categories have policies, before anything is paid for.
+        """Check that each row's categories have policies, before any request is paid for.
 
         Args:
             rows (iterable of label lists): The column `category`.
 
         Raises:
-            PolicyError: If a row has no category, or one that this taxonomy lacks.
+            PolicyError: If a row has no category, or one that is not in this taxonomy.
         """
         for names in sorted({tuple(names) for names in rows}):
             self.pick(names)
 
     def version_of(self, names: Iterable[str]) -> str:
-        """16 hex digits that stand for the content of the named categories alone.
+        """Hash of the content of the named categories, 16 hex digits.
 
-        An edited clause so changes the request keys of the rows that it applies to, and of no others.
+        So an edited rule changes the request keys of only the rows that it applies to.
         """
         return _version(self.pick(names))
 
     def policy_text(self, names: Iterable[str], prompts: Prompts | None = None) -> str:
-        """The named categories' policies as a model sees them."""
+        """The policies of the named categories, as in a prompt."""
         return (prompts or Prompts.load()).text("policy", categories=self.pick(names))
 
 
@@ -151,13 +180,13 @@ def _version(categories: tuple[Category, ...]) -> str:
 
 
 class _Loader(yaml.BaseLoader):
-    """Reads every scalar as text (so that `language: no` is Norwegian) and refuses a key that stands twice."""
+    """Reads every scalar as text (so that `language: no` is Norwegian) and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -166,7 +195,7 @@ def _read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
     except OSError as error:
-        remedy = "Give the path of a YAML file; docs/policies.md shows its form."
+        remedy = "Give the path of a YAML file; see docs/policies.md for its format."
         raise PolicyError(f"Cannot read the policy file {path}: {error.strerror}.", remedy) from None
     except UnicodeDecodeError as error:
         remedy = "Save the file as UTF-8."
@@ -180,85 +209,39 @@ def _read_yaml(path: Path) -> Any:
         raise PolicyError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
 
 
-def _taxonomy(content: Any, file: str) -> Taxonomy:
-    given = _fields(content, Taxonomy, file)
-    categories = tuple(_category(item, file, n) for n, item in enumerate(_list(given, "categories", file), start=1))
-    other = _text(given, "other", file)
-    seen = {normalise(other): "the label `other`"}
-    for n, category in enumerate(categories, start=1):
-        name = normalise(category.name)
-        if name in seen:
-            raise PolicyError(
-                f"{file}: category {n} has the name {category.name!r}, and so has {seen[name]}.",
-                "Give each category a name of its own; letter case and spaces do not tell names apart.",
-            )
-        seen[name] = f"category {n}"
-    return Taxonomy(
-        _text(given, "name", file), _text(given, "version", file), _text(given, "language", file), other, categories
-    )
-
-
-def _category(content: Any, file: str, number: int) -> Category:
-    named = isinstance(content, Mapping) and isinstance(content.get("name"), str) and content["name"].strip()
-    where = f"{file}: category {number}" + (f" ({named!r})" if named else "")
-    given = _fields(content, Category, where)
-    rules = _list(given, "rules", where)
-    responses = _list(given, "responses", where)
-    return Category(
-        _text(given, "name", where),
-        _text(given, "definition", where),
-        _text(given, "objective", where),
-        tuple(_text({f"rules[{n}]": rule}, f"rules[{n}]", where) for n, rule in enumerate(rules, start=1)),
-        tuple(_response(item, f"{where}: responses[{n}]") for n, item in enumerate(responses, start=1)),
-    )
-
-
-def _response(content: Any, where: str) -> Response:
-    given = _fields(content, Response, where)
-    kind = _text(given, "kind", where)
-    if kind not in KINDS:
-        raise PolicyError(
-            f"{where}: field 'kind': expected one of {', '.join(KINDS)}, found {kind!r}.",
-            _did_you_mean(kind, KINDS).strip() or None,
-        )
-    return Response(_text(given, "when", where), _text(given, "do", where), kind)
-
-
-def _fields(content: Any, form: type, where: str) -> Mapping[str, Any]:
-    """The mapping `content`, which must have exactly the fields of the dataclass `form`."""
-    expected = tuple(field.name for field in fields(form))
-    if not isinstance(content, Mapping):
-        raise PolicyError(f"{where}: expected the fields {', '.join(expected)}, found {_show(content)}.")
-    for key in content:
-        if key not in expected:
-            remedy = _did_you_mean(key, [name for name in expected if name not in content])
-            raise PolicyError(f"{where}: unknown field {key!r}.", f"{remedy}Its fields are: {', '.join(expected)}.")
-    for name in expected:
-        if name not in content:
-            raise PolicyError(f"{where}: field {name!r} is missing.", f"Its fields are: {', '.join(expected)}.")
-    return content
-
-
-def _text(given: Mapping[str, Any], field: str, where: str) -> str:
-    value = given[field]
-    if not isinstance(value, str) or not value.strip():
-        remedy = "Text that holds ': ' or begins with a bracket must stand in quotes." if value else None
-        raise PolicyError(f"{where}: field {field!r}: expected text, found {_show(value)}.", remedy)
-    return value.strip()
-
-
-def _list(given: Mapping[str, Any], field: str, where: str) -> list[Any]:
-    value = given[field]
-    if not isinstance(value, list) or not value:
-        raise PolicyError(f"{where}: field {field!r}: expected a list with at least one item, found {_show(value)}.")
-    return value
+def _explained(problem: Any, content: Any, path: Path) -> PolicyError:
+    """An error of pydantic as a message with the category, the field and what was expected."""
+    steps, where, form = list(problem["loc"]), str(path), Taxonomy
+    if steps[:1] == ["categories"] and steps[1:]:
+        category = content["categories"][steps[1]]
+        name = category.get("name") if isinstance(category, Mapping) else None
+        where += f": category {steps[1] + 1}" + (f" ({name.strip()!r})" if isinstance(name, str) and name else "")
+        steps, form = steps[2:], Category
+    if steps[:1] == ["responses"] and steps[1:]:
+        where += f": responses[{steps[1] + 1}]"
+        steps, form = steps[2:], Response
+    field = "".join(f"[{step + 1}]" if isinstance(step, int) else step for step in steps)
+    names, found = ", ".join(field.name for field in fields(form)), _show(problem["input"])
+    match problem["type"]:
+        case "dataclass_type":
+            return PolicyError(f"{where}: expected the fields {names}, found {found}.")
+        case "unexpected_keyword_argument":
+            hint = f"{_did_you_mean(field, names.split(', '))}Its fields are: {names}."
+            return PolicyError(f"{where}: unknown field {field!r}.", hint)
+        case "missing":
+            return PolicyError(f"{where}: field {field!r} is missing.", f"Its fields are: {names}.")
+        case "literal_error":
+            expected, remedy = f"one of {', '.join(KINDS)}", _did_you_mean(problem["input"], KINDS).strip() or None
+        case "tuple_type" | "too_short":
+            expected, remedy = "a list with at least one item", None
+        case _:
+            quotes = "Put text that holds ': ' or begins with a bracket in quotes."
+            expected, remedy = "text", quotes if problem["input"] else None
+    return PolicyError(f"{where}: field {field!r}: expected {expected}, found {found}.", remedy)
 
 
 def _show(value: Any) -> str:
-    if value in ("", [], {}):
-        return "nothing"
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:60] + "..."
+    return "nothing" if value in ("", [], {}) else f"{value!r:.60}"
 
 
 def _did_you_mean(word: Any, known: Iterable[str]) -> str:

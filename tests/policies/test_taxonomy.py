@@ -110,6 +110,7 @@ def test_any_language_and_number_of_categories(write):
     taxonomy = Taxonomy.load(write(GERMAN))
     assert taxonomy.names == ("Prüfungen & Noten", "Mobbing")
     assert taxonomy.language == "no" and taxonomy.version == "1.0"
+    assert Taxonomy.load(write(GERMAN.replace("redirect", '" redirect "'))) == taxonomy, "spaces do not count"
     assert "Prüfungen & Noten" in taxonomy.policy_text(taxonomy.names)
 
 
@@ -140,7 +141,7 @@ def test_a_category_without_policy_is_an_error(star_8, names):
         ("when: Jemand wird gemobbt, ", "", ["category 2", "responses[1]", "'when' is missing"]),
         ("name: Mobbing", "name: prüfungen  & noten", ["category 2", "so has category 1"]),
         ("name: Mobbing", "name: sonstiges", ["category 2", "`other`"]),
-        ("language: no", "language: no\nlanguage: de", ["line 4", "'language' stands twice"]),
+        ("language: no", "language: no\nlanguage: de", ["line 4", "duplicate key 'language'"]),
         ("  - name: Mobbing", "  - name: Mobbing: schlimm", ["line 16", "not valid YAML"]),
         ("other: Sonstiges\n", "", ["'other' is missing"]),
         ("categories:", "categorys:", ["'categorys'", "Did you mean 'categories'"]),
