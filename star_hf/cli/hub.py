@@ -12,7 +12,7 @@ from .panels import SHARING
 
 
 if TYPE_CHECKING:
-    from ..hub.release import Plan, Release
+    from ..hub.release import Release, ReleasePlan
 
 
 __all__ = ["app", "publishing"]
@@ -169,7 +169,7 @@ def _publish(
     console.print(Text(f"{done.url} at {done.tag} ({done.commit[:8]})"))
 
 
-def _show(change: "Plan") -> None:
+def _show(change: "ReleasePlan") -> None:
     """What would change, or did."""
     place = f"{change.repo_id}, {'private' if change.private else 'public'}"
     console.print(Text(f"{place}, {'new' if change.parent is None else f'on top of {change.parent[:8]}'}:"))

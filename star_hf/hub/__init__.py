@@ -1,1 +1,1 @@
-"""On the Hub: cards, publishing, evaluation results, verification, and data sets by name."""
+"""The Hub: cards, publishing, results for leaderboards, and verification."""

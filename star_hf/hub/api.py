@@ -1,4 +1,4 @@
-"""Calls to the Hub: who we are, what is tried again, and what an error means for the user."""
+"""Calls to the Hub: the client, retries, and errors with a remedy."""
 
 import logging
 import time
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 KINDS = {"dataset": "data set", "model": "model", "space": "Space"}
-"""What each type of repository is called in a sentence."""
+"""The name of each type of repository in messages."""
 
 TRANSIENT = (429, 500, 502, 503, 504)
 ATTEMPTS = 5
@@ -39,22 +39,22 @@ TOKEN_REMEDY = (
 
 
 def hub_api() -> HfApi:
-    """The Hub's client under our name; the token comes from `HF_TOKEN` or `hf auth login`."""
+    """The Hub's client for `star_hf`; the token comes from `HF_TOKEN` or `hf auth login`."""
     return HfApi(library_name="star_hf", library_version=__version__)
 
 
 def ask(what: str, call: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Call the Hub; overload and failures of the server are tried again, other errors say what to do.
+    """Call the Hub; retry when it is overloaded or fails, and translate other errors.
 
     Args:
-        what (`str`): What is being done, for the message: `"create the data set me/x"`.
-        call (`Callable`): A method of [`~huggingface_hub.HfApi`] or another function that asks the Hub.
+        what (`str`): The action, for the message: `"create the data set me/x"`.
+        call (`Callable`): A method of [`~huggingface_hub.HfApi`] or another function that calls the Hub.
         *arguments, **options: Its arguments.
 
     Raises:
-        ConfigError: If there is no token, or it does not allow this, or the repository's name is none.
+        ConfigError: If there is no token, it has no permission, or the repository's name is invalid.
         IncompleteRunError: If the Hub cannot be reached, or stays overloaded.
-        StarError: For any other answer, such as a repository that is not there.
+        StarError: For any other error, such as a missing repository.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -67,7 +67,7 @@ def ask(what: str, call: Callable[..., T], *arguments: Any, **options: Any) -> T
             logger.warning("The Hub answered %d; trying again in %.0f s.", status, pause)
             time.sleep(pause)
         except LocalTokenNotFoundError as error:
-            raise ConfigError(f"Cannot {what}: there is no token.", TOKEN_REMEDY) from error
+            raise ConfigError(f"Cannot {what}: no token found.", TOKEN_REMEDY) from error
         except HFValidationError as error:
             raise ConfigError(f"Cannot {what}: {error}", "Give the repository as `owner/name`.") from error
         except (httpx.HTTPError, OSError) as error:
@@ -78,7 +78,7 @@ def ask(what: str, call: Callable[..., T], *arguments: Any, **options: Any) -> T
 
 
 def _pause(error: HfHubHTTPError, attempt: int) -> float:
-    """Seconds to wait: what the Hub asks for, else longer each time."""
+    """Seconds to wait: what the Hub asks for, or else twice as long each time."""
     asked = error.response.headers.get("Retry-After", "")
     return min(float(asked) if asked.replace(".", "", 1).isdigit() else 2.0**attempt, LONGEST_WAIT_S)
 
@@ -86,18 +86,18 @@ def _pause(error: HfHubHTTPError, attempt: int) -> float:
 def _translated(what: str, error: HfHubHTTPError) -> StarError:
     status, said = error.response.status_code, error.server_message or ""
     if isinstance(error, GatedRepoError):
-        page = "Accept its conditions on its page while logged in, then set HF_TOKEN or run `hf auth login`."
+        page = "Log in on its page and accept its conditions, then set HF_TOKEN or run `hf auth login`."
         return ConfigError(f"Cannot {what}: it is gated, and this token has no access.", page)
     if isinstance(error, RepositoryNotFoundError):
-        hidden = "Check the name. A private repository needs a token that may read it: set HF_TOKEN."
-        return StarError(f"Cannot {what}: there is no such repository, or this token may not see it.", hidden)
+        hidden = "Check the name. A private repository needs a token with read access: set HF_TOKEN."
+        return StarError(f"Cannot {what}: there is no such repository, or this token has no access to it.", hidden)
     if isinstance(error, RevisionNotFoundError):
         return ConfigError(f"Cannot {what}: there is no such revision.", "Name a branch, a tag or a commit.")
     if status == 401:
         return ConfigError(f"Cannot {what}: the token is not valid.", TOKEN_REMEDY)
     if status == 403:
-        return ConfigError(f"Cannot {what}: this token may not. The Hub says: {said}", TOKEN_REMEDY)
+        return ConfigError(f"Cannot {what}: this token has no permission. The Hub says: {said}", TOKEN_REMEDY)
     if status in TRANSIENT:
-        kept = "What was uploaded is kept: run the same command again later."
+        kept = "Uploaded files are kept: run the same command again later."
         return IncompleteRunError(f"Cannot {what}: the Hub answered {status} {ATTEMPTS} times.", kept)
     return StarError(f"Cannot {what}: the Hub answered {status}. It says: {said or error}")

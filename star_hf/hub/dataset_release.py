@@ -1,4 +1,4 @@
-"""A finished run as a release: checked, audited, with its card, its picture, and the recipe that makes it again."""
+"""A finished run as a release: checked, audited, with its card, its picture and its recipe."""
 
 import logging
 from collections import Counter
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 PICTURE = "assets/categories_by_sources.png"
 RECIPE = "recipe.yaml"
 POLICIES = "policies.yaml"
-"""The taxonomy, where it is not the packaged one."""
+"""The taxonomy, if it is not the packaged one."""
 
 
 def dataset_release(
@@ -47,12 +47,12 @@ def dataset_release(
 
     Args:
         run_dir (`str` or `Path`): The run's directory.
-        repo_id (`str`): Where it will be, for what the card tells people to type.
-        license (`str`, *optional*): The data set's licence, as the Hub spells it. By default that of its sources where
-            they agree on an open one, else `other` with a table of the sources' own.
-        allow_findings (`bool`, defaults to `False`): Go on when the audit finds contamination or malformed rows.
-        sources_dir (`str` or `Path`, *optional*): Local copies of benchmarks for the audit; where the run had its
-            sources from by default.
+        repo_id (`str`): The repository, for the card's examples.
+        license (`str`, *optional*): The data set's licence, as the Hub spells it. By default the licence of its
+            sources if they share an open one, else `other` with a table of the sources' licences.
+        allow_findings (`bool`, defaults to `False`): Continue if the audit finds contamination or malformed rows.
+        sources_dir (`str` or `Path`, *optional*): Local copies of benchmarks for the audit; the run's `sources_dir` by
+            default.
         progress (`bool`, defaults to `False`): Whether to show progress.
 
     Raises:
@@ -66,10 +66,10 @@ def dataset_release(
         listing = "\n".join(f"- {_told(finding)}" for finding in errors)
         if not allow_findings:
             raise StarError(
-                f"{run.folder} is not published: its audit found\n{listing}",
-                f"See `star-hf audit {run.folder}`, mend it, or publish it so with --allow-findings.",
+                f"{run.folder} was not published: its audit found\n{listing}",
+                f"See `star-hf audit {run.folder}` and fix it, or publish it with --allow-findings.",
             )
-        logger.warning("Published in spite of what the audit found:\n%s", listing)
+        logger.warning("Published although the audit found:\n%s", listing)
     name = repo_id.split("/")[-1]
     picture = heat_map(balance(run, "select"))
     card = dataset_card(
@@ -101,31 +101,31 @@ def dataset_release(
 
 
 def check_run(run_dir: str | Path) -> Run:
-    """The run, if it is finished and as it was left.
+    """The run, if it is finished and unchanged.
 
     Raises:
-        StarError: If it is not: it says what is missing or was edited.
+        StarError: If a stage is missing, or a file was edited.
     """
     folder = Path(run_dir)
-    again = f"Run `star-hf build --run-dir {folder}`, which makes only what is missing."
+    again = f"Run `star-hf build --run-dir {folder}`, which runs only what is missing."
     if not (folder / "manifest.json").is_file():
-        raise StarError(f"{folder} is not the directory of a run: it has no manifest.json.", "Name a run's directory.")
+        raise StarError(f"{folder} is not a run's directory: it has no manifest.json.", "Give a run's directory.")
     run = Run(folder)
     records, config = run.records, config_of(run)
     needed = ["collect", "deduplicate", "classify", "reason", "score", "select"]
     needed += ["rewrite"] if config.benign.enabled else []
     if missing := [stage for stage in needed if stage not in records]:
-        raise StarError(f"{folder} is not finished: {', '.join(missing)} did not run.", again)
+        raise StarError(f"{folder} is not finished. Missing stages: {', '.join(missing)}.", again)
     before = None
     for stage in needed:
         record = records[stage]
         lost = record.rows_in != record.rows_out + sum(record.removed.values())
         if not run.intact(stage) or lost or (before is not None and record.rows_in != before):
-            raise StarError(f"{folder} was edited: the tables of {stage!r} are not those of its manifest.", again)
+            raise StarError(f"{folder} was edited: the tables of {stage!r} do not match the manifest.", again)
         before = record.rows_out
     for table, rows in finished_tables(run).items():
         if not _same(_parquet(run, table), rows):
-            raise StarError(f"{folder}/dataset/{table} is missing, or is not what the run made.", again)
+            raise StarError(f"{folder}/dataset/{table} is missing, or does not match the run.", again)
     return run
 
 
@@ -155,7 +155,7 @@ def _parquet(run: Run, table: str) -> Path:
 def _audited(
     tables: Mapping[str, Dataset], config: BuildConfig, sources_dir: str | Path | None, progress: bool
 ) -> dict[str, Audit]:
-    """The audit of the rows to train on, and of the twins."""
+    """Audit the training rows and the twins."""
     own = config.collect.held_out_questions
     files = {own.stem: own} if own is not None and own.exists() else {}
     return {
@@ -173,13 +173,13 @@ def _audited(
 
 
 def _told(finding: Finding) -> str:
-    """A finding with how many rows it is about, and where they match or what is wrong."""
+    """A finding with its number of rows, and what they match or what is wrong."""
     details = ", ".join(f"{detail} {count:,}" for detail, count in finding.details.items() if detail)
     return f"{finding.summary} {finding.rows:,} rows{f': {details}' if details else ''}."
 
 
 def _audit_statement(found: Audit, config: BuildConfig) -> dict[str, Any]:
-    """What the card tells of an audit."""
+    """The result of an audit, for the card."""
     return {
         "benchmarks": [f"{name} at {facts['revision']}" for name, facts in found.benchmarks.items()],
         "errors": [_told(finding) for finding in found.of("error")],
@@ -188,14 +188,14 @@ def _audit_statement(found: Audit, config: BuildConfig) -> dict[str, Any]:
 
 
 def _missing(found: Audit, config: BuildConfig) -> list[str]:
-    """The benchmarks that could not be had, the builder's own included."""
+    """The benchmarks that were not available, including the builder's own."""
     own = config.collect.held_out_questions
     gaps = [finding.summary.split(" was ")[0] for finding in found.of("gap")]
     return [*gaps, *([own.stem] if own is not None and not own.exists() else [])]
 
 
 def _facts(run: Run, tables: Mapping[str, Dataset], found: Mapping[str, Audit]) -> dict[str, Any]:
-    """What `star-hf verify` compares the published files with."""
+    """The facts that `star-hf verify` compares the published files with."""
     rows = tables["default"]
     stages = {stage: asdict(record) for stage, record in run.records.items()}
     for record in stages.values():
@@ -225,7 +225,7 @@ def _counted(values: Iterable[str]) -> dict[str, int]:
 
 
 def _recipe(config: BuildConfig) -> bytes:
-    """The recipe without what is only true on this machine: folders, and addresses of servers."""
+    """The recipe without folders and server addresses of this machine."""
     data = config.model_dump(mode="json", exclude_defaults=True)
     collect = data.get("collect", {})
     collect.pop("sources_dir", None)
@@ -245,5 +245,5 @@ def _warnings(tables: Mapping[str, Dataset], missing: Sequence[str]) -> tuple[st
     """What the publisher should know."""
     terms = terms_of(_counted(tables["default"]["source"]))
     said = [f"{sentence}: {', '.join(origin.name for origin in origins)}." for sentence, origins in terms.restrictions]
-    said += [f"Not audited against {', '.join(missing)}, which could not be had."] if missing else []
+    said += [f"Not audited against {', '.join(missing)}: not available."] if missing else []
     return tuple(said)

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import StarError
 from ..evaluation.results.results import Results, load_results
 from ..training.record import RECORD, TrainingRecord, load_record
+from ..utils.files import read_json
 from .api import ask, hub_api
 from .cards.model import is_hub_id, leaderboard_entries, model_card, model_index, results_section
 from .cards.sections import Card
@@ -42,21 +43,20 @@ def model_release(
 ) -> Release:
     """Make a release of the output folder of a training, such as of `recipes/sft.py`.
 
-    Weights, tokenizer and configuration are published, with the record of the training without folders of this
-    machine; checkpoints, the optimiser's state and pickled arguments are not.
+    Weights, tokenizer and configuration are published, with the record of the training without local folders;
+    checkpoints, the optimiser's state and pickled arguments are not.
 
     Args:
         folder (`str` or `Path`): The folder.
-        repo_id (`str`): Where it will be.
-        results, base_results (`str` or `Path`, *optional*): Results folders of this model, and of the one that it was
-            made from.
+        repo_id (`str`): The repository.
+        results, base_results (`str` or `Path`, *optional*): Results folders of this model and of its base model.
         attack_results (`Sequence[str | Path]`): Results folders of this model under attacks.
-        license (`str`, *optional*): The licence as the Hub spells it; that of the base model's card by default.
+        license (`str`, *optional*): The licence as the Hub spells it; the base model's by default.
 
     Raises:
         TrainingError: If the folder has no record of a training.
         SourceError: If a results folder cannot be read.
-        StarError: If weights are missing or cut, or results under attack and without one are mistaken for each other.
+        StarError: If weights are missing or truncated, or results with and without an attack are mixed up.
     """
     folder = Path(folder)
     record = load_record(folder)
@@ -75,9 +75,9 @@ def model_release(
     files[RECORD] = record.to_json().encode()
     if found is not None:
         files |= _result_files(found, attacks, repo_id)
-    warnings = [] if license else ["The base model's licence is not known: give it with --license."]
+    warnings = [] if license else ["The base model's licence is unknown: give it with --license."]
     if found is None:
-        warnings.append("No --results: the card says that nothing was measured.")
+        warnings.append("No --results: the card will say that nothing was measured.")
     return Release(
         kind="model",
         name=folder.resolve().name,
@@ -98,11 +98,11 @@ def model_release(
 
 
 def publish_training(folder: str | Path, repo_id: str | None = None, *, private: bool | None = None) -> Published:
-    """Publish a training's output folder, as `recipes/sft.py` does at its end.
+    """Publish a training's output folder, as `recipes/sft.py` does when it ends.
 
     Args:
         folder (`str` or `Path`): The folder.
-        repo_id (`str`, *optional*): Where; by default the folder's name, under the token's owner.
+        repo_id (`str`, *optional*): The repository; by default the folder's name, under the token's owner.
         private (`bool`, *optional*): As for [`~star_hf.hub.release.publish`].
     """
     repo_id = repo_id or Path(folder).resolve().name
@@ -114,12 +114,12 @@ def publish_training(folder: str | Path, repo_id: str | None = None, *, private:
 
 
 def publish_as_asked(options: Any) -> None:
-    """Publish what a script of `recipes/` has trained, where its options say `push_to_hub`.
+    """Publish what a script of `recipes/` has trained, if its options say `push_to_hub`.
 
-    Ends the program with one message where that fails; the model lies in its folder then.
+    Ends the program with one message if that fails; the model stays in its folder.
 
     Args:
-        options (`TrainingArguments`): The trainer's.
+        options (`TrainingArguments`): The trainer's options.
     """
     if options.push_to_hub and options.should_save:
         try:
@@ -135,21 +135,21 @@ def results_release(
     base_results: str | Path | None = None,
     attack_results: Sequence[str | Path] = (),
 ) -> Release:
-    """Make a release of results, which goes onto a model that is on the Hub: rates, no answer.
+    """Make a release of results for a model that is on the Hub: rates only, no responses.
 
     Args:
         results (`str` or `Path`): A results folder of `star-hf evaluate`.
         repo_id (`str`): The model.
-        base_results (`str` or `Path`, *optional*): Of the model that it was made from, for the table.
-        attack_results (`Sequence[str | Path]`): Of the model under attacks.
+        base_results (`str` or `Path`, *optional*): Results of the base model, for the table.
+        attack_results (`Sequence[str | Path]`): Results of the model under attacks.
 
     Raises:
         SourceError: If a results folder cannot be read.
-        StarError: If there is no such model, or results under attack and without one are mistaken for each other.
+        StarError: If there is no such model, or results with and without an attack are mixed up.
     """
     if find(hub_api(), repo_id, "model") is None:
         raise StarError(
-            f"There is no model {repo_id}, or this token may not see it.",
+            f"There is no model {repo_id}, or this token has no access to it.",
             "Publish the model first: `star-hf publish model FOLDER --repo-id ...`.",
         )
     found = _without_attack(results)
@@ -163,35 +163,35 @@ def results_release(
         name=f"results-{found.profile}",
         files=_result_files(found, attacks, repo_id),
         card=Card(model_index(found, repo_id.split("/")[-1]), sections),
-        warnings=(f"These are results of {named!r}, and go onto {repo_id}.",) if other else (),
+        warnings=(f"These are results of {named!r}, but will be published on {repo_id}.",) if other else (),
         partial=True,
     )
 
 
 def _without_attack(folder: str | Path) -> Results:
-    """Results that may stand for the model: those under an attack would make it look worse than it is."""
+    """Results without an attack, which would make the model look worse than it is."""
     found = load_results(folder)
     if found.attack:
         raise StarError(
-            f"{folder} was measured under the attack {found.attack}.",
-            "Name results without one there, and give these as --attack-results.",
+            f"{folder} has results under the attack {found.attack}.",
+            "Give results without an attack there, and these as --attack-results.",
         )
     return found
 
 
 def _under_attack(folders: Sequence[str | Path], beside: Results | None) -> list[Results]:
-    """Results under attacks, beside those without."""
+    """Results under attacks, to show beside those without."""
     if folders and beside is None:
-        raise StarError("There are --attack-results, and no --results to set them beside.", "Give both.")
+        raise StarError("--attack-results without --results to compare them with.", "Give both.")
     attacks = [load_results(folder) for folder in folders]
     for folder, found in zip(folders, attacks, strict=True):
         if not found.attack:
-            raise StarError(f"{folder} was measured without an attack.", "Give it as the model's results.")
+            raise StarError(f"{folder} has results without an attack.", "Give it as --results.")
     return [replace(found, generation={**found.generation, "attack": found.attack}) for found in attacks]
 
 
 def _result_files(results: Results, attacks: Sequence[Results], repo_id: str) -> dict[str, Path | bytes]:
-    """All rates; and for leaderboards those of benchmarks that are such on the Hub."""
+    """All rates; and an entry for leaderboards for the benchmarks that are on the Hub."""
     api = hub_api()
     named = {RESULTS: results, **{RESULTS_UNDER.format(Path(str(one.attack)).stem): one for one in attacks}}
     files: dict[str, Path | bytes] = {
@@ -202,20 +202,20 @@ def _result_files(results: Results, attacks: Sequence[Results], repo_id: str) ->
 
 
 def _check_weights(folder: Path) -> None:
-    """The model is whole: its configuration, every shard of the index, and no file that was cut."""
-    again = "Let the training finish, or name its output folder."
+    """Check the configuration, that every shard of the index is there, and that no file is truncated."""
+    again = "Let the training finish, or give its output folder."
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise StarError(f"{folder} has neither config.json nor adapter_config.json.", again)
     weights = {path.name: path for pattern in WEIGHTS for path in folder.glob(pattern)}
     if not weights:
         raise StarError(f"{folder} has no weights.", again)
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(read_json(index, again).get("weight_map", {}).values())
         if missing := sorted(shards - set(weights)):
-            raise StarError(f"{folder} lacks {', '.join(missing)}, which {index.name} names.", again)
+            raise StarError(f"{folder} has no {', '.join(missing)}, which {index.name} lists.", again)
     for name, path in weights.items():
         if name.endswith(".safetensors") and not _is_whole(path):
-            raise StarError(f"{path} is cut or damaged: its size is not that of its header.", again)
+            raise StarError(f"{path} is truncated or damaged: its size does not match its header.", again)
 
 
 def _is_whole(path: Path) -> bool:
@@ -234,20 +234,20 @@ def _is_whole(path: Path) -> bool:
 
 
 def _license_of(model: str) -> str | None:
-    """The licence on the base model's card, where it can be had."""
+    """The licence on the base model's card, if it can be read."""
     if not is_hub_id(model):
         return None
     try:
         info = find(hub_api(), model, "model")
     except StarError as error:
-        logger.warning("The licence of %s cannot be had: %s", model, error.message)
+        logger.warning("The licence of %s cannot be read: %s", model, error.message)
         return None
     card = None if info is None else info.card_data
     return None if card is None else card.get("license")
 
 
 def _without_folders(record: TrainingRecord) -> TrainingRecord:
-    """The record with the names of folders of this machine, not where they are."""
+    """The record with only the names of local folders, not their paths."""
     name = record.base_model["name"]
     return record.model_copy(
         update={

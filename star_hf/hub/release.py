@@ -1,4 +1,4 @@
-"""Publish a release: files, a card and their hashes in one commit, so that nothing is ever half-published."""
+"""Publish a release: files, card and hashes in one commit, so that nothing is ever half-published."""
 
 import hashlib
 import json
@@ -14,38 +14,36 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError
-from ..utils.files import sha256_of
+from ..utils.files import parse_json, sha256_of
 from .api import KINDS, ask, hub_api
-from .cards.sections import Card, Merged, merge
+from .cards.sections import Card, MergedCard, merge
 from .repository import Content, Kind, find, is_same, listing, openable, read_text, size_of
 
 
-__all__ = ["CARD", "MANIFEST", "Plan", "Published", "Release", "plan", "publish"]
+__all__ = ["CARD", "MANIFEST", "ReleasePlan", "Published", "Release", "plan", "publish"]
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "star_hf.json"
-"""What was published, in the repository itself: hashes, counts, and the card as it was generated."""
+"""The record of what was published: hashes, counts, and the generated card."""
 
 CARD = "README.md"
-"""The card."""
-
 RACES = 5
 
 
 @dataclass(frozen=True)
 class Release:
-    """What is to be published.
+    """What to publish.
 
     Attributes:
         kind (`str`): `"dataset"` or `"model"`.
         name (`str`): Name of the run, for the tag.
         files (`dict[str, Path | bytes]`): By path in the repository, without the card.
-        card ([`Card`]): The card as it is generated.
-        facts (`dict`): What the published manifest says beside hashes, JSON-able.
-        from_files (`tuple[str, ...]`): Fields of the card's metadata that follow from the files.
+        card ([`Card`]): The generated card.
+        facts (`dict`): Further facts for the published manifest, as JSON values.
+        from_files (`tuple[str, ...]`): Fields of the card's metadata that depend on the files.
         warnings (`tuple[str, ...]`): What the publisher should know.
-        partial (`bool`): Whether it goes onto what is there already, and takes nothing of that away.
+        partial (`bool`): Whether it adds to what is published already, and deletes nothing.
     """
 
     kind: Kind
@@ -59,7 +57,7 @@ class Release:
 
     @property
     def tag(self) -> str:
-        """Name of the revision: the run's name and what stands for the content."""
+        """Name of the revision: the run's name and a hash of the content."""
         content = json.dumps([self.hashes, self.card.hashes], sort_keys=True)
         name = re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.") or "run"
         return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
@@ -70,7 +68,7 @@ class Release:
         return {path: sha256_of(content) for path, content in sorted(self.files.items())}
 
     def manifest(self, last: Mapping[str, Any] | None = None) -> bytes:
-        """The content of [`MANIFEST`], on top of the last one where the release is partial."""
+        """The content of [`MANIFEST`], added to the last one if the release is partial."""
         before = dict(last or {}) if self.partial else {}
         card, hashes = before.get("card", {}), self.hashes
         files = {path: {"sha256": hashes[path], "bytes": size_of(self.files[path])} for path in hashes}
@@ -93,17 +91,17 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReleasePlan:
     """What publishing would change.
 
     Attributes:
-        repo_id (`str`), kind (`str`): Where.
-        parent (`str` or `None`): The commit that it builds on; `None` for a repository that is not there yet.
+        repo_id (`str`), kind (`str`): The repository.
+        parent (`str` or `None`): The commit to build on; `None` for a new repository.
         private (`bool`): Whether the repository is, or would be, private.
-        add (`dict[str, Path | bytes]`): Files that are new or changed, the card and the manifest included.
-        same (`tuple[str, ...]`): Files that are there already.
-        delete (`tuple[str, ...]`): Files of an earlier release that this one has no more.
-        card ([`Merged`]): The card, with what people changed in it.
+        add (`dict[str, Path | bytes]`): New and changed files, including the card and the manifest.
+        same (`tuple[str, ...]`): Unchanged files.
+        delete (`tuple[str, ...]`): Files of an earlier release that are not in this one.
+        card ([`MergedCard`]): The card, with people's edits.
         tag (`str`): The revision's name.
     """
 
@@ -114,12 +112,12 @@ class Plan:
     add: Mapping[str, Content] = field(repr=False)
     same: tuple[str, ...]
     delete: tuple[str, ...]
-    card: Merged = field(repr=False)
+    card: MergedCard = field(repr=False)
     tag: str
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file that would be uploaded."""
+        """Bytes of each file to upload."""
         return {path: size_of(content) for path, content in self.add.items()}
 
 
@@ -131,27 +129,21 @@ class Published:
         url (`str`): The repository's page.
         commit (`str`): SHA of the commit.
         tag (`str`): Tag of the revision.
-        plan ([`Plan`]): What changed; nothing where the same release was there already.
+        plan ([`ReleasePlan`]): What changed.
     """
 
     url: str
     commit: str
     tag: str
-    plan: Plan
+    plan: ReleasePlan
 
 
-def plan(release: Release, repo_id: str, *, private: bool | None = None, overwrite_edits: bool = False) -> Plan:
-    """Look what publishing would change. Nothing is sent but questions.
-
-    Args:
-        release ([`Release`]): What is to be published.
-        repo_id (`str`): Where, as `owner/name`.
-        private (`bool`, *optional*): As for [`publish`].
-        overwrite_edits (`bool`, defaults to `False`): As for [`publish`].
+def plan(release: Release, repo_id: str, *, private: bool | None = None, overwrite_edits: bool = False) -> ReleasePlan:
+    """Find out what [`publish`] with these arguments would change, without changing anything.
 
     Raises:
-        ConfigError: If the name is that of a repository of another type.
-        StarError: If the card there is broken.
+        ConfigError: If there is a repository of another type with this name.
+        StarError: If the published card or manifest is damaged.
     """
     return _plan(hub_api(), release, repo_id, private, overwrite_edits)
 
@@ -165,25 +157,25 @@ def publish(
     collection: str | None = None,
     overwrite_edits: bool = False,
 ) -> Published:
-    """Publish a release, or bring a published one up to date.
+    """Publish a release, or update a published one.
 
-    Data is uploaded first; then one commit makes data, card and manifest appear together. A gate is set before that,
-    and a repository becomes public only after it. The same call finishes what an earlier one left undone.
+    Data is uploaded first; then one commit makes data, card and manifest visible together. The repository is gated
+    before that commit, and made public only after it. The same call finishes an interrupted one.
 
     Args:
-        release ([`Release`]): What is to be published.
-        repo_id (`str`): Where, as `owner/name`; created where it is not there.
-        private (`bool`, *optional*): Whether only the owner sees it. By default a new repository is private, and one
-            that is there stays as it is.
-        gated (`str`, *optional*): `"auto"` or `"manual"`, to ask for conditions to be accepted first.
-        collection (`str`, *optional*): Title of the owner's collection to add it to, made where it is not there.
-        overwrite_edits (`bool`, defaults to `False`): Replace what people edited in generated parts of the card.
+        release ([`Release`]): What to publish.
+        repo_id (`str`): The repository, as `owner/name`; it is created if it does not exist.
+        private (`bool`, *optional*): Whether only the owner sees it. By default a new repository is private, and an
+            existing one stays as it is.
+        gated (`str`, *optional*): `"auto"` or `"manual"`, to require that conditions are accepted.
+        collection (`str`, *optional*): Title of the owner's collection to add it to; it is created if needed.
+        overwrite_edits (`bool`, defaults to `False`): Replace people's edits in generated parts of the card.
 
     Raises:
-        ConfigError: If there is no token that may do this, or the name is that of a repository of another type.
-        StarError: If the card there is broken.
+        ConfigError: If there is no token with write access, or a repository of another type with this name.
+        StarError: If the published card or manifest is damaged.
         IncompleteRunError: If the Hub cannot be reached, or others keep changing the repository; the same call
-            goes on.
+            continues.
     """
     api, noun = hub_api(), KINDS[release.kind]
     where = f"the {noun} {repo_id}"
@@ -207,17 +199,17 @@ def publish(
 
 
 def _check_token(api: HfApi, where: str) -> None:
-    """No token, or one that only reads, is found before anything is made."""
+    """Refuse a missing or read-only token before anything is created."""
     identity = ask(f"publish {where}", api.whoami)
     role = identity.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
         raise ConfigError(
-            f"Cannot publish {where}: the token of {identity['name']} only reads.",
+            f"Cannot publish {where}: the token of {identity['name']} is read-only.",
             "Create a token with write access at https://huggingface.co/settings/tokens and set HF_TOKEN.",
         )
 
 
-def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, overwrite: bool) -> Plan:
+def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, overwrite: bool) -> ReleasePlan:
     where = f"the {KINDS[release.kind]} {repo_id}"
     info = find(api, repo_id, release.kind)
     if info is None:
@@ -226,7 +218,8 @@ def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, over
     else:
         place = (api, repo_id, release.kind, info.sha)
         there, card = listing(*place), read_text(*place, CARD)
-        last = json.loads(read_text(*place, MANIFEST) or "{}")
+        text = read_text(*place, MANIFEST) or "{}"
+        last = parse_json(text.encode(), f"{MANIFEST} of {where}", f"Delete {MANIFEST} there and publish again.")
     merged = merge(
         release.card,
         card,
@@ -240,7 +233,7 @@ def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, over
     old = () if release.partial else last.get("files", {})
     same = tuple(path for path, content in wanted.items() if path in there and is_same(there[path], content))
     hidden = bool(info.private) if info is not None and private is None else private is not False
-    return Plan(
+    return ReleasePlan(
         repo_id=repo_id,
         kind=release.kind,
         parent=None if info is None else info.sha,
@@ -253,8 +246,8 @@ def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, over
     )
 
 
-def _commit(api: HfApi, release: Release, repo_id: str, look: Callable[[], Plan]) -> tuple[Plan, str]:
-    """One commit on what was looked at; when somebody else was faster, look again."""
+def _commit(api: HfApi, release: Release, repo_id: str, look: Callable[[], ReleasePlan]) -> tuple[ReleasePlan, str]:
+    """Commit on top of the known revision; if somebody else was faster, plan again."""
     where = f"the {KINDS[release.kind]} {repo_id}"
     for attempt in range(RACES):
         change = look()
@@ -264,7 +257,7 @@ def _commit(api: HfApi, release: Release, repo_id: str, look: Callable[[], Plan]
         operations += [CommitOperationDelete(path) for path in change.delete]
         message = f"Publish {release.name} with star_hf {__version__}"
 
-        def send(change: Plan = change, operations: list = operations, message: str = message) -> str | None:
+        def send(change: ReleasePlan = change, operations: list = operations, message: str = message) -> str | None:
             try:
                 return api.create_commit(
                     repo_id,
@@ -280,10 +273,10 @@ def _commit(api: HfApi, release: Release, repo_id: str, look: Callable[[], Plan]
 
         if (commit := ask(f"publish {where}", send)) is not None:
             return change, commit
-        logger.warning("%s changed meanwhile; looking again.", where)
+        logger.warning("%s changed in the meantime; planning again.", where)
         time.sleep(0.1 * 2**attempt)
     raise IncompleteRunError(
-        f"Cannot publish {where}: others keep changing it.", "What was uploaded is kept: run the same command again."
+        f"Cannot publish {where}: others keep changing it.", "Uploaded files are kept: run the same command again."
     )
 
 
@@ -299,5 +292,5 @@ def _check_type(api: HfApi, kind: Kind, repo_id: str) -> None:
     for other, noun in KINDS.items():
         if other != kind and ask(f"look at {repo_id}", api.repo_exists, repo_id, repo_type=other):
             raise ConfigError(
-                f"{repo_id} is a {noun}, and what is to be published is a {KINDS[kind]}.", "Choose another --repo-id."
+                f"{repo_id} is a {noun}, but the release is a {KINDS[kind]}.", "Choose another --repo-id."
             )

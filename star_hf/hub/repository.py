@@ -1,4 +1,4 @@
-"""What lies in a repository: its files, their content, and whether that is the content at hand."""
+"""The files of a repository: list, download and compare them."""
 
 import hashlib
 from pathlib import Path
@@ -31,7 +31,7 @@ Kind = Literal["dataset", "model"]
 
 
 def find(api: HfApi, repo_id: str, kind: Kind, revision: str | None = None) -> Any | None:
-    """What the Hub knows of a repository, its commit (`sha`) above all; `None` where there is none."""
+    """The Hub's information on a repository, such as its commit (`sha`); `None` if it does not exist."""
     return ask(f"look at the {KINDS[kind]} {repo_id}", _info, api, repo_id, kind, revision)
 
 
@@ -41,19 +41,19 @@ def listing(api: HfApi, repo_id: str, kind: Kind, revision: str) -> dict[str, Re
 
 
 def download(api: HfApi, repo_id: str, kind: Kind, revision: str, path: str) -> Path | None:
-    """A file of a revision as it lies in the cache; `None` where there is none."""
+    """Download a file of a revision into the cache; `None` if it does not exist."""
     file = ask(f"read {path} of the {KINDS[kind]} {repo_id}", _download, api, repo_id, path, kind, revision)
     return None if file is None else Path(file)
 
 
 def read_text(api: HfApi, repo_id: str, kind: Kind, revision: str, path: str) -> str | None:
-    """A small text file of a revision; `None` where there is none."""
+    """A small text file of a revision; `None` if it does not exist."""
     file = download(api, repo_id, kind, revision, path)
     return None if file is None else file.read_bytes().decode("utf-8", "replace")
 
 
 def is_same(entry: RepoFile, content: Content) -> bool:
-    """Whether a file of the repository has this content, by the hashes that the Hub tells."""
+    """Whether a file of the repository has this content, by the Hub's hashes."""
     if entry.size != size_of(content):
         return False
     if entry.lfs is not None:
@@ -63,7 +63,7 @@ def is_same(entry: RepoFile, content: Content) -> bool:
 
 
 def openable(content: Content) -> bytes | str:
-    """The content in a form that the Hub's client takes."""
+    """The content in a form that the Hub's client accepts."""
     return content if isinstance(content, bytes) else str(content)
 
 

@@ -1,4 +1,4 @@
-"""Look whether what lies on the Hub is what was published: hashes, counts, schema, card, contamination."""
+"""Check that a repository holds what was published: hashes, counts, schema, card, contamination."""
 
 import json
 from collections.abc import Mapping
@@ -14,8 +14,18 @@ from ..errors import StarError
 from ..sources.loading import card_folders
 from ..utils.files import read_table, sha256_of
 from ..utils.progress import track
+from ..utils.text import counted
 from .api import KINDS, ask, hub_api
-from .checks import Check, check_card, check_contamination, check_counts, check_ids, check_rows, check_schema, some
+from .checks import (
+    ReleaseCheck,
+    check_card,
+    check_contamination,
+    check_counts,
+    check_ids,
+    check_rows,
+    check_schema,
+    some,
+)
 from .dataset_release import POLICIES
 from .release import CARD, MANIFEST
 from .repository import Kind, download, find, listing, read_text
@@ -29,21 +39,21 @@ DATA = (".arrow", ".csv", ".json", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class Verification:
-    """What was looked at in a repository.
+    """The checks of a repository.
 
     Attributes:
-        repo_id (`str`), kind (`str`), commit (`str`): Where.
-        checks (`tuple[Check, ...]`): In the order in which they were made.
+        repo_id (`str`), kind (`str`), commit (`str`): The repository and its revision.
+        checks (`tuple[ReleaseCheck, ...]`): In the order in which they ran.
     """
 
     repo_id: str
     kind: Kind
     commit: str
-    checks: tuple[Check, ...]
+    checks: tuple[ReleaseCheck, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong anywhere."""
+        """Whether all checks passed."""
         return all(check.ok for check in self.checks)
 
 
@@ -55,23 +65,23 @@ def verify(
     benchmarks: tuple[str, ...] | None = None,
     progress: bool = False,
 ) -> Verification:
-    """Download what was published and compare it with its own manifest, card and itself.
+    """Download what was published and compare it with its manifest and its card.
 
-    The hashes are those of the repository's `star_hf.json`: they find damage and edits. Whoever may write there may
-    also write new hashes, so name a tag or a commit that you trust as `revision`.
+    The hashes of the repository's `star_hf.json` reveal damage and edits. People with write access can also replace
+    the hashes, so give a tag or a commit that you trust as `revision`.
 
-    What STAR-1's authors published has no such file: rows, columns, ids and shared text are looked at.
+    The data sets of STAR-1's authors have no such file: their rows, columns, ids and shared text are checked.
 
     Args:
-        repo_id (`str`): A data set or model that was published with `star-hf publish`, or one of STAR-1's.
+        repo_id (`str`): A data set or model that was published with `star-hf publish`, or a STAR-1 data set.
         revision (`str`, *optional*): Branch, tag or commit.
-        sources_dir (`str` or `Path`, *optional*): Local copies of the benchmarks to look for.
-        benchmarks (`tuple[str, ...]`, *optional*): The catalogue's benchmarks to look for; all by default.
+        sources_dir (`str` or `Path`, *optional*): Local copies of the benchmarks to search for.
+        benchmarks (`tuple[str, ...]`, *optional*): The catalogue's benchmarks to search for; all by default.
         progress (`bool`, defaults to `False`): Whether to show a progress bar.
 
     Raises:
         StarError: If there is no such repository, or it was not published with star_hf.
-        ConfigError: If there is no such revision, or the token does not allow it.
+        ConfigError: If there is no such revision, or the token has no access.
         IncompleteRunError: If the Hub cannot be reached.
     """
     api = hub_api()
@@ -84,8 +94,8 @@ def verify(
         return Verification(repo_id, kind, commit, (check_rows(rows, facts), audited))
     if text is None:
         raise StarError(
-            f"The {KINDS[kind]} {repo_id} has no {MANIFEST}, so nobody knows what it should be.",
-            "Publish it with `star-hf publish`, or look at its rows with `star-hf audit`.",
+            f"The {KINDS[kind]} {repo_id} has no {MANIFEST} to compare it with.",
+            "Publish it with `star-hf publish`, or audit its rows with `star-hf audit`.",
         )
     try:
         manifest = json.loads(text)
@@ -114,7 +124,7 @@ def verify(
 
 
 def _product(repo_id: str) -> dict[str, Any] | None:
-    """What the card in `datasets_scripts/` says of a data set that STAR-1's authors published."""
+    """The facts in `datasets_scripts/` about a data set of STAR-1's authors."""
     for folder in card_folders().values():
         facts = DatasetCard.load(folder / "README.md").data.to_dict().get("star_hf", {})
         if facts.get("repository", "").lower() == repo_id.lower():
@@ -128,13 +138,15 @@ def _found(api: HfApi, repo_id: str, revision: str | None) -> tuple[Kind, str]:
         if (info := find(api, repo_id, kind, revision)) is not None:
             return kind, info.sha
     raise StarError(
-        f"There is no data set or model {repo_id}, or this token may not see it.",
-        "Check the name. A private repository needs a token that may read it: set HF_TOKEN.",
+        f"There is no data set or model {repo_id}, or this token has no access to it.",
+        "Check the name. A private repository needs a token with read access: set HF_TOKEN.",
     )
 
 
-def _files(place: tuple[HfApi, str, Kind, str], expected: Mapping[str, str], progress: bool) -> tuple[Check, dict]:
-    """Every file against its hash, and where the good ones are."""
+def _files(
+    place: tuple[HfApi, str, Kind, str], expected: Mapping[str, str], progress: bool
+) -> tuple[ReleaseCheck, dict]:
+    """Compare every file with its hash; and the local paths of the good ones."""
     there, problems, good = listing(*place), [], {}
     with track("Downloading", len(expected), progress) as bar:
         for path, sha256 in expected.items():
@@ -142,13 +154,13 @@ def _files(place: tuple[HfApi, str, Kind, str], expected: Mapping[str, str], pro
             if file is None:
                 problems.append(f"{path} is missing.")
             elif sha256_of(file) != sha256:
-                problems.append(f"{path} is not what was published: its SHA-256 is another.")
+                problems.append(f"{path} is not what was published: its SHA-256 differs.")
             else:
                 good[path] = file
             bar.advance()
     more = sorted(set(there) - set(expected) - OWN)
     stray = [path for path in more if path.split("/")[0] in {name.split("/")[0] for name in expected if "/" in name}]
-    problems += [f"{path} was not published with the rest." for path in stray if path.endswith(DATA)]
-    notes = [f"{len(expected):,} files"]
-    notes += [f"not of this release: {some(more)}"] if more else []
-    return Check("files", tuple(problems), tuple(notes)), good
+    problems += [f"{path} was not published with the other files." for path in stray if path.endswith(DATA)]
+    notes = [counted(len(expected), "file")]
+    notes += [f"not part of this release: {some(more)}"] if more else []
+    return ReleaseCheck("files", tuple(problems), tuple(notes)), good

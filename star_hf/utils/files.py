@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "digest",
     "locked",
+    "parse_json",
     "read_json",
     "read_table",
     "replacing",
@@ -85,13 +86,22 @@ def read_json(path: str | Path, remedy: str | None = None, error: type[StarError
         [`StarError`]: If the file is missing, damaged or truncated, or holds no object.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except OSError as problem:
         raise error(f"{path}: {problem.strerror}.", remedy) from None
+    return parse_json(content, path, remedy, error)
+
+
+def parse_json(
+    content: bytes, where: str | Path, remedy: str | None = None, error: type[StarError] = StarError
+) -> dict[str, Any]:
+    """As [`read_json`], of content that is in memory; `where` is its name in messages."""
+    try:
+        data = json.loads(content.decode("utf-8"))
     except ValueError as problem:
-        raise error(f"{path} is damaged: it is not JSON ({problem}).", remedy) from None
+        raise error(f"{where} is damaged: it is not JSON ({problem}).", remedy) from None
     if not isinstance(data, dict):
-        raise error(f"{path} holds a {type(data).__name__}, expected an object.", remedy)
+        raise error(f"{where} holds a {type(data).__name__}, expected an object.", remedy)
     return data
 
 

@@ -49,7 +49,7 @@ def test_what_cannot_be_published_ends_with_one_message(hub, finished, tmp_path,
     assert code == 2 and "Give --repo-id as `owner/name`." in said
     monkeypatch.delenv("HF_TOKEN")
     code, said = star_hf("publish", "dataset", finished, "--repo-id", NAME, "--sources-dir", tmp_path)
-    assert code == 2 and "there is no token" in said and "HF_TOKEN" in said and not hub.repos
+    assert code == 2 and "no token found" in said and "HF_TOKEN" in said and not hub.repos
 
 
 def test_verify_ends_with_an_error_once_a_byte_is_corrupted(hub, finished, tmp_path, star_hf):

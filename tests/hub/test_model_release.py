@@ -194,10 +194,10 @@ def test_results_under_attack_stand_apart(hub, trained, results, tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"results": "attacked"}, "was measured under the attack prefill"),
-        ({"results": "tuned", "base_results": "attacked"}, "was measured under the attack prefill"),
-        ({"results": "tuned", "attack_results": ["base"]}, "was measured without an attack"),
-        ({"attack_results": ["attacked"]}, "no --results to set them beside"),
+        ({"results": "attacked"}, "has results under the attack prefill"),
+        ({"results": "tuned", "base_results": "attacked"}, "has results under the attack prefill"),
+        ({"results": "tuned", "attack_results": ["base"]}, "has results without an attack"),
+        ({"attack_results": ["attacked"]}, "--attack-results without --results"),
     ],
 )
 def test_results_under_attack_are_not_taken_for_others(trained, results, tmp_path, given, words):
@@ -240,13 +240,17 @@ DAMAGE = {
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
     "cut weights": (
         lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9]),
-        "is cut or damaged",
+        "is truncated or damaged",
     ),
     "a lost shard": (
         lambda folder: (folder / "model.safetensors.index.json").write_text(
             '{"weight_map": {"a": "two.safetensors"}}'
         ),
-        "lacks two.safetensors",
+        "has no two.safetensors",
+    ),
+    "a damaged index": (
+        lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map"'),
+        "index.json is damaged: it is not JSON",
     ),
     "no configuration": (lambda folder: (folder / "config.json").unlink(), "has neither config.json"),
     "no record": (lambda folder: (folder / "star_training.json").unlink(), "has no star_training.json"),

@@ -159,9 +159,9 @@ def test_it_lands_in_the_owners_collection_once(hub, release):
 @pytest.mark.parametrize(
     ("token", "words"),
     [
-        (None, "there is no token"),
-        (READER, "the token of tester only reads"),
-        (STRANGER, "this token may not"),
+        (None, "no token found"),
+        (READER, "the token of tester is read-only"),
+        (STRANGER, "this token has no permission"),
         ("hf_x", "is not valid"),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_token_that_may_not_write_is_named_and_nothing_is_made(hub, release, m
 
 def test_a_repository_of_another_type_by_that_name_is_left_alone(hub, release):
     HfApi().create_repo(NAME)
-    with pytest.raises(ConfigError, match="tester/small is a model, and what is to be published is a data set"):
+    with pytest.raises(ConfigError, match="tester/small is a model, but the release is a data set"):
         publish(release, NAME)
     assert set(hub.repos) == {("models", NAME)} and not hub.repo("models", NAME).files()
 
@@ -187,8 +187,8 @@ def test_a_repository_of_another_type_by_that_name_is_left_alone(hub, release):
     ("edit", "words"),
     [
         (lambda text: text.replace("license: other", "license: [other"), "not valid YAML"),
-        (lambda text: text.replace("<!-- /star_hf: funnel -->", ""), "star_hf: funnel .* has lost its other half"),
-        (lambda text: text + text[text.index("<!-- star_hf: fields") :], "`fields` stands in it twice"),
+        (lambda text: text.replace("<!-- /star_hf: funnel -->", ""), "star_hf: funnel .* has no counterpart"),
+        (lambda text: text + text[text.index("<!-- star_hf: fields") :], "it has the section `fields` twice"),
     ],
 )
 def test_a_card_broken_by_hand_is_named_and_the_same_command_finishes_once_it_is_mended(hub, release, edit, words):
@@ -202,6 +202,19 @@ def test_a_card_broken_by_hand_is_named_and_the_same_command_finishes_once_it_is
     assert repo.sha() == before
     publish(release, NAME, overwrite_edits=True)
     assert repo.files()["README.md"] == whole
+
+
+def test_a_damaged_manifest_is_named_and_its_remedy_works(hub, release):
+    publish(release, NAME)
+    repo = hub.repo("datasets", NAME)
+    whole = repo.files()
+    repo.edit(MANIFEST, whole[MANIFEST][:-99])
+    with pytest.raises(StarError, match=f"{MANIFEST} of the data set {NAME} is damaged") as refused:
+        publish(release, NAME)
+    assert refused.value.remedy == f"Delete {MANIFEST} there and publish again."
+    HfApi().delete_file(MANIFEST, NAME, repo_type="dataset")
+    publish(release, NAME)
+    assert repo.files() == whole
 
 
 def test_a_card_that_is_not_ours_keeps_its_words_and_gets_ours(hub, release):
@@ -293,11 +306,11 @@ def _damage(path):
         (lambda run: (run / "manifest.json").write_text("{"), "manifest.json is damaged: it is not JSON"),
         (
             lambda run: _edit_json(run / "manifest.json", lambda data: data["stages"].pop("rewrite")),
-            "is not finished: rewrite did not run",
+            "is not finished. Missing stages: rewrite",
         ),
         (
             lambda run: _edit_json(run / "manifest.json", lambda data: data["stages"]["score"].update(rows_out=5)),
-            "the tables of 'score' are not those of its manifest",
+            "the tables of 'score' do not match the manifest",
         ),
         (lambda run: _damage(run / "6-select" / "rows.parquet"), "the tables of 'select'"),
         (lambda run: (run / "3-classify" / "removed.parquet").unlink(), "the tables of 'classify'"),
@@ -308,7 +321,7 @@ def _damage(path):
                 .select(range(3))
                 .to_parquet(run / "dataset" / "default" / "train.parquet")
             ),
-            "dataset/default is missing, or is not what the run made",
+            "dataset/default is missing, or does not match the run",
         ),
     ],
 )
@@ -318,7 +331,7 @@ def test_a_run_that_is_incomplete_or_edited_is_named(run, edit, words, capfd):
     edit(run)
     with pytest.raises(StarError, match=words) as refused:
         check_run(run)
-    assert "star-hf build" in refused.value.remedy or "Name a run's directory" in refused.value.remedy
+    assert "star-hf build" in refused.value.remedy or "Give a run's directory" in refused.value.remedy
 
 
 def test_rows_that_were_searched_for_nothing_are_not_called_clean(run, nothing):
@@ -335,7 +348,7 @@ def test_contamination_refuses_unless_told_otherwise(hub, finished, tmp_path, ca
     folder = tmp_path / "HarmBench-like" / "XSTest"
     folder.mkdir(parents=True)
     (folder / "xstest_prompts.csv").write_text(f'id,prompt,type,label,focus,note\n1,"{question}",x,safe,,\n')
-    with pytest.raises(StarError, match="is not published: its audit found") as refused:
+    with pytest.raises(StarError, match="was not published: its audit found") as refused:
         dataset_release(finished, NAME, sources_dir=folder.parent)
     assert "XSTest" in refused.value.message and question not in str(refused.value)
     assert "--allow-findings" in refused.value.remedy and not hub.repos

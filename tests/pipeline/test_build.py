@@ -231,6 +231,36 @@ def test_a_damaged_table_is_made_again(config, tmp_path):
     assert files_of(run) == before
 
 
+def test_a_manifest_that_is_damaged_or_of_another_version_is_named_and_its_remedy_works(config, tmp_path):
+    with ModelServer(star_answers) as server:
+        run = build(config(server), tmp_path / "run", progress=False)
+        before, asked, text = files_of(run), len(server.requests), run.manifest_path.read_text()
+        for damage, words in (
+            (text[:-30], "manifest.json is damaged: it is not JSON"),
+            (text.replace('"rows_in"', '"rows"', 1), r"stages: `collect\.rows_in` is missing"),
+            (text.replace('"rows_out": ', '"rows_out": "x", "y": ', 1), r"`collect\.rows_out`: .* \(got 'x'\)"),
+            ("[]", "holds a list, expected an object"),
+        ):
+            run.manifest_path.write_text(damage)
+            with pytest.raises(StarError, match=words) as caught:
+                build(config(server), run.folder, progress=False)
+            assert caught.value.remedy.startswith(f"Delete {run.manifest_path} and run `star-hf build")
+        run.manifest_path.unlink()
+        build(config(server), run.folder, progress=False)
+        assert files_of(run) == before and len(server.requests) == asked
+
+
+def test_a_damaged_table_of_a_run_is_named(config, tmp_path):
+    with ModelServer(star_answers) as server:
+        run = build(config(server), tmp_path / "run", until="collect", progress=False)
+    path = run.stage_folder("collect") / "rows.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    for look in (lambda: run.table("collect"), lambda: run.columns("collect", "rows", "id")):
+        with pytest.raises(StarError, match=r"rows\.parquet cannot be read as Parquet") as caught:
+            look()
+        assert "star-hf build" in caught.value.remedy
+
+
 def test_a_full_disk_is_told_and_what_was_there_stays(config, tmp_path):
     with ModelServer(star_answers) as server:
         run = build(config(server), tmp_path / "run", until="collect", progress=False)

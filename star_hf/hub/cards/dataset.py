@@ -1,4 +1,4 @@
-"""The card of a data set that was built here, from what its run recorded."""
+"""The card of a built data set, from the record of its run."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ from ...pipeline.run import Run
 from ...policies import Taxonomy
 from ...schema import BENIGN_CRITERIA, SCORE_CRITERIA
 from ...sources.catalogue import catalogue
-from .licences import Terms, terms_of
+from .licences import LicenceTerms, terms_of
 from .sections import Card, render
 
 
 __all__ = ["FROM_FILES", "SIZES", "dataset_card", "size_category"]
 
 FROM_FILES = ("configs", "dataset_info", "size_categories")
-"""Fields of the metadata that follow from the files, whoever edited them."""
+"""Metadata fields that depend on the files."""
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 TAGS = ("star_hf", "safety", "red-teaming", "reasoning", "chain-of-thought", "synthetic", "not-for-all-audiences")
@@ -49,14 +49,14 @@ def dataset_card(
 
     Args:
         run (`Run`): A run whose `select` stage is done.
-        config (`BuildConfig`): What it was built from.
+        config (`BuildConfig`): Its configuration.
         tables (`Mapping[str, Dataset]`): The configurations.
-        place (`str`): What `load_dataset` is given: the repository, or the local folder.
+        place (`str`): The argument of `load_dataset`: the repository, or the local folder.
         name (`str`): The data set's name.
-        license (`str`, *optional*): The publisher's decision; what the sources' licences make of it by default.
-        picture (`str`, *optional*), recipe (`str`, *optional*): Paths in the repository, where they are published.
-        audit (`Mapping`, *optional*): What an audit of these rows said: lists of `benchmarks` that it searched for,
-            of `errors`, and of benchmarks that were `missing`.
+        license (`str`, *optional*): The publisher's choice; by default it follows from the sources' licences.
+        picture (`str`, *optional*), recipe (`str`, *optional*): Paths in the repository, if they are published.
+        audit (`Mapping`, *optional*): The result of an audit of these rows: lists of the `benchmarks` that it searched
+            for, of `errors`, and of `missing` benchmarks.
     """
     rows = tables["default"]
     terms = terms_of(Counter(rows["source"][:]))
@@ -91,10 +91,10 @@ def size_category(rows: int) -> str:
 
 
 def _metadata(
-    tables: Mapping[str, Dataset], terms: Terms, language: str, name: str, license: str | None, page: str | None
+    tables: Mapping[str, Dataset], terms: LicenceTerms, language: str, name: str, license: str | None, page: str | None
 ) -> dict[str, Any]:
     license = license or terms.license
-    link = f"{page}#sources-and-licences" if page else None  # the Hub takes an address here, or a file named LICENSE
+    link = f"{page}#sources-and-licences" if page else None  # the Hub accepts an address, or a file named LICENSE
     named = {"license_name": "licences-of-the-sources", "license_link": link}
     data = DatasetCardData(
         pretty_name=name,
@@ -121,7 +121,7 @@ def _info(table: Dataset) -> DatasetInfo:
     return DatasetInfo(features=table.features, splits=SplitDict({"train": split}))
 
 
-def _hub_ids(terms: Terms) -> list[str]:
+def _hub_ids(terms: LicenceTerms) -> list[str]:
     prefix = "https://huggingface.co/datasets/"
     pages = [origin.homepage for origin in terms.origins if origin.homepage]
     return sorted(page.removeprefix(prefix) for page in pages if page.startswith(prefix))
@@ -133,14 +133,14 @@ def _loading(place: str, table: str) -> str:
 
 
 def _endpoint(endpoint: Endpoint) -> dict[str, str]:
-    """What of an endpoint is published: not its address, which may be a private one."""
+    """The published facts of an endpoint: not its address, which may be private."""
     given = {name: getattr(endpoint, name) for name in PARAMETERS}
     parameters = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
     return {"model": endpoint.model, "provider": endpoint.provider, "parameters": parameters or "the provider's"}
 
 
 def _asked(run: Run) -> list[dict[str, Any]]:
-    """The stages that asked a model: hashes of what they asked with, and the bill."""
+    """The stages that called a model: hashes of their prompts and policies, and the bill."""
     return [
         {
             **{"name": bill.stage, "calls": bill.calls, "cost_usd": bill.cost_usd},
@@ -153,7 +153,7 @@ def _asked(run: Run) -> list[dict[str, Any]]:
 
 
 def _needs(config: BuildConfig) -> list[str]:
-    """What a recipe needs and is not published with it: files of the builder's own, and addresses of servers."""
+    """What a recipe needs but is not published: the builder's own files, and addresses of servers."""
     own = (config.collect.questions, config.collect.held_out_questions, config.prompts)
     files = [Path(path).name for path in own if path is not None]
     return files + [f"endpoints.{role}.base_url" for role, endpoint in config.endpoints if endpoint.base_url]
@@ -166,7 +166,7 @@ def _thresholds(config: BuildConfig) -> str:
 
 
 def _contamination(run: Run, config: BuildConfig) -> dict[str, Any]:
-    """What the data was kept clear of, and what not."""
+    """The benchmarks that the data was decontaminated against, and those that were missing."""
     notes = run.records["collect"].notes
     protected, missing = notes.get("protected", {}), notes.get("missing", {})
     grid = overlap(run, contamination=True)
@@ -197,6 +197,6 @@ def _benchmark_names() -> set[str]:
 
 
 def _transposed(grid: Grid) -> dict[str, Any]:
-    """Categories as lines, sources as columns."""
+    """Categories as rows, sources as columns."""
     lines = [(category, [cells[place] for cells in grid.cells]) for place, category in enumerate(grid.columns)]
     return {"columns": grid.rows, "lines": lines}

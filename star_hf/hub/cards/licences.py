@@ -1,4 +1,4 @@
-"""What the sources' licences allow for a data set that is made of them. Observations, not legal advice."""
+"""The licences of a data set's sources and what they allow. Observations, not legal advice."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from ...sources.catalogue import catalogue
 
 
-__all__ = ["Origin", "Terms", "terms_of"]
+__all__ = ["Origin", "LicenceTerms", "terms_of"]
 
 OPEN = ("apache-2.0", "cc-by-2.0", "cc-by-4.0", "cc0-1.0", "mit", "odc-by")
-"""Licences that only ask for attribution, or for nothing."""
+"""Licences that require attribution at most."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Origin:
 
     Attributes:
         name (`str`): As in the column `source`.
-        rows (`int`): Rows of the data set that are from it.
-        license (`str`): Licence as the catalogue states it; `"not stated"` for questions of the builder's own.
-        homepage (`str` or `None`), revision (`str` or `None`): Where it is, and what was read; `None` for one's own.
-        gated (`bool`): Whether its owners ask for conditions to be accepted.
+        rows (`int`): Rows of the data set from it.
+        license (`str`): The catalogue's licence; `"not stated"` for the builder's own questions.
+        homepage (`str` or `None`), revision (`str` or `None`): Page and revision; `None` for the builder's own.
+        gated (`bool`): Whether users must accept conditions.
     """
 
     name: str
@@ -33,28 +33,28 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Terms:
-    """The sources and what follows from them.
+class LicenceTerms:
+    """The sources of a data set and their licences.
 
     Attributes:
-        origins (`tuple[Origin, ...]`): The largest first.
+        origins (`tuple[Origin, ...]`): The sources, largest first.
     """
 
     origins: tuple[Origin, ...]
 
     def of(self, *parts: str) -> list[Origin]:
-        """Sources whose licence has one of these parts, such as `"nc"`."""
+        """Sources with one of these parts in their licence, such as `"nc"`."""
         return [origin for origin in self.origins if set(origin.license.split("-")) & set(parts)]
 
     @property
     def license(self) -> str:
-        """The data set's licence as the Hub knows it: the sources' own where they agree on an open one."""
+        """The data set's licence as the Hub spells it: the sources' licence if they share an open one."""
         found = {origin.license for origin in self.origins}
         return found.pop() if len(found) == 1 and found <= set(OPEN) else "other"
 
     @property
     def restrictions(self) -> list[tuple[str, list[Origin]]]:
-        """What one may not do, as a sentence, and because of which sources."""
+        """Restrictions, one sentence each, with the sources that impose them."""
         own = [origin for origin in self.origins if origin.license == "other"]
         found = [
             ("Not for commercial use", self.of("nc")),
@@ -73,7 +73,7 @@ class Terms:
         return [(sentence, origins) for sentence, origins in found if origins]
 
 
-def terms_of(rows: Mapping[str, int] | Iterable[tuple[str, int]]) -> Terms:
+def terms_of(rows: Mapping[str, int] | Iterable[tuple[str, int]]) -> LicenceTerms:
     """Look up the licences of sources by their name in the column `source`.
 
     Args:
@@ -88,4 +88,4 @@ def terms_of(rows: Mapping[str, int] | Iterable[tuple[str, int]]) -> Terms:
         else:
             gated = source.gated != "none"
             origins.append(Origin(name, count, source.license, source.homepage, source.revision, gated))
-    return Terms(tuple(origins))
+    return LicenceTerms(tuple(origins))

@@ -22,7 +22,7 @@ __all__ = ["is_hub_id", "leaderboard_entries", "model_card", "model_index", "res
 TAGS = ("star_hf", "safety", "reasoning", "trl", PAPER_TAG)
 STAR = ("UCSC-VLAA/STAR-1", "UCSC-VLAA/STAR-41K", "UCSC-VLAA/STAR-benign-915")
 METHODS = {"dpo": ("DPO", "2305.18290"), "grpo": ("GRPO", "2402.03300")}
-"""The papers of what is done beyond supervised fine-tuning."""
+"""Names and papers of the methods other than supervised fine-tuning."""
 KINDS = {
     "safety": "Safety (higher is better)",
     "over_refusal": "Over-refusal (lower is better)",
@@ -31,7 +31,7 @@ KINDS = {
 
 
 def is_hub_id(place: str) -> bool:
-    """Whether a model or data set is named as on the Hub, and is not a folder of this machine."""
+    """Whether this is the name of a model or data set on the Hub, and not a local folder."""
     return place.count("/") == 1 and not place.startswith((".", "/", "~")) and not Path(place).exists()
 
 
@@ -49,12 +49,11 @@ def model_card(
     """The card of a trained model.
 
     Args:
-        record ([`~star_hf.training.record.TrainingRecord`]): How it was trained.
+        record ([`~star_hf.training.record.TrainingRecord`]): The record of its training.
         place (`str`): The repository.
-        license (`str` or `None`): As the Hub spells it; `None` where nobody knows.
+        license (`str` or `None`): As the Hub spells it; `None` if it is unknown.
         adapter (`bool`): Whether only an adapter was trained.
-        results, base ([`~star_hf.evaluation.results.results.Results`], *optional*): Of this model, and of
-            the one that it was made from.
+        results, base ([`~star_hf.evaluation.results.results.Results`], *optional*): Of this model and its base model.
         attacks (`Sequence[Results]`): Of this model under attacks.
         curve (`str`, *optional*): Path of the picture of the loss in the repository.
     """
@@ -87,8 +86,8 @@ def model_card(
 
 
 def results_section(results: Results, base: Results | None = None, attacks: Sequence[Results] = ()) -> str:
-    """The section on results: every rate with its interval, beside the base model's where there are any; and the safe
-    rates under attacks beside those without."""
+    """The section on results: every rate with its interval, beside the base model's; and the safe rates under attacks
+    beside those without."""
     kinds = [(title, list(_lines(kind, results, base))) for kind, title in KINDS.items()]
     (text,) = render(
         "results.md.j2",
@@ -126,13 +125,13 @@ def model_index(results: Results, name: str) -> dict[str, Any]:
 
 
 def leaderboard_entries(api: HfApi, results: Results, source: str) -> bytes | None:
-    """A file of `.eval_results/`, with the benchmarks that are such on the Hub (their data set has an `eval.yaml`) and
-    were run whole; `None` where there is none.
+    """A file of `.eval_results/` with the completed benchmarks that have an `eval.yaml` on the Hub; `None` if there is
+    none.
 
     Args:
         api ([`~huggingface_hub.HfApi`]): The Hub.
-        results ([`~star_hf.evaluation.results.results.Results`]): What was measured.
-        source (`str`): Page where the results are explained.
+        results ([`~star_hf.evaluation.results.results.Results`]): The results.
+        source (`str`): Page that explains the results.
     """
     entries = [
         EvalResultEntry(
@@ -156,7 +155,7 @@ def _is_whole(name: str, result: BenchmarkResult) -> bool:
 
 
 def _task(api: HfApi, name: str, result: BenchmarkResult) -> str | None:
-    """The benchmark's task on the Hub: the only one, or the one of our name."""
+    """The benchmark's task on the Hub: the only one, or the one with our name."""
     repo = result.data.get("repo", "")
     if not is_hub_id(repo):
         return None
@@ -200,4 +199,4 @@ def _mean(value: float | None) -> str:
 
 
 def _judged(result: BenchmarkResult) -> str:
-    return f"by {result.judge}" if result.judge else "by comparison with the right answer"
+    return f"by {result.judge}" if result.judge else "by comparison with the correct answer"

@@ -3,6 +3,7 @@
 import io
 
 from ...pipeline.counts import Grid
+from ...utils.extras import missing
 
 
 __all__ = ["heat_map"]
@@ -15,15 +16,13 @@ def heat_map(grid: Grid) -> bytes | None:
         grid ([`~star_hf.pipeline.counts.Grid`]): Sources by categories.
 
     Returns:
-        `bytes`: The file, the same for the same grid; `None` where matplotlib (the extra `report`) is not installed,
-        or there is nothing to show.
+        `bytes`: The file, the same for the same grid; `None` if matplotlib (the extra `report`) is not installed, or
+        there is nothing to show.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
+    if missing("matplotlib") or not grid.total:
         return None
-    if not grid.total:
-        return None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(2.5 + 0.55 * len(grid.rows), 1.6 + 0.42 * len(grid.columns)), dpi=120, layout="tight")
     axes = figure.add_subplot()
     cells = list(zip(*grid.cells, strict=True))
@@ -43,5 +42,5 @@ def heat_map(grid: Grid) -> bytes | None:
 
 
 def _plain(label: str) -> str:
-    """A label without what matplotlib would read as a formula, shortened."""
+    """A shortened label that matplotlib does not read as a formula."""
     return label.replace("$", r"\$")[:40]

@@ -1,6 +1,6 @@
-"""Cards: generated sections that a person may edit around, and what becomes of such edits when a card is made anew.
+"""Cards with generated sections, which keep people's edits when they are generated again.
 
-A generated section stands between two comments, the first of which carries a hash of what was generated:
+A generated section is between two comments. The first has a hash of the generated text:
 
 ```
 <!-- star_hf: funnel 8c1f0a93d2e4b576 -->
@@ -8,11 +8,9 @@ A generated section stands between two comments, the first of which carries a ha
 <!-- /star_hf: funnel -->
 ```
 
-Whatever stands outside belongs to people and is kept. A section whose text no longer has its hash was edited by hand:
-it is kept, too, and reported.
+Text outside is kept. A section whose text does not match its hash was edited by hand: it is kept, too, and reported.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +22,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...errors import StarError
+from ...utils.files import sha256_of
 
 
-__all__ = ["Card", "Merged", "Parsed", "merge", "parse", "render"]
+__all__ = ["Card", "MergedCard", "Parsed", "merge", "parse", "render"]
 
 METADATA = re.compile(r"\A\s*---[ \t]*\r?\n(?P<yaml>.*?)^---[ \t]*\r?\n?", re.S | re.M)
 SECTION = re.compile(
@@ -37,7 +36,7 @@ MARK = re.compile(r"<!-- /?star_hf: [^>]*-->")
 
 @dataclass(frozen=True)
 class Card:
-    """A card as it is generated.
+    """A generated card.
 
     Attributes:
         metadata (`dict`): What the Hub reads.
@@ -49,7 +48,7 @@ class Card:
 
     @property
     def text(self) -> str:
-        """The card that nobody has edited."""
+        """The whole card, without edits."""
         return _document(self.metadata, "\n".join(_marked(name, text) for name, text in self.sections.items()))
 
     @property
@@ -60,14 +59,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A card as it lies in a repository.
+    """A card as it is in a repository.
 
     Attributes:
         metadata (`dict`): What the Hub reads.
         body (`str`): Everything below it.
         sections (`dict[str, str]`): Text of each generated section.
-        hashes (`dict[str, str]`): Of each, the hash of what was generated.
-        edited (`tuple[str, ...]`): Those whose text is not the generated one.
+        hashes (`dict[str, str]`): Hash of each section's generated text.
+        edited (`tuple[str, ...]`): Sections whose text was edited.
     """
 
     metadata: dict[str, Any]
@@ -78,14 +77,13 @@ class Parsed:
 
 
 @dataclass(frozen=True)
-class Merged:
-    """A card made anew, with what people had changed.
+class MergedCard:
+    """An updated card with people's edits.
 
     Attributes:
         text (`str`): The whole card.
         metadata (`dict`): Its metadata.
-        kept (`tuple[str, ...]`): What people changed in the generated part, and is kept: sections by name, fields of
-            the metadata as `metadata.<name>`.
+        kept (`tuple[str, ...]`): Edits that were kept: sections by name, metadata fields as `metadata.<name>`.
     """
 
     text: str
@@ -94,9 +92,9 @@ class Merged:
 
 
 def render(template: str, **variables: Any) -> dict[str, str]:
-    """The blocks of a template of this folder, each as one section; an empty one is left out.
+    """Render the blocks of a template of this folder, each as one section; without the empty ones.
 
-    Values are inserted as they are; `| cell` makes a value safe within a table and within HTML.
+    Values are inserted unchanged; `| cell` makes a value safe in a table and in HTML.
     """
     loaded = _environment().get_template(template)
     context = loaded.new_context(variables)
@@ -105,14 +103,14 @@ def render(template: str, **variables: Any) -> dict[str, str]:
 
 
 def parse(text: str, where: str) -> Parsed:
-    """Take a card apart.
+    """Parse a card.
 
     Args:
         text (`str`): The card.
-        where (`str`): Whose it is, for the message.
+        where (`str`): Its repository, for messages.
 
     Raises:
-        StarError: If its metadata is not YAML, or the comments around a generated section are broken.
+        StarError: If its metadata is not YAML, or a comment of a generated section is missing.
     """
     text = text.replace("\r\n", "\n")
     found = METADATA.match(text)
@@ -127,12 +125,12 @@ def parse(text: str, where: str) -> Parsed:
     for section in SECTION.finditer(body):
         name = section["name"]
         if name in sections:
-            raise _broken(where, f"the section `{name}` stands in it twice")
+            raise _broken(where, f"it has the section `{name}` twice")
         sections[name], hashes[name] = section["text"], section["hash"]
         if _hash(section["text"]) != section["hash"]:
             edited.append(name)
     if stray := MARK.search(SECTION.sub("", body)) or MARK.search("".join(sections.values())):
-        raise _broken(where, f"the comment `{stray.group()}` has lost its other half")
+        raise _broken(where, f"the comment `{stray.group()}` has no counterpart")
     return Parsed(metadata or {}, body, sections, hashes, tuple(edited))
 
 
@@ -145,32 +143,31 @@ def merge(
     always: Iterable[str] = (),
     overwrite: bool = False,
     partial: bool = False,
-) -> Merged:
-    """Bring a card up to date and keep what people changed in it.
+) -> MergedCard:
+    """Update a card and keep people's edits.
 
-    A section that nobody touched is replaced. One that was edited, or taken out, stays so. A field of the metadata
-    that is no longer what was published last stays what it is, and so does one that somebody added.
+    Unedited sections are replaced; edited sections stay, and removed sections stay removed. Metadata fields that were
+    edited since the last release, or added, stay.
 
     Args:
-        card (`Card`): As it is generated now.
+        card (`Card`): The newly generated card.
         current (`str` or `None`): The card in the repository.
-        last (`Mapping`): What was published last: `metadata`, and `sections` with their hashes; empty if nothing was.
-        where (`str`): Whose card it is, for messages.
-        always (`Iterable[str]`): Fields of the metadata that follow from the files, whoever edited them.
-        overwrite (`bool`, defaults to `False`): Replace edited sections and fields, and bring back what was taken out.
-        partial (`bool`, defaults to `False`): Leave sections and fields alone that `card` does not have.
+        last (`Mapping`): The last release: `metadata`, and `sections` with their hashes; empty if there is none.
+        where (`str`): The repository, for messages.
+        always (`Iterable[str]`): Metadata fields that are always replaced, since they depend on the files.
+        overwrite (`bool`, defaults to `False`): Replace edited sections and fields, and restore removed ones.
+        partial (`bool`, defaults to `False`): Keep sections and fields that `card` does not have.
 
     Raises:
-        StarError: If the card in the repository is broken; not with `overwrite` of a whole card, which is then made
-            anew.
+        StarError: If the card in the repository is broken, unless `overwrite` replaces all of it.
     """
     if current is None:
-        return Merged(card.text, card.metadata)
+        return MergedCard(card.text, card.metadata)
     try:
         there = parse(current, where)
     except StarError:
         if overwrite and not partial:
-            return Merged(card.text, card.metadata)
+            return MergedCard(card.text, card.metadata)
         raise
     fields = {name: value for name, value in there.metadata.items() if not partial or name in card.metadata}
     metadata, kept = _merge_metadata(card.metadata, fields, last.get("metadata", {}), set(always), overwrite)
@@ -192,13 +189,13 @@ def merge(
             before = name if name in there.sections else before
             continue
         body, before = _insert(body, _marked(name, text), after=before), name
-    return Merged(_document(metadata, body), metadata, (*edited, *gone, *kept))
+    return MergedCard(_document(metadata, body), metadata, (*edited, *gone, *kept))
 
 
 def _merge_metadata(
     new: Mapping[str, Any], there: Mapping[str, Any], last: Mapping[str, Any], always: set[str], overwrite: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Three-way: what people changed since the last time stays, the rest is what is generated."""
+    """Three-way merge: fields that were edited since the last release stay, the others are replaced."""
     merged, kept = {}, []
     for name in dict.fromkeys([*new, *there]):
         ours = name in always or overwrite or (name in there and name in last and there[name] == last[name])
@@ -214,7 +211,7 @@ def _merge_metadata(
 
 
 def _insert(body: str, text: str, after: str | None) -> str:
-    """Put a section after the named one, else at the end."""
+    """Insert a section after the named one, or at the end."""
     places = [found.end() for found in SECTION.finditer(body) if found["name"] == after]
     place = places[0] if places else len(body)
     head = body[:place]
@@ -232,25 +229,25 @@ def _document(metadata: Mapping[str, Any], body: str) -> str:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256_of(text.encode())[:16]
 
 
 def _broken(where: str, what: str) -> StarError:
     return StarError(
         f"The card of {where} is broken: {what}.",
-        "Mend README.md there, or replace what was edited by hand with --overwrite-edits.",
+        "Fix README.md there, or replace the edits with --overwrite-edits.",
     )
 
 
 def _cell(value: object) -> str:
-    """Text of others on one line, which no table, HTML or link can take for its own."""
+    """Untrusted text on one line, escaped for tables, HTML and links."""
     line = " ".join(str(value).split())
     escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\|`*_\[\]])", r"\\\1", escaped)
 
 
 def _code(value: object) -> str:
-    """Text of others as code on one line."""
+    """Untrusted text as code on one line."""
     line = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
     return f"`{line}`" if "<!--" not in line and "-->" not in line else _cell(value)
 
