@@ -1,7 +1,7 @@
-"""The command line. One file per group of commands, each thin: it reads options, calls the library, shows the result.
+"""The command line. One thin file per group of commands: it reads options, calls the library, prints the result.
 
-A file's `app` whose commands stand at the top level (`star-hf build`) is added without a name, one with a name of its
-own (`star-hf journal stats`) with it. Each command or group names the heading of `panels.py` that lists it.
+The `app` of top-level commands (`star-hf build`) is added without a name, that of a group (`star-hf journal stats`)
+with its name. Each command or group has the heading of `panels.py` that lists it.
 """
 
 import logging
@@ -23,7 +23,7 @@ __all__ = ["app", "main"]
 
 
 class _ByPanel(TyperGroup):
-    """Lists commands in the order of their headings, which otherwise puts every command before every group."""
+    """Lists commands in the order of their headings; by default every command is before every group."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:
         rank = {panel: place for place, panel in enumerate(PANELS)}
@@ -56,19 +56,19 @@ app.add_typer(
 app.add_typer(
     endpoints.app,
     name="endpoints",
-    help="Find out what the endpoints of a recipe, or of your keys, can do.",
+    help="Test the endpoints of a recipe, or of your keys.",
     rich_help_panel=DATA,
 )
 app.add_typer(
     journal.app,
     name="journal",
-    help="Look into a run's journal of answers, export, import and prune it.",
+    help="Show, export, import and prune a run's journal of answers.",
     rich_help_panel=DATA,
 )
 app.add_typer(
     judge.app,
     name="judge",
-    help="Compare judges with people and with each other, and judge answers anew.",
+    help="Compare judges with people and with each other, and judge answers again.",
     rich_help_panel=EVALUATION,
 )
 
@@ -81,7 +81,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _start(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show more messages.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -95,7 +95,7 @@ def _start(
 
 
 EXIT_CODES = ((IncompleteRunError, 3), ((ConfigError, PolicyError, SourceError, TrainingError), 2), (StarError, 1))
-"""What the process ends with: 2 for what the user gave, 3 for a run that can go on, 1 for the rest."""
+"""Exit codes: 2 for wrong input, 3 for a run that can continue, 1 for other errors."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`star-hf audit`: any data set, looked at before it is trained on or published."""
+"""`star-hf audit`: check any data set before training or publishing."""
 
 import shlex
 import sys
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigError
+from ..utils.files import write_text
+from ..utils.text import counted
 from .panels import SHARING
+from .tables.layout import new_table, number, say
 
 
 if TYPE_CHECKING:
@@ -36,37 +38,43 @@ def audit(
     revision: Annotated[str | None, typer.Option(help="Revision on the Hub.")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="ROLE=NAME", help="Which column is the `question`, `response`, ... Can be given again."),
+        typer.Option(
+            metavar="ROLE=NAME", help="The column of the `question`, `response`, ... Can be given several times."
+        ),
     ] = None,
     sources_dir: Annotated[
         Path | None, typer.Option(help="Local copies of the benchmarks: DIR/BENCHMARK/FILE.")
     ] = None,
     benchmark: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[=FILE]", help="Search for this one only, or for all and FILE. Can be given again."),
+        typer.Option(
+            metavar="NAME[=FILE]", help="Search only for this one, or for all and FILE. Can be given several times."
+        ),
     ] = None,
     policies: Annotated[Path | None, typer.Option(help="The taxonomy of your labels (YAML).")] = None,
     reasoning: Annotated[
         bool | None,
-        typer.Option("--reasoning/--no-reasoning", help="Whether each response must be a thought and an answer."),
+        typer.Option("--reasoning/--no-reasoning", help="Whether each response must have reasoning and an answer."),
     ] = None,
     ngram: Annotated[int, typer.Option(min=1, help="Words in a row that count as shared text.")] = 8,
-    tfidf: Annotated[float, typer.Option(min=0.01, max=1, help="Lowest TF-IDF cosine that counts as alike.")] = 0.6,
+    tfidf: Annotated[float, typer.Option(min=0.01, max=1, help="Lowest TF-IDF cosine of similar rows.")] = 0.6,
     embedding: Annotated[
-        float | None, typer.Option(min=0.01, max=1, help="Lowest embedding cosine that counts as alike.")
+        float | None, typer.Option(min=0.01, max=1, help="Lowest embedding cosine of similar rows.")
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="A Hub id, a folder, onnx:MODEL or openai:MODEL.")] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all findings as JSON.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page, texts folded.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page, with collapsed texts.")
+    ] = None,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write ids and counts, no texts.")
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write ids and counts without texts.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Do not fail on a missing benchmark.")] = False,
 ) -> None:
-    """Look for duplicates, benchmarks' texts, broken rows and more, in any data set.
+    """Check any data set for duplicates, benchmark texts, broken rows and more.
 
-    Ends with 1 where there is an error, and with 3 where there is none but a benchmark could not be searched for.
+    The exit code is 1 if there is an error, and 3 if there is none but a benchmark was not available.
 
     **Example:** `star-hf audit UCSC-VLAA/STAR-1 --html audit.html`
     """
@@ -99,9 +107,8 @@ def audit(
         (markdown, lambda: to_markdown(found, command)),
     ):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text(), encoding="utf-8")
-            console.print(Text(f"{path} was written."))
+            write_text(path, text())
+            say(console, f"Wrote {path}.")
     _show(found)
     if not found.ok or (strict and found.of("warning")):
         raise typer.Exit(1)
@@ -112,15 +119,14 @@ def audit(
 def _pair(item: str) -> tuple[str, str]:
     name, equals, value = item.partition("=")
     if not (name and equals and value):
-        raise ConfigError(f"{item!r} is not of the form NAME=VALUE.", "For example: --column question=prompt")
+        raise ConfigError(f"Invalid option {item!r}: must be NAME=VALUE.", "For example: --column question=prompt")
     return name, value
 
 
 def _show(audit: "Audit") -> None:
-    """Print the findings, then what was searched for."""
-    table = Table(title=Text(f"Audit of {audit.dataset}, {audit.rows:,} rows"))
-    for name, justify in (("severity", "left"), ("check", "left"), ("rows", "right"), ("what", "left")):
-        table.add_column(name, justify=justify, overflow="fold")
+    """Print the findings and the benchmarks."""
+    title = f"Audit of {audit.dataset}, {counted(audit.rows, 'row')}"
+    table = new_table(title, "severity", "check", number("rows"), "what")
     for finding in audit.findings:
         style = STYLES[finding.severity]
         rows = f"{finding.rows:,}" if finding.hits else ""
@@ -130,10 +136,9 @@ def _show(audit: "Audit") -> None:
         table.add_row(Text(finding.severity, style), Text(finding.check), rows, Text(told))
     console.print(table)
     searched = ", ".join(f"{name} ({sum(facts['texts'].values()):,})" for name, facts in audit.benchmarks.items())
-    console.print(Text(f"Searched for: {searched or 'no benchmark'}."))
+    say(console, f"Searched for: {searched or 'no benchmark'}.")
     for check, reason in audit.skipped.items():
-        console.print(Text(f"Not looked at: {check}, since {reason}.", style="dim"))
+        say(console, f"Not checked: {check}, since {reason}.", "dim")
     kinds = {severity: sum(finding.severity == severity for finding in audit.findings) for severity in STYLES}
     style = next((STYLES[severity] for severity in ("error", "gap") if kinds[severity]), "green")
-    verdict = ", ".join(f"{count or 'no'} {severity}{'s' * (count != 1)}" for severity, count in kinds.items())
-    console.print(Text(f"{verdict.capitalize()}.", style))
+    say(console, f"{', '.join(counted(count, severity) for severity, count in kinds.items())}.", style)

@@ -1,12 +1,15 @@
-"""`star-hf endpoints`: find out what the models of a recipe, or the providers whose keys are set, can do."""
+"""`star-hf endpoints`: test the endpoints of a recipe, or of the providers with a key in the environment."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from ..errors import ConfigError
+from ..utils.options import validated
+from .tables.layout import new_table, say
 
 
 if TYPE_CHECKING:
@@ -22,19 +25,19 @@ console = Console()
 
 @app.callback()
 def _group() -> None:
-    """Look at the endpoints that models answer at."""
+    """Test endpoints."""
 
 
 @app.command()
 def check(
-    config: Annotated[Path | None, typer.Option(help="A recipe whose endpoints are checked.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Check the endpoints of this recipe.")] = None,
     provider: Annotated[str | None, typer.Option(help="Check one endpoint of this provider instead.")] = None,
     model: Annotated[str | None, typer.Option(help="Its model.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="Its address, where the provider has none.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Its address, if the provider has no fixed one.")] = None,
 ) -> None:
-    """Send a few requests of a line each and tell what works; ends with code 1 when an endpoint is broken.
+    """Send a few one-line requests and report what works; the exit code is 1 if an endpoint is broken.
 
-    Without options, every provider whose key is in the environment is asked.
+    Without options, every provider with a key in the environment is checked.
 
     **Example:** `star-hf endpoints check --config recipes/data/star_1.yaml`
     """
@@ -43,7 +46,7 @@ def check(
     findings = []
     endpoints = _endpoints(config, provider, model, base_url)
     for roles, endpoint in endpoints:
-        with console.status(f"Asking {endpoint.model} ..."):
+        with console.status(f"Checking {endpoint.model} ..."):
             finding = probe(endpoint)
         if finding.problem is None and config and roles != ["teacher"] and not finding.keeps_schema:
             finding.problem = f"`structured: {endpoint.structured_output}` does not work here; " + ", ".join(
@@ -58,9 +61,7 @@ def check(
 def _endpoints(
     config: Path | None, provider: str | None, model: str | None, base_url: str | None
 ) -> "list[tuple[list[str], Endpoint]]":
-    """Whom to ask, each once, with the roles that it has; the members of a pool one by one."""
-    from pydantic import ValidationError
-
+    """The endpoints to check, each once, with its roles; the members of a pool one by one."""
     from ..llm.endpoint import Endpoint
     from ..llm.http.probe import configured_presets
     from ..pipeline.config import load_config
@@ -75,41 +76,32 @@ def _endpoints(
         found = [([endpoint.provider], endpoint) for endpoint in configured_presets(model)]
         if not found:
             raise ConfigError(
-                "There is nothing to check: no provider's key is in the environment.",
+                "Nothing to check: no provider has a key in the environment.",
                 "Set one (docs/model_calls.md lists their names), or give --config, or --provider and --model.",
             )
         return found
     if model is None:
-        raise ConfigError("No model is given.", "Name one with --model.")
-    try:
-        endpoint = Endpoint(provider=provider or "vllm", model=model, base_url=base_url)
-    except ValidationError as error:
-        raise ConfigError(f"The endpoint cannot be used: {error.errors()[0]['msg']}.") from None
+        raise ConfigError("No model is given.", "Set --model.")
+    given = {"provider": provider or "vllm", "model": model, "base_url": base_url}
+    endpoint = validated(Endpoint, given, "The endpoint")
     return [([endpoint.provider], endpoint)]
 
 
 def _show(findings: "list[tuple[str, Finding]]") -> None:
-    """One column of facts for each endpoint, and below it what is wrong or could be better."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
+    """Print one column of facts per endpoint, and below it problems and advice."""
     facts = [_facts(finding) for _, finding in findings]
-    for roles, _ in findings:
-        table.add_column(Text(roles), overflow="fold")
+    table = new_table("", "", *(roles for roles, _ in findings), padding=(0, 2, 0, 0))
     for name in facts[0]:
         table.add_row(name, *(Text(told[name]) for told in facts))
     console.print(table)
     for roles, finding in findings:
         if finding.problem:
-            console.print(Text(f"{roles}: {finding.problem}", style="red"), soft_wrap=True)
+            say(console, f"{roles}: {finding.problem}", "red")
             continue
-        # A teacher writes freely, so how it would keep to a schema is of no interest.
+        # A teacher has no schema.
         advice = [line for line in finding.advice if roles != "teacher" or not line.startswith("structured")]
         if advice:
-            console.print(Text(f"{roles}: the recipe could say  {'  '.join(advice)}"), soft_wrap=True)
+            say(console, f"{roles}: set in the recipe  {'  '.join(advice)}")
 
 
 def _facts(finding: "Finding") -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`star-hf publish` and `star-hf verify`: to the Hub with a card, and a look at what lies there."""
+"""`star-hf publish` and `star-hf verify`: publish on the Hub with a card, and check what is published."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import ConfigError, StarError
+from ..utils.text import counted
 from .panels import SHARING
+from .tables.layout import say
 
 
 if TYPE_CHECKING:
@@ -23,36 +25,37 @@ console = Console()
 
 
 def _named(repo_id: str) -> str:
-    """Found before anything is audited."""
+    """Refuse a wrong name before anything is audited."""
     if repo_id.count("/") != 1:
-        raise ConfigError(f"{repo_id!r} is not the id of a repository.", "Give --repo-id as `owner/name`.")
+        raise ConfigError(f"Invalid repository id {repo_id!r}.", "Give --repo-id as `owner/name`.")
     return repo_id
 
 
-RepoId = Annotated[str, typer.Option(help="Where, as `owner/name`.", metavar="OWNER/NAME", callback=_named)]
+RepoId = Annotated[str, typer.Option(help="The repository, as `owner/name`.", metavar="OWNER/NAME", callback=_named)]
 Private = Annotated[
     bool | None,
     typer.Option(
-        "--private/--public", help="Who sees it.", show_default="private; a repository that is there stays as it is"
+        "--private/--public", help="Who can see it.", show_default="private; an existing repository stays as it is"
     ),
 ]
 Gated = Annotated[
-    bool, typer.Option("--gated", help="Let people accept conditions first, before anything can be downloaded.")
+    bool, typer.Option("--gated", help="Require people to accept conditions before they download anything.")
 ]
 Collection = Annotated[str | None, typer.Option(help="Title of your collection to add it to.", metavar="TITLE")]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite-edits", help="Replace what was edited by hand in generated parts of the card.")
+    bool, typer.Option("--overwrite-edits", help="Replace edits by hand in generated parts of the card.")
 ]
 BaseResults = Annotated[
-    Path | None, typer.Option(help="Results folder of the base model, to stand beside.", metavar="DIR")
+    Path | None, typer.Option(help="Results folder of the base model, to compare with.", metavar="DIR")
 ]
 AttackResults = Annotated[
     list[Path] | None,
-    typer.Option(help="Results folder of the model under an attack. Can be given again.", metavar="DIR"),
+    typer.Option(help="Results folder of the model under an attack. Can be given several times.", metavar="DIR"),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be pushed, and push nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be published, without publishing.")]
 License = Annotated[
-    str | None, typer.Option(help="The licence, as the Hub spells it.", show_default="what the sources make of it")
+    str | None,
+    typer.Option(help="The licence, as the Hub spells it.", show_default="from the licences of the sources"),
 ]
 
 
@@ -65,15 +68,15 @@ def dataset(
     license: License = None,
     collection: Collection = None,
     allow_findings: Annotated[
-        bool, typer.Option("--allow-findings", help="Publish even with contamination or malformed rows.")
+        bool, typer.Option("--allow-findings", help="Publish even if there is contamination or malformed rows.")
     ] = False,
     sources_dir: Annotated[
-        Path | None, typer.Option(help="Local copies of the benchmarks to look for: DIR/NAME/FILE.")
+        Path | None, typer.Option(help="Local copies of the benchmarks to search for: DIR/NAME/FILE.")
     ] = None,
     overwrite_edits: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Publish a run's data set, or bring a published one up to date.
+    """Publish a run's data set, or update a published one.
 
     The rows are audited first. Data, card and hashes then appear in one commit, which gets a tag.
 
@@ -97,13 +100,14 @@ def model(
     private: Private = None,
     gated: Gated = False,
     license: Annotated[
-        str | None, typer.Option(help="The licence, as the Hub spells it.", show_default="that of the base model")
+        str | None,
+        typer.Option(help="The licence, as the Hub spells it.", show_default="the licence of the base model"),
     ] = None,
     collection: Collection = None,
     overwrite_edits: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Publish a trained model, with base, data, recipe, check and results on its card.
+    """Publish a trained model; its card has the base model, data, recipe, pre-flight check and results.
 
     **Example:** `star-hf publish model runs/DeepSeek-R1-Distill-Qwen-7B-star1 --repo-id me/safer-7b`
     """
@@ -129,7 +133,7 @@ def results(
     overwrite_edits: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Put results onto a model that is on the Hub: its card, `model-index`, and leaderboards. No answer is uploaded.
+    """Publish results on a model's page: its card, `model-index`, and leaderboards. No responses are uploaded.
 
     **Example:** `star-hf publish results results/safer-7b/recommended --repo-id me/safer-7b`
     """
@@ -148,14 +152,14 @@ def _publish(
     overwrite_edits: bool,
     dry_run: bool,
 ) -> None:
-    """Publish a release, or show what that would do, and say what happened."""
+    """Publish a release, or show what that would change."""
     from ..hub.release import plan, publish
 
     for warning in release.warnings:
-        console.print(Text(warning, style="yellow"))
+        say(console, warning, "yellow")
     if dry_run:
         _show(plan(release, repo_id, private=private, overwrite_edits=overwrite_edits))
-        console.print("Nothing was pushed.")
+        say(console, "Nothing was published.")
         return
     done = publish(
         release,
@@ -166,22 +170,22 @@ def _publish(
         overwrite_edits=overwrite_edits,
     )
     _show(done.plan)
-    console.print(Text(f"{done.url} at {done.tag} ({done.commit[:8]})"))
+    say(console, f"{done.url} at {done.tag} ({done.commit[:8]})")
 
 
 def _show(change: "ReleasePlan") -> None:
-    """What would change, or did."""
+    """Print what would change, or changed."""
     place = f"{change.repo_id}, {'private' if change.private else 'public'}"
-    console.print(Text(f"{place}, {'new' if change.parent is None else f'on top of {change.parent[:8]}'}:"))
+    say(console, f"{place}, {'new' if change.parent is None else f'on top of {change.parent[:8]}'}:")
     for path, size in sorted(change.sizes.items()):
-        console.print(Text(f"  push    {path} ({size:,} bytes)"))
+        say(console, f"  push    {path} ({counted(size, 'byte')})")
     for path in change.delete:
-        console.print(Text(f"  delete  {path}"))
+        say(console, f"  delete  {path}")
     for path in change.same:
-        console.print(Text(f"  there   {path}", style="dim"))
+        say(console, f"  same    {path}", "dim")
     if change.card.kept:
         edits = ", ".join(change.card.kept)
-        console.print(Text(f"Kept in the card as people edited it: {edits}. --overwrite-edits replaces it.", "yellow"))
+        say(console, f"Edits kept in the card: {edits}. --overwrite-edits replaces them.", "yellow")
 
 
 @app.command(rich_help_panel=SHARING)
@@ -189,26 +193,26 @@ def verify(
     repo_id: Annotated[str, typer.Argument(metavar="REPO", help="A published data set or model, as `owner/name`.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="main")] = None,
     sources_dir: Annotated[
-        Path | None, typer.Option(help="Local copies of the benchmarks to look for: DIR/NAME/FILE.")
+        Path | None, typer.Option(help="Local copies of the benchmarks to search for: DIR/NAME/FILE.")
     ] = None,
 ) -> None:
-    """Look whether what lies on the Hub is what was published: hashes, counts, schema, card, contamination.
+    """Check that the Hub has what was published: hashes, counts, schema, card, contamination.
 
-    Exit code 1 says that it is not.
+    The exit code is 1 if it does not.
 
     **Example:** `star-hf verify me/star-1`
     """
     from ..hub.verification import verify as verify_repository
 
     found = verify_repository(repo_id, revision=revision, sources_dir=sources_dir, progress=True)
-    console.print(Text(f"{found.repo_id} at {found.commit[:8]}:"))
+    say(console, f"{found.repo_id} at {found.commit[:8]}:")
     for check in found.checks:
         mark = ("ok   ", "green") if check.ok else ("wrong", "bold red")
         console.print(Text.assemble("  ", mark, f"  {check.name}: ", ("; ".join(check.notes), "dim")))
         for problem in check.problems:
-            console.print(Text(f"           {problem}", "red"))
+            say(console, f"           {problem}", "red")
     if not found.ok:
         raise StarError(
             f"{repo_id} is not what was published.",
-            "Publish it again with `star-hf publish`, or name a good revision with --revision.",
+            "Publish it again with `star-hf publish`, or give a good revision with --revision.",
         )

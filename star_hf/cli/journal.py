@@ -1,4 +1,4 @@
-"""`star-hf journal`: look into a run's journal, carry its answers elsewhere, and throw away what is of no use."""
+"""`star-hf journal`: show a run's journal, copy its answers to others, and remove some."""
 
 import time
 from pathlib import Path
@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Column
+from rich.text import Text
 
 from ..errors import StarError
+from ..utils.text import counted
+from .tables.layout import new_table, number, say
 
 
 if TYPE_CHECKING:
@@ -27,9 +31,9 @@ Place = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, o
 @app.command()
 def stats(
     run: Place,
-    versions: Annotated[bool, typer.Option("--versions", help="Count each prompt version by itself.")] = False,
+    versions: Annotated[bool, typer.Option("--versions", help="Count each prompt version separately.")] = False,
 ) -> None:
-    """Show what a journal holds: answers, outcomes, tokens, dollars and times per stage and model.
+    """Show the contents of a journal: answers, outcomes, tokens, dollars and times per stage and model.
 
     **Example:** `star-hf journal stats runs/star-1`
     """
@@ -38,17 +42,17 @@ def stats(
 
     with Journal(_existing(run)) as journal:
         _show(usage(journal, by_version=versions), f"Answers in {journal.path}", versions)
-        _say(f"{len(journal):,} answers, {_megabytes(journal.size())}")
+        say(console, f"{len(journal):,} answers, {_megabytes(journal.size())}")
 
 
 @app.command()
 def export(
     run: Place,
-    output: Annotated[Path, typer.Argument(metavar="FILE", help="The Parquet file; one that is there is replaced.")],
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="The Parquet file; an existing one is replaced.")],
 ) -> None:
     """Write all answers to a Parquet file, to look at or to import elsewhere.
 
-    It holds what models answered to harmful questions: share it as you would share those.
+    It holds answers to harmful questions: share it with the same care.
 
     **Example:** `star-hf journal export runs/star-1 answers.parquet`
     """
@@ -57,19 +61,21 @@ def export(
 
     with Journal(_existing(run)) as journal:
         written = export_journal(journal, output)
-    _say(f"{written:,} answers written to {output} ({_megabytes(output.stat().st_size)})")
+    say(console, f"{written:,} answers written to {output} ({_megabytes(output.stat().st_size)})")
 
 
 @app.command("import")
 def import_(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, new or not, or a journal's file.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run's directory, which may be new, or a journal's file.")
+    ],
     sources: Annotated[
         list[Path], typer.Argument(metavar="SOURCE...", help="Exports, journals or other runs' directories.")
     ],
 ) -> None:
-    """Take answers from elsewhere, so that they are not paid twice: from a colleague, another host, or a shard.
+    """Import answers, so that they are not paid for twice: from a colleague, another machine, or a shard.
 
-    What the journal answers already stays as it is. A source with an invalid row is refused whole.
+    Answers that the journal already has stay as they are. A source with an invalid row is refused as a whole.
 
     **Example:** `star-hf journal import runs/star-1 answers.parquet ../other/runs/star-1`
     """
@@ -81,29 +87,31 @@ def import_(
         for source in found:
             merged = import_answers(journal, source)
             same = merged.present - merged.differing
-            _say(
+            say(
+                console,
                 f"{source}: {merged.new:,} new, {same:,} there already"
-                + (f", {merged.differing:,} answered differently here (kept as here)" if merged.differing else "")
+                + (f", {merged.differing:,} answered differently here (kept as here)" if merged.differing else ""),
             )
-        _say(f"{journal.path} holds {len(journal):,} answers.")
+        say(console, f"{journal.path} holds {len(journal):,} answers.")
 
 
 @app.command()
 def prune(
     run: Place,
-    stage: Annotated[list[str] | None, typer.Option(help="Asked by this stage. Can be given again.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="Of this stage. Can be given several times.")] = None,
     version: Annotated[
-        list[str] | None, typer.Option(help="Of the prompt version that starts so. Can be given again.")
+        list[str] | None, typer.Option(help="Of the prompt version that starts with this. Can be given several times.")
     ] = None,
     outcome: Annotated[
-        list[str] | None, typer.Option(help="Ended so, such as `truncated` or `refused`. Can be given again.")
+        list[str] | None,
+        typer.Option(help="With this outcome, such as `truncated` or `refused`. Can be given several times."),
     ] = None,
-    older_than: Annotated[float | None, typer.Option(min=0, metavar="DAYS", help="Came longer ago.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    older_than: Annotated[float | None, typer.Option(min=0, metavar="DAYS", help="Older than this.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
-    """Remove the answers that meet all conditions, for good. Needed again, they are asked and paid again.
+    """Remove the answers that meet all conditions, permanently. If they are needed again, they are paid for again.
 
-    Not while a run uses the journal.
+    Do not prune while a run uses the journal.
 
     **Example:** `star-hf journal prune runs/star-1 --stage reason --outcome truncated --dry-run`
     """
@@ -118,42 +126,44 @@ def prune(
     with Journal(_existing(run)) as journal:
         if dry_run:
             going = upkeep.usage(journal, selection)
-            _show(going, f"What would go from {journal.path}")
-            _say(f"{sum(part.answers for part in going):,} of {len(journal):,} answers would go. Nothing was removed.")
+            _show(going, f"To be removed from {journal.path}")
+            say(
+                console,
+                f"{sum(part.answers for part in going):,} of {len(journal):,} answers to remove. Nothing was removed.",
+            )
             return
         before = journal.size()
         removed = upkeep.prune(journal, selection)
-        _say(
-            f"{removed:,} answers went, {len(journal):,} are left; "
-            f"{_megabytes(before)} became {_megabytes(journal.size())}."
+        say(
+            console,
+            f"{counted(removed, 'answer')} removed, {len(journal):,} left; "
+            f"the size was {_megabytes(before)} and is {_megabytes(journal.size())}.",
         )
 
 
 def _file(place: Path) -> Path:
-    """The journal's file that a directory or a file name stands for."""
+    """The journal's file: in this directory, or this file itself."""
     return place if place.is_file() or place.suffix in (".sqlite", ".parquet") else place / "journal.sqlite"
 
 
 def _existing(place: Path) -> Path:
     path = _file(place)
     if not path.is_file():
-        raise StarError(f"There is no file {path}.", "Name a run's directory or a journal's file.")
+        raise StarError(f"There is no file {path}.", "Give a run's directory or a journal's file.")
     return path
 
 
 def _show(usages: "list[Usage]", title: str, versions: bool = False) -> None:
-    """Print a table of one line per stage, endpoint and model, with the sum."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), box=SIMPLE_HEAD, show_lines=True, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("stage", no_wrap=True)
-    table.add_column("model, endpoint" + ", version" * versions, overflow="fold", min_width=12)
-    for name in ("answers", "tokens\nin, out", "$", "s each"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("outcomes", no_wrap=True)
-    table.add_column("first, last\n(UTC)", min_width=10)
+    """Print one row per stage, endpoint and model, with the sum."""
+    table = new_table(
+        title,
+        Column("stage", no_wrap=True),
+        Column("model, endpoint" + ", version" * versions, overflow="fold", min_width=12),
+        *(number(name, no_wrap=True) for name in ("answers", "tokens\nin, out", "$", "s each")),
+        Column("outcomes", no_wrap=True),
+        Column("first, last\n(UTC)", min_width=10),
+        show_lines=True,
+    )
     for part in usages:
         who = (part.model, part.endpoint, *([part.version[:12]] if versions else []))
         outcomes = (f"{name} {count:,}" for name, count in part.outcomes.items())
@@ -169,7 +179,7 @@ def _show(usages: "list[Usage]", title: str, versions: bool = False) -> None:
         table.add_row("all", "", *_numbers(usages), style="bold")
     console.print(table)
     if unpriced := sum(part.unpriced for part in usages):
-        _say(f"{unpriced:,} answers have no price, and so are not in the dollars.")
+        say(console, f"{counted(unpriced, 'answer')} without a price, and not in the dollars.")
 
 
 def _numbers(usages: "list[Usage]") -> tuple[str, str, str]:
@@ -183,7 +193,3 @@ def _numbers(usages: "list[Usage]") -> tuple[str, str, str]:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
-
-
-def _say(words: str) -> None:
-    console.print(words, markup=False, highlight=False, soft_wrap=True)

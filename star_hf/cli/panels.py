@@ -1,4 +1,4 @@
-"""Under which heading `star-hf --help` lists a command: each top-level command and group names one of these."""
+"""The headings of `star-hf --help`: each top-level command and group has one of these."""
 
 __all__ = ["DATA", "EVALUATION", "PANELS", "SHARING", "STAGES", "TRAINING"]
 
@@ -8,4 +8,4 @@ TRAINING = "Train"
 EVALUATION = "Evaluate"
 SHARING = "Look and share"
 PANELS = (DATA, STAGES, TRAINING, EVALUATION, SHARING)
-"""In the order in which they are shown."""
+"""In the order of `star-hf --help`."""

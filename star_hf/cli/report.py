@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from .panels import SHARING
+from .tables.layout import say
 
 
 __all__ = ["app"]
@@ -25,24 +25,25 @@ def report(
         Path | None, typer.Option(help="The HTML file.", show_default="RUN/report.html", metavar="FILE")
     ] = None,
     training: Annotated[
-        Path | None, typer.Option(help="The output directory of a training run on the data.", metavar="DIR")
+        Path | None, typer.Option(help="The output folder of a training on the data.", metavar="DIR")
     ] = None,
     results: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A results folder of `star-hf evaluate`; the base model's first. Can be given again.", metavar="DIR"
+            help="A results folder of `star-hf evaluate`; the base model's first. Can be given several times.",
+            metavar="DIR",
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=0, help="Rows to browse, kept and removed.")] = 600,
-    seed: Annotated[int, typer.Option(help="Chooses other rows to browse.")] = 0,
+    samples: Annotated[int, typer.Option(min=0, help="Number of rows to browse, kept and removed.")] = 600,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of rows.")] = 0,
 ) -> None:
-    """Write a run's report: its pictures, numbers and samples in one HTML file, which needs no network.
+    """Write a run's report: charts, numbers and samples in one HTML file, which needs no network.
 
-    Texts of harmful questions are in the file, hidden until they are asked for. Share it as you would share those.
+    The file contains harmful questions, hidden until you click. Share it with the same care.
 
     **Example:** `star-hf report runs/star-1 --training models/star-1 --results results/base --results results/star-1`
     """
     from ..report import write_report
 
     path = write_report(run, output, training=training, results=results or (), samples=samples, seed=seed)
-    console.print(Text(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB); open it in a browser."))
+    say(console, f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB): open it in a browser.")

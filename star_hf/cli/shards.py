@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from ..errors import ConfigError
+from ..utils.text import counted
 from .panels import DATA
+from .tables.layout import new_table, number, say
 
 
 __all__ = ["app"]
@@ -20,22 +21,22 @@ console = Console()
 @app.command(rich_help_panel=DATA)
 def deduplicate_shards(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Parquet files, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Where kept/ and removed/ go; all workers must see it.")],
+    out: Annotated[Path, typer.Option(help="Folder for kept/ and removed/, which all workers can access.")],
     config: Annotated[
         Path | None,
-        typer.Option(help="A YAML recipe: its `deduplicate`, `scale`, and of `collect` what is held out."),
+        typer.Option(help="A YAML recipe, for its `deduplicate`, `scale` and held-out sets."),
     ] = None,
     sources_dir: Annotated[Path | None, typer.Option(help="Local copies of the held-out sets: DIR/SET/FILE.")] = None,
-    shards: Annotated[int | None, typer.Option(min=1, help="Parts that the rows are cut into.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Parts at work at a time.")] = None,
+    shards: Annotated[int | None, typer.Option(min=1, help="Number of parts to split the rows into.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of parts to process at a time.")] = None,
     minhash: Annotated[
         int | None,
-        typer.Option(min=1, help="Compare only what MinHash brings together, by this many hashes per bucket."),
+        typer.Option(min=1, help="Compare only rows with a common MinHash bucket of this many hashes."),
     ] = None,
 ) -> None:
     """Remove near-duplicates and overlaps with benchmarks from more rows than one machine holds.
 
-    Rows need `id`, `question` and `source`. The same command goes on after any interruption.
+    Rows need `id`, `question` and `source`. The same command continues after any interruption.
 
     **Example:** `star-hf deduplicate-shards corpus/ --out clean --shards 8 --workers 2`
     """
@@ -49,13 +50,13 @@ def deduplicate_shards(
     settings = load_config(config, scale__shards=shards, scale__workers=workers, collect__sources_dir=sources_dir)
     if settings.profile != "recommended":
         raise ConfigError(
-            "Shards are compared by the profile `recommended` only: `paper` weighs terms anew after each source.",
-            "Run `star-hf build`, or leave the profile out.",
+            "Shards support only the profile `recommended`: `paper` recomputes the term weights after each source.",
+            "Run `star-hf build`, or remove `profile`.",
         )
     if settings.deduplicate.rule != "first_wins":
         raise ConfigError(
-            "Shards are compared by the rule `first_wins` only: groups may reach over all of them.",
-            "Run `star-hf build`, or leave the rule out.",
+            "Shards support only the rule `first_wins`: a group may span several shards.",
+            "Run `star-hf build`, or remove `rule`.",
         )
     options = settings.collect.model_dump() | {"sources": [], "questions": None}
     tally = deduplicate(
@@ -68,10 +69,8 @@ def deduplicate_shards(
         encoder=settings.deduplicate.encoder,
         **settings.deduplicate.model_dump(include={"tfidf_threshold", "embedding_threshold"}),
     )
-    table = Table(title=f"{tally.kept + sum(tally.removed.values()):,} rows")
-    table.add_column("kept or removed")
-    table.add_column("rows", justify="right")
+    table = new_table(counted(tally.kept + sum(tally.removed.values()), "row"), "kept or removed", number("rows"))
     for reason, rows in {"kept": tally.kept, **tally.removed}.items():
         table.add_row(reason, f"{rows:,}")
     console.print(table)
-    console.print(f'load_dataset("parquet", data_dir="{out}/kept", split="train")', markup=False, highlight=False)
+    say(console, f'load_dataset("parquet", data_dir="{out}/kept", split="train")')

@@ -175,7 +175,7 @@ def test_without_keys_there_is_nothing_to_check(monkeypatch):
         monkeypatch.delenv(preset.api_key_env or "UNUSED", raising=False)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     done = CliRunner().invoke(app, ["endpoints", "check"])
-    assert "nothing to check" in str(done.exception)
+    assert "Nothing to check" in str(done.exception)
 
 
 def test_the_presets_whose_keys_are_set_are_checked(monkeypatch):

@@ -42,7 +42,7 @@ def test_stats_takes_a_run_or_a_file(run, place):
     output = star_hf("stats", run / place)
     assert "score m 8 8,000 4.00 0.0 ok 8 20" in output and "reason m 4 4,000 - 0.0 truncated 4 20" in output
     assert "all 12 12,000 4.00" in output
-    assert "4 answers have no price" in output and "12 answers, 0.0 MB" in output
+    assert "4 answers without a price" in output and "12 answers, 0.0 MB" in output
     assert "words" not in output, "what a model said is not printed unasked"
 
 
@@ -71,13 +71,13 @@ def test_prune_shows_first_and_then_removes(run):
     conditions = ("--outcome", "truncated", "--older-than", "5")
     dry = star_hf("prune", run, *conditions, "--dry-run")
     assert "reason m 4" in dry and "score m" not in dry
-    assert "4 of 12 answers would go. Nothing was removed." in dry
-    assert "4 answers went, 8 are left" in star_hf("prune", run, *conditions)
-    assert "0 answers went, 8 are left" in star_hf("prune", run, *conditions)
+    assert "4 of 12 answers to remove. Nothing was removed." in dry
+    assert "4 answers removed, 8 left" in star_hf("prune", run, *conditions)
+    assert "0 answers removed, 8 left" in star_hf("prune", run, *conditions)
 
 
 def test_prune_leaves_what_is_not_old_enough(run):
-    assert "0 answers went, 12 are left" in star_hf("prune", run, "--older-than", "11")
+    assert "0 answers removed, 12 left" in star_hf("prune", run, "--older-than", "11")
 
 
 @pytest.mark.parametrize("command", [("stats",), ("export", "answers.parquet"), ("prune", "--stage", "score")])

@@ -58,7 +58,7 @@ def test_what_stays_and_what_goes(corpus, tmp_path, monkeypatch, capsys, options
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("embedding_threshold: null, rule: one_per_group", "by the rule `first_wins` only"),
+        ("embedding_threshold: null, rule: one_per_group", "only the rule `first_wins`"),
         ("encoder: 'openai:text-embedding-3-small'", "OPENAI_API_KEY"),
     ],
 )

@@ -34,12 +34,12 @@ def test_publish_dataset_dry_then_really_then_again(hub, finished, tmp_path, sta
     words = ("publish", "dataset", finished, "--repo-id", NAME, "--sources-dir", tmp_path)
     code, said = star_hf(*words, "--dry-run")
     assert code == 0 and "private, new" in said and "push default/train.parquet" in said, said
-    assert "Nothing was pushed" in said and "Not for commercial use: ALERT" in said and not hub.repos
+    assert "Nothing was published" in said and "Not for commercial use: ALERT" in said and not hub.repos
     code, said = star_hf(*words)
     assert code == 0 and f"{hub.url}/datasets/{NAME} at small-" in said
     assert load_dataset(NAME, split="train").num_rows == 12
     code, said = star_hf(*words)
-    assert code == 0 and "there default/train.parquet" in said and "push" not in said
+    assert code == 0 and "same default/train.parquet" in said and "push" not in said
 
 
 def test_what_cannot_be_published_ends_with_one_message(hub, finished, tmp_path, star_hf, monkeypatch):
@@ -70,6 +70,6 @@ def test_publish_model_and_results_say_what_they_would_do(hub, tmp_path, star_hf
     hub.repos["models", NAME] = Repo()
     folder = write_results(tmp_path / "results", {"jbb": [1] * 9 + [0]}, model="typed")
     code, said = star_hf("publish", "results", folder, "--repo-id", NAME, "--dry-run")
-    assert code == 0 and "push star_results.json" in said and "Nothing was pushed" in said
+    assert code == 0 and "push star_results.json" in said and "Nothing was published" in said
     assert star_hf("publish", "results", folder, "--repo-id", NAME)[0] == 0
     assert b"90.0 (59.6 to 98.2)" in hub.repo("models", NAME).files()["README.md"]

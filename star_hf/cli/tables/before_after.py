@@ -1,10 +1,9 @@
 """The demo's comparison on a terminal."""
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from ...demo.before_after import Refusals
+from .layout import new_table, number
 
 
 __all__ = ["show_before_after"]
@@ -19,15 +18,7 @@ ROWS = (
 
 def show_before_after(before: Refusals, after: Refusals, console: Console) -> None:
     """Print the comparison as a table."""
-    table = Table(
-        title="Before and after, in percent",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for name, where in (("", "left"), ("before", "right"), ("after", "right"), ("desired", "left")):
-        table.add_column(name, justify=where)
+    table = new_table("Before and after, in percent", "", number("before"), number("after"), "desired")
     for field, name, desired in ROWS:
         table.add_row(name, getattr(before, field).percent(), getattr(after, field).percent(), desired)
     table.add_row("responses that could not be judged", str(before.failed), str(after.failed), "none")

@@ -1,4 +1,4 @@
-"""What the command line shows of a run: tables for people, never whole harmful texts unless asked for."""
+"""Tables of a run; they never show whole harmful texts unless asked for."""
 
 from collections import Counter
 
@@ -12,13 +12,14 @@ from ...pipeline.explain import Event
 from ...pipeline.forecast import StageForecast
 from ...pipeline.run import Run
 from ...transforms.deduplicate import STEPS
+from .layout import new_table, number, say
 
 
 __all__ = ["show_forecast", "show_rows", "show_run", "show_story"]
 
 
 def show_run(run: Run, console: Console) -> None:
-    """The closing tables: rows in and out per stage, categories by sources, tokens and cost."""
+    """Print the tables of a run: rows in and out per stage, categories by sources, tokens and cost."""
     console.print(_funnel(run))
     if list(run.records)[-1:] == ["deduplicate"]:
         console.print(_steps(run))
@@ -30,19 +31,19 @@ def show_run(run: Run, console: Console) -> None:
         console.print(bill)
     missing = run.records["collect"].notes.get("missing", {}) if "collect" in run.records else {}
     if missing:
-        where = f"; the reasons, and what to do, are above and in {run.folder / 'manifest.json'}"
-        console.print(Text.assemble(("missing: ", "yellow"), ", ".join(missing), where))
+        say(
+            console,
+            f"missing: {', '.join(missing)}; reasons and remedies are above and in {run.manifest_path}",
+            "yellow",
+        )
     if (run.folder / "dataset").exists() and "select" in run.records:
-        console.print(Text(f'\nLook at it: load_dataset("{run.folder / "dataset"}", split="train")'))
+        say(console, f'\nLoad it: load_dataset("{run.folder / "dataset"}", split="train")')
 
 
 def show_forecast(stages: list[StageForecast], console: Console) -> None:
-    """What the stages that ask a model will take, with the sum."""
-    table = Table(title="Forecast, at most")
-    table.add_column("stage")
-    table.add_column("model")
-    for name in ("requests", "tokens in", "out", "$", "hours"):
-        table.add_column(name, justify="right")
+    """Print the forecast of the stages that call a model, with the sum."""
+    numbers = map(number, ("requests", "tokens in", "out", "$", "hours"))
+    table = new_table("Forecast, at most", "stage", "model", *numbers)
     for stage in stages:
         cost = "-" if stage.cost_usd is None else f"{stage.cost_usd:,.2f}"
         numbers = (stage.requests, stage.prompt_tokens, stage.completion_tokens)
@@ -52,16 +53,16 @@ def show_forecast(stages: list[StageForecast], console: Console) -> None:
     table.add_row("all", "", "", "", "", total, f"{sum(stage.hours for stage in stages):.2f}", style="bold")
     console.print(table)
     console.print(
-        f"Tokens in by {', '.join(sorted({stage.counted_by for stage in stages}))}; answers taken to be as long as "
-        "STAR-1's, at 30 tokens per second each. Rows that leave on the way are still counted. Nothing was sent.",
+        f"Tokens in by {', '.join(sorted({stage.counted_by for stage in stages}))}; responses of STAR-1's length, at "
+        "30 tokens per second each. Rows that a stage may remove are counted. Nothing was sent.",
         highlight=False,
     )
     if unpriced := sorted({stage.model for stage in stages if stage.cost_usd is None}):
-        console.print(Text(f"Without a price, and so not in the sum: {', '.join(unpriced)}", style="yellow"))
+        say(console, f"Without a price, and not in the sum: {', '.join(unpriced)}", "yellow")
 
 
 def show_rows(run: Run, console: Console, limit: int = 3) -> None:
-    """The first rows of the finished data set, shortened."""
+    """Print the first rows of the finished data set, shortened."""
     rows = run.table("select")
     for row in rows.select(range(min(limit, len(rows)))):
         marks = ", ".join(f"{name} {mark}" for name, mark in row["score"].items())
@@ -72,11 +73,11 @@ def show_rows(run: Run, console: Console, limit: int = 3) -> None:
         )
         console.print(Panel(body, title=row["id"], title_align="left"))
     if len(rows):
-        console.print(Text(f"The whole story of a row: star-hf explain {rows[0]['id']} --run-dir {run.folder}"))
+        say(console, f"The history of a row: star-hf explain {rows[0]['id']} --run-dir {run.folder}")
 
 
 def show_story(row_id: str, events: list[Event], console: Console) -> None:
-    """One panel per stage that the row went through."""
+    """Print one panel per event of a row."""
     console.print(Text(row_id, style="bold"))
     for event in events:
         grid = Table.grid(padding=(0, 2))
@@ -87,15 +88,7 @@ def show_story(row_id: str, events: list[Event], console: Console) -> None:
 
 
 def _funnel(run: Run) -> Table:
-    table = Table(title="Rows per stage")
-    for name, justify in (
-        ("stage", "left"),
-        ("in", "right"),
-        ("out", "right"),
-        ("removed, by reason", "left"),
-        ("s", "right"),
-    ):
-        table.add_column(name, justify=justify)
+    table = new_table("Rows per stage", "stage", number("in"), number("out"), "removed, by reason", number("s"))
     for stage, record in run.records.items():
         reasons = ", ".join(f"{reason} {count}" for reason, count in record.removed.items())
         table.add_row(stage, str(record.rows_in), str(record.rows_out), Text(reasons), f"{record.seconds:.1f}")
@@ -103,17 +96,14 @@ def _funnel(run: Run) -> Table:
 
 
 def _steps(run: Run) -> Table:
-    """Rows of each source that are left after each step of the duplicate search."""
+    """Rows of each source after each step of the duplicate search."""
     steps = STEPS[run.manifest["config"]["profile"]]
     removed = run.columns("deduplicate", "removed", "source", "detail")
     left = Counter(run.columns("collect", "rows", "source")[0])
     gone = Counter(
         (source, detail.removeprefix("step ").split(",")[0]) for source, detail in zip(*removed, strict=True)
     )
-    table = Table(title="Rows left after each step of deduplicate")
-    table.add_column("source")
-    for name in ("rows", *steps):
-        table.add_column(name, justify="right")
+    table = new_table("Rows after each step of deduplicate", "source", *map(number, ("rows", *steps)))
     total = [0] * (len(steps) + 1)
     for source, rows in left.items():
         counts = [rows]
@@ -131,10 +121,8 @@ def _balance(run: Run, stage: str, columns: int = 8) -> Table:
     cells = Counter((label, source) for labels, source in zip(categories, origins, strict=True) for label in labels)
     sources = [source for source, _ in Counter(origins).most_common()]
     shown, rest = sources[:columns], sources[columns:]
-    table = Table(title=f"Categories by sources after {stage}")
-    table.add_column("category")
-    for name in [*shown, *(["others"] if rest else []), "all"]:
-        table.add_column(Text(name), justify="right")
+    names = [*shown, *(["others"] if rest else []), "all"]
+    table = new_table(f"Categories by sources after {stage}", "category", *map(number, names))
     totals = Counter(label for labels in categories for label in labels)
     for label, total in totals.most_common():
         numbers = [cells[label, source] for source in shown]
@@ -145,16 +133,7 @@ def _balance(run: Run, stage: str, columns: int = 8) -> Table:
 
 
 def _bill(run: Run) -> Table:
-    table = Table(title="Tokens and cost")
-    for name, justify in (
-        ("stage", "left"),
-        ("model", "left"),
-        ("calls", "right"),
-        ("tokens in", "right"),
-        ("out", "right"),
-        ("$", "right"),
-    ):
-        table.add_column(name, justify=justify)
+    table = new_table("Tokens and cost", "stage", "model", *map(number, ("calls", "tokens in", "out", "$")))
     for bill in bills(run):
         table.add_row(
             bill.stage,
