@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each says what was wrong, where, and what to do."""
+"""Errors that a user can act on: each says what is wrong, where, and what to do."""
 
 __all__ = [
     "BusyError",
@@ -13,11 +13,11 @@ __all__ = [
 
 
 class StarError(Exception):
-    """Base of all errors that `star_hf` raises on purpose.
+    """Base class of the errors of `star_hf`.
 
     Args:
-        message (`str`): What was wrong and where.
-        remedy (`str`, *optional*): What the user can do about it; shown on a line of its own.
+        message (`str`): What is wrong and where.
+        remedy (`str`, *optional*): What the user can do about it; shown on a separate line.
     """
 
     def __init__(self, message: str, remedy: str | None = None):
@@ -31,25 +31,25 @@ class BusyError(StarError):
 
 
 class ConfigError(StarError):
-    """A configuration file or option that cannot be used."""
+    """An invalid configuration file or option."""
 
 
 class PolicyError(StarError):
-    """A policy (taxonomy) file or prompt that cannot be used."""
+    """An invalid policy (taxonomy) file or prompt."""
 
 
 class SourceError(StarError):
-    """A source data set that cannot be found, read or understood."""
+    """A source data set that cannot be found, read or parsed."""
 
 
 class TrainingError(StarError):
-    """A training that would not do what its recipe says; found before any weight is loaded."""
+    """A training that would not do what its recipe says; raised before any weights are loaded."""
 
 
 class IncompleteRunError(StarError):
-    """Work stopped before its end; everything done so far is kept and the same command goes on."""
+    """Work stopped early; everything done so far is kept and the same command continues."""
 
 
 def first_line(error: Exception) -> str:
-    """What an error of others says, in one line of 200 characters at most; its name where it says nothing."""
+    """The first line of another library's error, 200 characters at most; its class name if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

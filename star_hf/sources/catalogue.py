@@ -1,8 +1,7 @@
 """The catalogue of sources, read from the cards in `datasets_scripts/raw/<name>/README.md`.
 
-A card says where a source is and what its licence and gate are, in the form that `load_dataset` reads. What only this
-project needs stands under the card's key `star_hf`. How a row becomes a question is code: see
-`star_hf.sources.readers`.
+A card has the address, licence and gate of a source, in the format of `load_dataset`, and facts for this project under
+the key `star_hf`. The code that turns a row into a question is in `star_hf.sources.readers`.
 """
 
 import re
@@ -12,8 +11,8 @@ from typing import Any, Literal
 
 from huggingface_hub import DatasetCard
 
-from star_hf.errors import SourceError
-from star_hf.utils.paths import project_folder
+from ..errors import SourceError
+from ..utils.paths import project_folder
 
 
 __all__ = ["Role", "Source", "catalogue"]
@@ -31,21 +30,21 @@ class Source:
     Attributes:
         name (`str`): Catalogue name, which is the folder's name.
         folder (`Path`): The card's folder: `load_dataset(folder)` reads the source.
-        role (`str`): `"train"`, `"held_out"` for a benchmark that a build keeps the data clear of, or `"evaluation"`
-            for one that STAR-1 only evaluates on: an audit looks for both.
-        order (`int`): Place in the catalogue; earlier sources win over later ones.
-        ngram (`int` or `None`): Words in the n-gram of the within-source step; `None` for a benchmark.
-        rows (`int` or `None`): Questions that STAR-1 takes from it, where the number is known exactly.
-        license (`str`): Licence as the card states it, `"unknown"` where none was seen.
+        role (`str`): `"train"`, `"held_out"` for a benchmark that builds are decontaminated against, or `"evaluation"`
+            for one that STAR-1 only evaluates on: an audit searches for both.
+        order (`int`): Position in the catalogue; earlier sources have priority.
+        ngram (`int` or `None`): Length of the n-grams of the within-source step, in words; `None` for a benchmark.
+        rows (`int` or `None`): Number of questions that STAR-1 uses, if it is known exactly.
+        license (`str`): Licence on the card; `"unknown"` if there is none.
         gated (`str`): `"none"`, `"auto"` (accept the conditions) or `"manual"` (the authors grant access).
-        homepage (`str`): Page of the source, where a gate is accepted.
-        files (`tuple[str, ...]`): Where the files are, as `https://` or `hf://`.
+        homepage (`str`): Page of the source, where users accept conditions.
+        files (`tuple[str, ...]`): Addresses of the files, as `https://` or `hf://`.
         options (`dict`): Arguments of the dataset builder, such as `sep`.
-        fields (`tuple[str, ...]`): Columns of a benchmark that hold the texts to keep clear of, in the order in which
-            the source's function returns them; empty for a training source.
-        columns (`tuple[str, ...]`): The only columns that are read, under each name they go by; empty for all.
+        fields (`tuple[str, ...]`): Columns with a benchmark's texts, in the order in which the source's function
+            returns them; empty for a training source.
+        columns (`tuple[str, ...]`): The columns to read, with alternative names; empty for all.
         local (`tuple[str, ...]`): Files (or patterns) of a local copy, relative to `<sources_dir>/<name>`.
-        subset (`dict[str, int]` or `None`): `shuffle_seed` and `rows` of a benchmark that is a sample.
+        subset (`dict[str, int]` or `None`): `shuffle_seed` and `rows`, if the benchmark is a sample.
     """
 
     name: str
@@ -66,23 +65,23 @@ class Source:
 
     @property
     def revision(self) -> str:
-        """Commit (or branch, where no commit is known) that the files are read at."""
+        """Commit of the files, or branch if the commit is unknown."""
         match = _REVISION.search(self.files[0])
         return (match.group(1) or match.group(2)) if match else "unknown"
 
     @property
     def repository(self) -> str:
-        """The repository of the files, as `owner/name`: of the Hub's data sets, or of GitHub."""
+        """The repository of the files on the Hub or GitHub, as `owner/name`."""
         match = _REPOSITORY.match(self.files[0])
         return match.group(1) if match else self.homepage
 
 
 def catalogue() -> dict[str, Source]:
-    """All sources by name, in catalogue order: the 18 training sources of the paper, then the held-out sets, then
-    those of reasoning, which are only evaluated on.
+    """All sources by name, in catalogue order: the 18 training sources of the paper, the held-out sets, and reasoning
+    benchmarks for evaluation only.
 
     Raises:
-        [`SourceError`]: If a card cannot be read or lacks something.
+        [`SourceError`]: If a card cannot be read or a field is missing.
     """
     cards = sorted((project_folder("datasets_scripts") / "raw").glob("*/README.md"))
     sources = sorted(map(_read, cards), key=lambda source: source.order)
@@ -115,5 +114,5 @@ def _read(card: Path) -> Source:
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(
             f"The card {card} cannot be read: {type(error).__name__}: {error}.",
-            "Write it like the other cards in that folder: `configs` with one entry, `license`, and `star_hf`.",
+            "Compare it with the other cards in that folder: `configs` with one entry, `license`, and `star_hf`.",
         ) from error

@@ -1,4 +1,4 @@
-"""Data sets by their name in `datasets_scripts/`, from a clone and from an installed package."""
+"""Load data sets by their name in `datasets_scripts/`, from a clone or an installed package."""
 
 import difflib
 import re
@@ -33,16 +33,16 @@ def load(
     """Load a data set of the catalogue: a product such as `star_1`, or a source such as `GPTFuzz`.
 
     Args:
-        name (`str`): Name of a folder in `datasets_scripts/`; case and punctuation do not count.
-        config (`str`, *optional*): Configuration, where the card has several.
+        name (`str`): Name of a folder in `datasets_scripts/`; case and punctuation are ignored.
+        config (`str`, *optional*): Configuration, if the card has several.
         split (`str`, *optional*, defaults to `"train"`): Split; all of them for `None`.
-        revision (`str`, *optional*): Branch, tag or commit to read instead of the one that the card pins.
+        revision (`str`, *optional*): Branch, tag or commit to read instead of the pinned one.
         sources_dir (`str` or `Path`, *optional*): Read the local copy `<sources_dir>/<name>/<file>` of a source.
-        streaming (`bool`, defaults to `False`): Read rows as they are asked for, without downloading all first.
+        streaming (`bool`, defaults to `False`): Read rows on demand, without downloading all files first.
         **options: Further arguments of [`~datasets.load_dataset`], such as `token`.
 
     Raises:
-        ConfigError: If there is no such data set, or it has no local copy or revision to choose.
+        ConfigError: If there is no such data set, or it has no such local copy or revision.
 
     Example:
 
@@ -85,7 +85,7 @@ def _folder(name: str) -> Path:
     names = [known[match].name for match in close] or list(card_folders())
     raise ConfigError(
         f"There is no data set {name!r} in the catalogue.",
-        f"Did you mean {', '.join(names)}? Data sets on the Hub are loaded with datasets.load_dataset.",
+        f"Did you mean {', '.join(names)}? Load other data sets of the Hub with datasets.load_dataset.",
     )
 
 
@@ -94,7 +94,7 @@ def _plain(name: str) -> str:
 
 
 def _builder(folder: Path, config: str | None) -> tuple[str, dict[str, Any]]:
-    """The packaged builder of a card's files, and its arguments."""
+    """The dataset builder for a card's files, and its arguments."""
     from huggingface_hub import DatasetCard
 
     from .reading import BUILDERS
@@ -112,7 +112,7 @@ def _at(file: str, revision: str, name: str) -> str:
     for pattern, form in ((HUB_FILE, r"\g<1>@{}/"), (GITHUB_FILE, r"\g<1>/{}/")):
         if pattern.match(file):
             return pattern.sub(form.format(revision.replace("\\", "")), file)
-    raise ConfigError(f"{name}: {file} has no revision to choose.", "Leave out `revision`.")
+    raise ConfigError(f"{name}: {file} has no revisions.", "Leave out `revision`.")
 
 
 def _local(folder: Path, sources_dir: Path) -> list[str]:
@@ -124,7 +124,7 @@ def _local(folder: Path, sources_dir: Path) -> list[str]:
     if not found:
         place = f"There is no file {sources_dir / folder.name}/{{{','.join(patterns)}}}."
         raise ConfigError(
-            place if patterns else f"{folder.name} is a product, and no source: it has no local copy.",
-            "Leave out `sources_dir` to read the card's.",
+            place if patterns else f"{folder.name} is a product, not a source: it has no local copy.",
+            "Leave out `sources_dir` to download it.",
         )
     return found

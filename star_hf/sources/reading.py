@@ -1,4 +1,4 @@
-"""Read the files of a source, from the Hub or from a local copy, as rows that hold only the columns asked for."""
+"""Read the files of a source, from the Hub or from a local copy, as rows with the requested columns."""
 
 import codecs
 import tempfile
@@ -21,9 +21,9 @@ from datasets import (
 from datasets.features.features import decode_nested_example
 from datasets.utils import logging
 
-from star_hf.errors import SourceError, first_line
-from star_hf.sources.catalogue import Source
-from star_hf.sources.readers import Drop, Reader, Take
+from ..errors import SourceError, first_line
+from .catalogue import Source
+from .readers import Drop, Reader, Take
 
 
 __all__ = ["BUILDERS", "MissingSourceError", "decoded", "read_file", "read_rows", "read_source", "read_takes"]
@@ -34,22 +34,22 @@ COMPRESSIONS = {".bz2", ".gz", ".xz", ".zst"}
 
 
 class MissingSourceError(SourceError):
-    """A source that is not there or may not be read; a run can go on without it."""
+    """A source that is missing or not accessible; a run can continue without it."""
 
 
 def read_source(
     source: Source, sources_dir: Path | None = None, option: str = "--sources-dir"
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a source, with only the columns that its card names.
+    """The rows of a source, with only the columns that its card lists.
 
     Args:
         source ([`Source`]): The source.
-        sources_dir (`Path`, *optional*): Folder of local copies; the card's own files are read without it.
-        option (`str`, defaults to `"--sources-dir"`): What the user calls that folder, for error messages.
+        sources_dir (`Path`, *optional*): Folder of local copies; the card's files are read without it.
+        option (`str`, defaults to `"--sources-dir"`): The option for that folder, for error messages.
 
     Raises:
-        [`MissingSourceError`]: If the files cannot be had.
-        [`SourceError`]: If they cannot be understood.
+        [`MissingSourceError`]: If the files cannot be accessed.
+        [`SourceError`]: If they cannot be parsed.
     """
     if sources_dir is not None:
         yield from _read_files(_local_files(source, Path(sources_dir), option), source.columns, source.options)
@@ -69,15 +69,15 @@ def read_source(
 
 
 def read_takes(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> Iterable[Take]:
-    """What a source's function makes of each row; of a sample of them where the benchmark is one.
+    """Apply a source's function to each row; only a sample of the results if the benchmark is one.
 
     Args:
         source ([`Source`]): The source.
         reader ([`Reader`]): Its function, of `star_hf.sources.readers`.
-        rows (iterable of `dict`): Its rows, as [`read_source`] gives them.
+        rows (iterable of `dict`): Its rows, from [`read_source`].
 
     Raises:
-        [`SourceError`]: If a row lacks the function's column.
+        [`SourceError`]: If a row has no such column.
     """
     takes = _apply(source, reader, rows)
     if source.subset is None:
@@ -93,7 +93,7 @@ def _apply(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> It
             yield reader(row)
         except KeyError as error:
             raise SourceError(
-                f"{source.name}: there is no column {error}; the columns read are {', '.join(row)}.",
+                f"{source.name}: no column {error}, only {', '.join(row)}.",
                 f"Expected {' / '.join(source.columns) or 'question'}: compare with {source.homepage}.",
             ) from None
 
@@ -105,11 +105,11 @@ def read_file(
 
     Args:
         path (`Path`): A file of one of the types of [`BUILDERS`].
-        columns (list of `str`, *optional*): Those to read where they are there; all where none of them is.
-        what (`str`, defaults to `"questions"`): What the file holds, for error messages.
+        columns (list of `str`, *optional*): The columns to read, if they exist; all if none of them does.
+        what (`str`, defaults to `"questions"`): The content of the file, for error messages.
 
     Raises:
-        [`SourceError`]: If the file is not there or cannot be understood.
+        [`SourceError`]: If the file is missing or cannot be parsed.
     """
     options = {"sep": "\t" if path.suffix == ".tsv" else ",", "keep_default_na": False}
     yield from read_rows(path, columns, options if _builder(path) == "csv" else {}, what)
@@ -118,39 +118,39 @@ def read_file(
 def read_rows(
     path: Path, columns: Sequence[str] = (), options: dict[str, Any] | None = None, what: str = "rows"
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a file, with only these columns; all where none of them is there.
+    """The rows of a file, with only these columns; with all if none of them exists.
 
     Args:
-        path (`Path`): A file of csv, tsv, json, jsonl, txt or parquet, compressed or in a zip archive of its own.
+        path (`Path`): A csv, tsv, json, jsonl, txt or parquet file, which may be compressed or alone in a zip archive.
         columns (`Sequence[str]`): The columns to read.
         options (`dict`, *optional*): Arguments of the dataset builder, such as `sep`.
-        what (`str`, defaults to `"rows"`): What the file holds, for error messages.
+        what (`str`, defaults to `"rows"`): The content of the file, for error messages.
 
     Raises:
-        [`SourceError`]: If the file is not there or cannot be understood.
+        [`SourceError`]: If the file is missing or cannot be parsed.
     """
     if not path.is_file():
-        raise SourceError(f"There is no file {path}.", f"Check the path that was given for the {what}.")
+        raise SourceError(f"There is no file {path}.", f"Check the path of the {what}.")
     yield from _read_files([path], columns, options or {})
 
 
 def _local_files(source: Source, sources_dir: Path, option: str) -> list[Path]:
     if not sources_dir.is_dir():
-        raise SourceError(f"The folder of local copies {sources_dir} is not there.", f"Check {option}.")
+        raise SourceError(f"There is no folder {sources_dir}.", f"Check {option}.")
     files = []
     for pattern in source.local:
         found = sorted((sources_dir / source.name).glob(pattern))
         if not found:
             raise MissingSourceError(
                 f"there is no file {sources_dir / source.name / pattern}.",
-                f"Put the file from {source.homepage} there, or read the Hub by leaving out {option}.",
+                f"Put the file from {source.homepage} there, or leave out {option} to read from the Hub.",
             )
         files += found
     return files
 
 
 def _read_files(files: list[Path], columns: Sequence[str], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rows of local files, through a cache of their own, so that an edited file is never answered from an old one.
+    """Rows of local files, through a temporary cache, so that edited files are read again.
 
     `streaming=True` would need no cache but imports torch: 200 MB and a second.
     """
@@ -166,14 +166,14 @@ def _read_files(files: list[Path], columns: Sequence[str], options: dict[str, An
             except Exception as error:
                 raise SourceError(
                     f"{path} has no rows that can be read as {builder}: {first_line(error.__cause__ or error)}",
-                    "Repair the file or fetch it again.",
+                    "Fix the file or download it again.",
                 ) from error
             yield from _rows(dataset, columns, str(path))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep `datasets` from drawing a bar for each local file and from logging an error that is raised anyway."""
+    """Keep `datasets` from showing a progress bar per file and from logging an error that is raised anyway."""
     shown, verbosity = not are_progress_bars_disabled(), logging.get_verbosity()
     disable_progress_bars()
     logging.set_verbosity(logging.CRITICAL)
@@ -195,7 +195,7 @@ def _rows(dataset: Dataset, columns: Sequence[str], place: str) -> Iterator[dict
 
 
 def decoded(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """The rows of a data set; values of several types, which Arrow holds as JSON, are as they were written."""
+    """The rows of a data set; values of mixed types, which Arrow stores as JSON, are decoded."""
     mixed = {name: feature for name, feature in dataset.features.items() if _has_json(feature)}
     for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
         for row in table.to_pylist():
@@ -208,20 +208,22 @@ def _has_json(feature: Any) -> bool:
 
 
 def _builder(path: Path) -> str:
-    """The dataset builder for a file name, with or without a compression, or for the one file in a zip archive."""
+    """The dataset builder for a file, which may be compressed, or for the only file in a zip archive."""
     name = path.with_suffix("") if path.suffix in COMPRESSIONS else path
     if path.suffix == ".zip" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             name = Path(archive.namelist()[0]) if len(archive.namelist()) == 1 else path
     if name.suffix not in BUILDERS:
-        raise SourceError(f"{path}: files of type `{name.suffix}` are not read.", f"Use one of {', '.join(BUILDERS)}.")
+        raise SourceError(
+            f"{path}: files of type `{name.suffix}` are not supported.", f"Use one of {', '.join(BUILDERS)}."
+        )
     return BUILDERS[name.suffix]
 
 
 def _check_text(path: Path) -> None:
-    """Name the place of the first byte that is not UTF-8, which the readers do not."""
+    """Report the position of the first byte that is not UTF-8, which the readers do not."""
     if path.stat().st_size == 0:
-        raise SourceError(f"{path} is empty.", "Repair the file or fetch it again.")
+        raise SourceError(f"{path} is empty.", "Fix the file or download it again.")
     if path.suffix in COMPRESSIONS | {".parquet", ".zip"}:
         return
     decoder = codecs.getincrementaldecoder("utf-8")()

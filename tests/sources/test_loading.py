@@ -74,7 +74,7 @@ def test_files_on_the_hub_are_read_at_the_cards_revision_or_another(hub, cards):
 
 def test_what_has_no_revision_says_so(cards, tmp_path):
     cards("local", str(tmp_path / "rows.jsonl"))
-    with pytest.raises(ConfigError, match="no revision to choose"):
+    with pytest.raises(ConfigError, match="has no revisions"):
         star_hf.load("local", revision="main")
 
 
@@ -96,7 +96,7 @@ def test_a_local_copy_is_read_in_the_cards_form(tmp_path):
     assert star_hf.load("gptfuzz", sources_dir=tmp_path)["text"][:] == ["Why?"]
     with pytest.raises(ConfigError, match="^There is no file .*/AttaQ/{"):
         star_hf.load("AttaQ", sources_dir=tmp_path)
-    with pytest.raises(ConfigError, match="^star_1 is a product, and no source: it has no local copy"):
+    with pytest.raises(ConfigError, match="^star_1 is a product, not a source: it has no local copy"):
         star_hf.load("star_1", sources_dir=tmp_path)
 
 
