@@ -108,5 +108,5 @@ def test_what_is_no_run_is_said(tmp_path):
     with pytest.raises(StarError, match="no finished stage"):
         write_report(tmp_path)
     (tmp_path / "manifest.json").write_text('{"stages"')
-    with pytest.raises(StarError, match="was edited or is broken"):
+    with pytest.raises(StarError, match="is damaged: it is not JSON"):
         write_report(tmp_path)
