@@ -87,7 +87,7 @@ def evaluate(
     from ..evaluation.grading.judges import load_judge
     from ..evaluation.results.results import check_complete
     from ..evaluation.tasks.profiles import load_evaluation
-    from .tables.plain import say
+    from .tables.layout import say
     from .tables.results import show_results
 
     evaluation = load_evaluation(profile)

@@ -37,9 +37,9 @@ def list_() -> None:
     **Example:** `star-hf judge list`
     """
     from ..evaluation.grading.judges import KNOWN, load_judge
-    from .tables.plain import plain_table, say
+    from .tables.layout import new_table, say
 
-    table = plain_table("", "name", "default model and server", "judges")
+    table = new_table("", "name", "default model and server", "judges")
     for name in KNOWN:
         judge = load_judge(name)
         record = judge.record()
@@ -75,7 +75,7 @@ def calibrate(
     from ..llm.journal import Journal
     from ..utils.files import locked, write_table, write_text
     from .tables.judges import show_agreement, show_report
-    from .tables.plain import say
+    from .tables.layout import say
 
     labelled, judges = read_labelled(file), _load(judge)
     folder = out or file.with_suffix("")
@@ -150,7 +150,7 @@ def agree(
     from ..evaluation.judge_studies.agreement import disagreements, write_disagreements
     from ..evaluation.results.folder import ResultsFolder
     from .tables.judges import show_judges
-    from .tables.plain import say
+    from .tables.layout import say
 
     folder = ResultsFolder(results)
     verdicts = folder.verdicts

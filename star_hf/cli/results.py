@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .panels import EVALUATION
-from .tables.plain import plain_table, say
+from .tables.layout import new_table, number, say
 
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def ledger(
     from ..utils.formatting import percent
 
     if not results:
-        table = plain_table("The paper's rows, in percent", "row", "model", "table", right=("safety", "reasoning"))
+        table = new_table(
+            "The paper's rows, in percent", "row", "model", "table", *map(number, ("safety", "reasoning"))
+        )
         for each in paper_rows().values():
             means = (percent(each.averages[kind]) if kind in each.averages else "" for kind in ("safety", "reasoning"))
             table.add_row(each.name, each.model or "", each.table, *means)
@@ -126,7 +128,7 @@ def compare(
 
 def _show_ledger(found: "PaperComparison") -> None:
     title = f"{found.model} beside {found.row.name}, in percent"
-    table = plain_table(title, "", right=("ours", "paper", "difference"), last="verdict")
+    table = new_table(title, "", *map(number, ("ours", "paper", "difference")), "verdict")
     styles = {"agrees": "green", "differs": "bold red"}
     for line in found.lines:
         table.add_row(line.name, *line.numbers, Text(line.verdict, styles.get(line.verdict, "yellow")))
@@ -137,14 +139,14 @@ def _show_ledger(found: "PaperComparison") -> None:
 
 def _show_comparison(found: "Comparison") -> None:
     right = ("base", "tuned", "difference", "p", "items")
-    table = plain_table(f"{found.tuned} against {found.base}, in percent", "", right=right)
+    table = new_table(f"{found.tuned} against {found.base}, in percent", "", *map(number, right))
     for pair in found.pairs:
         table.add_row(f"{pair.name}\n{pair.metric}", *pair.numbers)
     console.print(table)
     for name, mean in found.sums.items():
         if mean.n:
             say(console, f"{name}: {mean.percent(sign=True)}, mean of {mean.n}")
-    checks = plain_table("Criteria", "criterion", "passed", "detail")
+    checks = new_table("Criteria", "criterion", "passed", "detail")
     for check in found.checks:
         checks.add_row(Text(check.name), MARKS[check.passed], Text(check.detail))
     console.print(checks)

@@ -12,7 +12,7 @@ from ...evaluation.judge_studies.sensitivity import Swap, swaps
 from ...evaluation.results.results import Results
 from ...evaluation.results.statistics import Estimate
 from ...utils.formatting import decimal, percent
-from .plain import plain_table
+from .layout import new_table, number
 
 
 __all__ = ["show_agreement", "show_judges", "show_report", "show_results"]
@@ -20,8 +20,8 @@ __all__ = ["show_agreement", "show_judges", "show_report", "show_results"]
 
 def show_results(results: Results, console: Console) -> None:
     """The rates of `results.json`, with those by the other judges."""
-    table = plain_table(
-        "Rates in results.json", "benchmark", "rate", right=("%\n95 % interval", "items", "without a value")
+    table = new_table(
+        "Rates in results.json", "benchmark", "rate", *map(number, ("%\n95 % interval", "items", "without a value"))
     )
     for name, benchmark in results.benchmarks.items():
         rates = {f"{benchmark.metric}/{benchmark.judge}": benchmark.estimate, **benchmark.metrics}
@@ -45,7 +45,7 @@ def show_judges(verdicts: Dataset, console: Console) -> None:
 def _show_swaps(found: list[Swap], console: Console) -> None:
     judges = list(dict.fromkeys(judge for swap in found for judge in swap.rates))
     title = "The same texts under each judge: desired outcomes, in percent of the texts that all judged"
-    table = plain_table(title, "benchmark, part", right=("texts", *judges, "spread"))
+    table = new_table(title, "benchmark, part", *map(number, ("texts", *judges, "spread")))
     for swap in found:
         rates = (percent(swap.rates.get(judge)) for judge in judges)
         place = Text(f"{swap.benchmark}, {swap.part}")
@@ -57,7 +57,7 @@ def show_report(report: Report, console: Console) -> None:
     """One column for each judge: precision, recall, accuracy, F1 and the counts behind them."""
     bad = "unsafe" if report.kind == "safety" else "refused"
     title = f"Judges compared with people, who call {report.bad} of {report.answers} answers {bad}"
-    table = plain_table(title, "", right=[judge.judge for judge in report.judges])
+    table = new_table(title, "", *map(number, [judge.judge for judge in report.judges]))
     for name in ("precision", "recall", "accuracy"):
         rates = (_estimate(getattr(judge, name)) for judge in report.judges)
         table.add_row(f"{name} %\n95 % interval", *rates)
@@ -76,7 +76,9 @@ def show_agreement(found: Sequence[Agreement], console: Console) -> None:
     """Kappa of each two judges, and of all; nothing for a single judge."""
     if not found:
         return
-    table = plain_table("Judges compared with each other", "part", "judges", right=("texts", "agreed %", "kappa"))
+    table = new_table(
+        "Judges compared with each other", "part", "judges", *map(number, ("texts", "agreed %", "kappa"))
+    )
     for each in found:
         names = Text(", ".join(each.judges))
         table.add_row(each.part, names, str(each.texts), percent(each.agreed), decimal(each.kappa))

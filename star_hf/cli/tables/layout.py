@@ -27,7 +27,7 @@ def new_table(title: str, *columns: str | Column, **options: Any) -> Table:
 
 def number(name: str, **options: Any) -> Column:
     """A right-justified column."""
-    return Column(Text(name), justify="right", **options)
+    return Column(Text(name), justify="right", overflow="fold", **options)
 
 
 def say(console: Console, text: str, style: str = "") -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ...evaluation.results.results import STRICT, BenchmarkResult, Results
-from .plain import plain_table, say
+from .layout import new_table, number, say
 
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def show_results(results: Results, console: "Console") -> None:
         console (`Console`): Where to print.
     """
     console.print(_rates(results))
-    categories = plain_table("By category", "benchmark", "category", right=NUMBERS)
+    categories = new_table("By category", "benchmark", "category", *map(number, NUMBERS))
     for name, result in results.benchmarks.items():
         if len(result.by_category) > 1:
             for category, estimate in result.by_category.items():
@@ -42,7 +42,7 @@ def show_results(results: Results, console: "Console") -> None:
 
 def _rates(results: Results) -> "Table":
     title = f"{results.model['name']}, profile {results.profile}, in percent"
-    table = plain_table(title, "benchmark", "what", "by", right=(*NUMBERS, "failed"))
+    table = new_table(title, "benchmark", "what", "by", *map(number, (*NUMBERS, "failed")))
     for name, result in results.benchmarks.items():
         table.add_row(*_row(name, result), end_section=not result.metrics)
         for metric, estimate in result.metrics.items():
