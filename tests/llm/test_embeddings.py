@@ -105,3 +105,12 @@ def test_an_encoder_is_named_as_in_a_recipe():
     assert make_encoder("onnx:BAAI/bge-small-en-v1.5").identity == "BAAI/bge-small-en-v1.5@default:onnx/model.onnx"
     with pytest.raises(ConfigError, match="makes no vectors"):
         EndpointEncoder(Endpoint(provider="local", model="SmolLM2-135M-Instruct"))
+
+
+def test_requests_of_earlier_versions_keep_their_keys(journal):
+    with ModelServer(vectors) as server:
+        encoder(server, 2, journal, name="ours", extra_body={"dimensions": 3})(["Grüße", "", "c"])
+    assert sorted(journal.execute("SELECT key, stage, endpoint FROM responses")) == [
+        ("233d3fd9e2eab9c569f31c1f30814a96d1ebf666be4917a1e1793059568050ec", "embed", "ours"),
+        ("fb6a6a75d8dedd1a4dbeec67715bae02e1bdd2519d72fb1bcc6c0d77f3c29be3", "embed", "ours"),
+    ]
