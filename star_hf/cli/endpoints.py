@@ -14,7 +14,7 @@ from .tables.layout import new_table, say
 
 if TYPE_CHECKING:
     from ..llm.endpoint import Endpoint
-    from ..llm.http.probe import Finding
+    from ..llm.http.probe import ProbeFinding
 
 
 __all__ = ["app"]
@@ -87,7 +87,7 @@ def _endpoints(
     return [([endpoint.provider], endpoint)]
 
 
-def _show(findings: "list[tuple[str, Finding]]") -> None:
+def _show(findings: "list[tuple[str, ProbeFinding]]") -> None:
     """Print one column of facts per endpoint, and below it problems and advice."""
     facts = [_facts(finding) for _, finding in findings]
     table = new_table("", "", *(roles for roles, _ in findings), padding=(0, 2, 0, 0))
@@ -104,7 +104,7 @@ def _show(findings: "list[tuple[str, Finding]]") -> None:
             say(console, f"{roles}: set in the recipe  {'  '.join(advice)}")
 
 
-def _facts(finding: "Finding") -> dict[str, str]:
+def _facts(finding: "ProbeFinding") -> dict[str, str]:
     endpoint = finding.endpoint
     told = {"model": endpoint.model, "provider": endpoint.provider}
     if finding.latency_s is None:

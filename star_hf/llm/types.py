@@ -1,23 +1,23 @@
-"""The values that the engine passes around: a request, a completion, and the names of what can go wrong."""
+"""What the engine passes around: requests, completions, named failures; and the two interfaces that it works with."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from datasets import Features
 
 
-__all__ = ["OUTCOMES", "Annotator", "Completion", "Message", "Request", "Unusable"]
+__all__ = ["OUTCOMES", "Annotator", "Completion", "Keyed", "Message", "OnResult", "Provider", "Request", "Unusable"]
 
 OUTCOMES = frozenset({"ok", "truncated", "content_filter", "refused", "invalid_request"})
-"""What can be said of an answer that came; what did not come is not kept."""
+"""Outcomes of a completion. A request without an answer has none, and nothing is kept of it."""
 
 Message = dict[str, str]
 
 _KEY_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=True).encode
-"""Made once: `json.dumps` with options makes an encoder each time."""
+"""Made once, since `json.dumps` with options makes an encoder each time."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Request:
     Attributes:
         messages (`list[Message]`): The conversation, as the chat completions API takes it.
         schema (`dict`, *optional*): JSON schema that the answer must follow.
-        reasoning (`bool`, defaults to `False`): Whether a thought is expected before the answer.
+        reasoning (`bool`, defaults to `False`): Whether the model should think before it answers.
         version (`str`, defaults to `""`): Hash of the prompt and the policies behind `messages`.
         sample (`int`, defaults to 0): Index among several samples of the same request.
     """
@@ -40,7 +40,7 @@ class Request:
 
     def key(self, endpoint_identity: Mapping[str, Any]) -> str:
         """SHA-256 over the request and the endpoint's identity (which holds no secret)."""
-        # Not `asdict`, which copies every message first; an existing journal is found by this very JSON.
+        # Not `asdict`, which copies every message. Existing journals have keys of exactly this JSON.
         parts = {
             "endpoint": endpoint_identity,
             "messages": self.messages,
@@ -54,19 +54,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer of a model, as it is kept in the journal.
+    """What a model call returned, as the journal keeps it.
 
     Attributes:
-        text (`str`): The message content, with any inline `<think>` left in place.
-        reasoning (`str` or `None`): The thought, where the provider returns it in a field of its own.
+        text (`str`): The message content, with any inline `<think>`.
+        reasoning (`str` or `None`): The reasoning, if the provider returns it in a separate field.
         outcome (`str`): One of [`OUTCOMES`].
-        detail (`str`): The provider's words on an outcome that is not `"ok"`.
-        finish_reason (`str`): Why the answer ended, in the provider's word, such as `"stop"`.
-        prompt_tokens, completion_tokens (`int`): As billed; an estimate where the provider does not say.
-        usage (`str`): The provider's whole account of the last reply as JSON, such as tokens of a thought or from a
-            cache.
-        model, provider_id (`str`): What the provider says answered, and its id of the call.
-        latency_s (`float`): Seconds from sending to the whole answer.
+        detail (`str`): The provider's message for an outcome other than `"ok"`.
+        finish_reason (`str`): The provider's reason for the end of the answer, such as `"stop"`.
+        prompt_tokens, completion_tokens (`int`): As billed; an estimate if the provider does not report them.
+        usage (`str`): The provider's usage record of the last reply as JSON, such as reasoning or cached tokens.
+        model, provider_id (`str`): The model that the provider reports, and its id of the call.
+        latency_s (`float`): Seconds from sending the request to the end of the answer.
     """
 
     text: str
@@ -87,21 +86,48 @@ class Unusable:
     """A named failure of one row: never a score, never an answer.
 
     Attributes:
-        reason (`str`): `"malformed"`, `"truncated"`, `"refused"`, `"content_filter"`, `"invalid_request"`.
-        detail (`str`): One line on what was wrong with the reply. Only `"malformed"` replies are asked again, with
-            this line.
+        reason (`str`): `"malformed"`, `"truncated"`, `"refused"`, `"content_filter"`, `"invalid_request"`,
+            `"unavailable"`.
+        detail (`str`): One line on what was wrong. Only `"malformed"` replies are asked again, with this line.
     """
 
     reason: str
     detail: str = ""
 
 
+Keyed = tuple[str, Request]
+"""A request with its key in the journal."""
+
+OnResult = Callable[[str, Completion], None]
+"""Takes a request's key and its completion, and commits it before it returns."""
+
+
+class Provider(Protocol):
+    """Whatever answers requests: servers over HTTP, a Batch API, or a model in this process."""
+
+    def complete(self, requests: Iterator[Keyed], on_result: OnResult) -> list[str]:
+        """Answer requests.
+
+        Args:
+            requests (iterator of `(key, Request)`): Drawn as there is room for the next one, so that memory does not
+                grow with their number.
+            on_result (`Callable`): Called with key and completion as soon as a request is answered.
+
+        Returns:
+            `list[str]`: Why requests have no answer, one line each; empty when nothing failed.
+
+        Raises:
+            ConfigError: If key, model or account are refused, or a package is missing.
+        """
+        ...
+
+
 class Annotator(Protocol):
-    """One use of a model. Classifier, teacher, scorer, rewriter and judges are each some thirty lines of this.
+    """One use of a model: classifier, teacher, scorer, rewriter and judges are annotators.
 
     Attributes:
-        stage (`str`): Name in the journal, in `removed` and in provenance.
-        reasoning (`bool`): Whether the answer should carry a thought.
+        stage (`str`): Its name in the journal, in `removed` and in provenance.
+        reasoning (`bool`): Whether the model should think before it answers.
         features (`Features`): The columns that `parse` returns.
     """
 
@@ -114,7 +140,7 @@ class Annotator(Protocol):
         ...
 
     def version(self, row: Mapping[str, Any]) -> str:
-        """Hash of the prompt file and of the policies that this row's messages are made from."""
+        """Hash of the prompt file and the policies behind this row's messages."""
         ...
 
     def schema(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -122,5 +148,5 @@ class Annotator(Protocol):
         ...
 
     def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """The columns of `features`, or the name of what is wrong. Sees only completions whose outcome is ok."""
+        """The columns of `features`, or a named failure. Called only for completions with outcome `"ok"`."""
         ...

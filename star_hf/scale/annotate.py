@@ -22,7 +22,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import BusyError, IncompleteRunError, StarError
-from ..llm.batch.ledger import Ledger
+from ..llm.batch.ledger import BatchLedger
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.journal.exchange import import_answers
@@ -77,7 +77,7 @@ def drain_shards(walk: Walk, rows: Dataset, *, scale: Scale, folder: Path) -> No
 
 def _no_batches(walk: Walk) -> None:
     """Shards do not see the run's own batches, so their requests would be sent and paid for twice."""
-    if Ledger(walk.journal, walk.annotator.stage, str(walk.identity["at"])).open():
+    if BatchLedger(walk.journal, walk.annotator.stage, str(walk.identity["at"])).open():
         raise StarError(
             f"{walk.annotator.stage}: this run has submitted batches, which shards would pay for again.",
             "Run the same command without `scale` to collect them first.",

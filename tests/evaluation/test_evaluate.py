@@ -162,7 +162,7 @@ def test_a_model_that_dies_on_the_way_ends_the_run_and_what_came_is_kept(judge, 
     broken = True
     with ModelServer(dying) as server:
         subject = served(server, concurrency=1)
-        with pytest.raises(IncompleteRunError, match="7 of 12 answers of 'm' are missing"):
+        with pytest.raises(IncompleteRunError, match="no answer from 'm' for 7 of 12 requests"):
             run(subject, tmp_path, data_dir, judge, tasks=["strongreject"])
         broken = False
         run(subject, tmp_path, data_dir, judge, tasks=["strongreject"])

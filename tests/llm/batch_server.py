@@ -75,7 +75,8 @@ class BatchServer(ModelServer):
         for line in lines[:done]:
             assert line["url"] == batch["endpoint"] and line["method"] == "POST"
             reply = self.answer(line["body"], key)
-            response = {"status_code": reply.status, "request_id": "r", "body": payload(line["body"], reply)}
+            body = payload(line["body"], reply) if reply.raw is None else json.loads(reply.raw)
+            response = {"status_code": reply.status, "request_id": "r", "body": body}
             result = {"id": "x", "custom_id": line["custom_id"], "response": response, "error": None}
             (good if reply.status == 200 else bad).append(result)
         for line in lines[done:]:
@@ -102,7 +103,7 @@ class BatchHandler(Handler):
             made = server.create(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             time.sleep(server.hang_after_create_s)
             self._send(made)
-        elif self.path == "/v1/chat/completions":
+        elif self.path in ("/v1/chat/completions", "/v1/embeddings"):
             server.live += 1
             super().do_POST()
         else:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from batch_server import BatchServer
 from model_server import ModelServer, Reply
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.llm import Budget, Endpoint, Journal
@@ -66,7 +67,7 @@ def test_what_came_before_a_failure_is_stored_and_the_next_call_asks_for_the_res
         return vectors(body)
 
     with Journal(tmp_path / "journal.sqlite") as journal, ModelServer(refuses_long_ones) as server:
-        with pytest.raises(IncompleteRunError, match="stayed without a vector.*longer than the model takes") as raised:
+        with pytest.raises(IncompleteRunError, match="no vector .* texts; .*longer than the model takes") as raised:
             embed(TEXTS, encoder(server, journal=journal), tmp_path / "vectors")
         assert "max_chars" in raised.value.remedy
         asked = {text for body in server.requests for text in body["input"] if len(text) <= 32}
@@ -114,3 +115,64 @@ def test_requests_of_earlier_versions_keep_their_keys(journal):
         ("233d3fd9e2eab9c569f31c1f30814a96d1ebf666be4917a1e1793059568050ec", "embed", "ours"),
         ("fb6a6a75d8dedd1a4dbeec67715bae02e1bdd2519d72fb1bcc6c0d77f3c29be3", "embed", "ours"),
     ]
+
+
+def test_equal_requests_are_paid_once_and_each_text_has_its_vector(journal):
+    with ModelServer(vectors, delay_s=0.05) as server:
+        found = encoder(server, 1, journal)(["a", "b", "a"])
+        assert len(server.requests) == 2
+    assert found.shape == (3, 3) and (found[0] == found[2]).all()
+
+
+def each_text_once(server):
+    texts = [text for body in server.requests for text in body["input"]]
+    return len(texts) == len(set(texts)) == len({text or " " for text in TEXTS})
+
+
+def test_a_deadline_hands_over_what_came(journal, tmp_path):
+    with ModelServer(vectors, delay_s=0.3) as server:
+        asked = encoder(server, 4, journal, deadline_s=0.4)
+        with pytest.raises(IncompleteRunError, match="the deadline of 0.4 s for this stage has passed"):
+            embed(TEXTS, asked, tmp_path)
+        first = len(server.requests)
+        assert 1 <= first < 6
+        embed(TEXTS, encoder(server, 4, journal), tmp_path)
+        assert each_text_once(server)
+
+
+def test_the_servers_of_a_pool_share_the_texts(journal):
+    with ModelServer(vectors, delay_s=0.05) as one, ModelServer(vectors, delay_s=0.05) as other:
+        members = [{"base_url": one.url, "concurrency": 1}, {"base_url": other.url, "concurrency": 1}]
+        endpoint = Endpoint(model="m", provider="vllm", name="fleet", pool=members)
+        assert EndpointEncoder(endpoint, 4, journal)(TEXTS).shape == (len(TEXTS), 3)
+        assert one.requests and other.requests and len(one.requests) + len(other.requests) == 6
+
+
+BATCH = {"at_least": 1, "poll_s": 0.01}
+
+
+def test_a_batch_makes_the_same_vectors_at_its_own_price(journal, tmp_path):
+    price = {"input": 2.0, "output": 0}
+    with BatchServer(vectors, fate=lambda number: "expired") as server:
+        found = embed(TEXTS, encoder(server, 4, journal, price=price, batch=BATCH), tmp_path / "batch")
+        assert len(server.batches) == 1 and server.live == 3 and each_text_once(server)
+        assert {batch["endpoint"] for batch in server.batches.values()} == {"/v1/embeddings"}
+        costs = [cost for (cost,) in journal.execute("SELECT cost_usd FROM responses")]
+        assert sum(costs) < 10 * len(TEXTS) * 2.0 / 1e6
+        np.testing.assert_array_equal(embed(TEXTS, encoder(server, 4), tmp_path / "live"), found)
+
+
+def test_a_batch_of_an_earlier_run_brings_its_vectors(journal, tmp_path):
+    with BatchServer(vectors, looks=10_000) as server:
+        with pytest.raises(IncompleteRunError, match="no vector from 'm' for 21 of 21 texts"):
+            embed(TEXTS, encoder(server, 4, journal, batch=BATCH, deadline_s=0.1), tmp_path)
+        server.looks = 1
+        found = embed(TEXTS, encoder(server, 4, journal), tmp_path)
+        assert server.live == 0 and each_text_once(server) and found.shape == (len(TEXTS), 3)
+
+
+def test_vectors_that_are_lost_are_asked_for_again_although_they_were_paid(journal, tmp_path):
+    with ModelServer(vectors) as server:
+        embed(TEXTS, encoder(server, 4, journal), tmp_path / "one")
+        embed(TEXTS, encoder(server, 4, journal), tmp_path / "two")
+        assert len(server.requests) == 12

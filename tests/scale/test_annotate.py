@@ -12,7 +12,7 @@ from model_server import ModelServer, Reply, star_answers
 from shouter import Shouter, shouted, some_rows
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.llm import Budget, Endpoint, Journal, annotate
-from star_hf.llm.batch.ledger import Ledger
+from star_hf.llm.batch.ledger import BatchLedger
 from star_hf.pipeline.build import build
 from star_hf.pipeline.config import BuildConfig
 from star_hf.scale import executors
@@ -82,7 +82,7 @@ def test_finished_shards_and_answered_rows_are_not_asked_again(tmp_path, in_proc
         return Reply(status=500) if down and number >= 12 and number % 2 else fussy(body, before)
 
     with ModelServer(rule) as server:
-        with pytest.raises(IncompleteRunError, match="2 shards are not done.*rows stayed unanswered"):
+        with pytest.raises(IncompleteRunError, match="2 shards are not done.*no answer from .* rows"):
             run(tmp_path, endpoint(server), Scale(shards=4), max_unusable=0.5)
         with Journal(tmp_path / "journal.sqlite") as journal:
             assert len(journal) == sum(server.paid.values()), "answers are collected already"
@@ -164,7 +164,7 @@ def test_submitted_batches_are_collected_first(tmp_path, in_process):
     with ModelServer(shouted) as server:
         with Journal(tmp_path / "journal.sqlite") as journal:
             at = str(endpoint(server).identity()["at"])
-            Ledger(journal, Shouter.stage, at).plan({"0" * 64: "v"})
+            BatchLedger(journal, Shouter.stage, at).plan({"0" * 64: "v"})
         with pytest.raises(StarError, match="this run has submitted batches"):
             run(tmp_path, endpoint(server), Scale(shards=4))
         assert not server.requests

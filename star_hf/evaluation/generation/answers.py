@@ -1,4 +1,4 @@
-"""A model's raw text becomes an answer, or a failure with a name: what cannot be told from a thought is no answer."""
+"""From a model's raw text to an answer or a named failure: text that may be a thought is not an answer."""
 
 from ...llm.types import Completion
 from ...utils.text import split_reasoning
@@ -18,21 +18,21 @@ def read_answer(
     sample: int = 0,
     tokens: int = 0,
 ) -> Answer:
-    """Take one reply apart, failing closed.
+    """Split one reply into thought and answer, failing closed.
 
     | reply | answer or failure |
     |---|---|
     | `None` | `unanswered` |
     | cut at the token limit, in the thought or in the answer | `truncated` |
-    | a thought that never closes, whoever wrote its opening tag | `unclosed` |
+    | a thought that never closes, even if the template opened it | `unclosed` |
     | nothing, or nothing after the thought | `empty` |
     | more than one closing tag | `unparseable` |
-    | anything else | what comes after the thought |
+    | anything else | the text after the thought |
 
     Args:
         item_id (`str`): The item that was asked.
-        text (`str` or `None`): What the model said; `None` where nothing came.
-        reasoning (`str`, *optional*): The thought, where the server returns it in a field of its own.
+        text (`str` or `None`): The model's reply; `None` if there is none.
+        reasoning (`str`, *optional*): The thought, if the server returns it in a separate field.
         truncated (`bool`, defaults to `False`): Whether the token limit ended it (finish reason `"length"`).
         expects_reasoning (`bool`, defaults to `False`): Whether the model always thinks first. Then text without a
             closing tag is a thought that never closed, since R1's template writes the opening tag into the prompt.
@@ -62,10 +62,11 @@ def read_answer(
 def read_completion(
     item_id: str, completion: Completion, *, expects_reasoning: bool = False, sample: int = 0
 ) -> Answer:
-    """Take an answer of the engine apart, see [`read_answer`].
+    """Split a completion into thought and answer, see [`read_answer`].
 
-    A refusal that the provider returns in a field of its own is what the user sees, hence the answer. What a
-    provider's filter kept back, or its server could not read, is `unanswered`: it says nothing of the model.
+    A refusal that the provider returns in a separate field is what the user sees, so it is the answer. A completion
+    that the provider's filter held back, or a request that its server rejected, is `unanswered`: it tells nothing
+    about the model.
     """
     refused, absent = completion.outcome == "refused", completion.outcome in ("content_filter", "invalid_request")
     return read_answer(

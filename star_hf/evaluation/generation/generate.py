@@ -1,22 +1,20 @@
-"""Answers of the model under evaluation: every one in the journal before it is used, so that none is written twice."""
+"""Completions of the model under evaluation: each is in the journal before it is used, and none is written twice."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from ...errors import IncompleteRunError
-from ...llm import Completion, Journal, Request
-from ...llm.journal import Entry
-from ...llm.types import Message
+from ...llm import Budget, Completion, Journal, Request
+from ...llm.asking import Asking
+from ...llm.types import Keyed, Message
 from ...utils.progress import track
 from ..tasks.attacks import opening_of
 from ..types import Item
-from .models import Keyed, Model, Sampling
+from .models import Model, Sampling
 
 
 __all__ = ["generate"]
 
 STAGE = "evaluate"
-"""Under which the journal keeps them."""
+"""The stage of the journal entries."""
 
 
 def generate(
@@ -25,6 +23,7 @@ def generate(
     journal: Journal,
     sampling: Sampling,
     *,
+    budget: Budget | None = None,
     description: str = "generate",
     progress: bool = True,
 ) -> Iterator[tuple[Item, int, Completion]]:
@@ -32,19 +31,20 @@ def generate(
 
     Args:
         items (`Sequence[Item]`): What to ask.
-        model (`Model`): Whom.
-        journal (`Journal`): Where answers are kept. What it holds is not asked again; its keys hold the model's
-            fingerprint, the prompt and the sampling parameters, so nothing stale is found.
-        sampling (`Sampling`): How answers are drawn.
-        description (`str`, defaults to `"generate"`): Before the progress bar.
-        progress (`bool`, defaults to `True`): Whether to show one.
+        model (`Model`): The model to ask.
+        journal (`Journal`): Where completions are kept. What it holds is not asked again; its keys include the model's
+            fingerprint, the prompt and the sampling parameters, so that no stale completion is found.
+        sampling (`Sampling`): How completions are sampled.
+        budget (`Budget`, *optional*): Dollars that may be spent.
+        description (`str`, defaults to `"generate"`): The label of the progress bar.
+        progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Returns:
-        Iterator of `(Item, int, Completion)`: Item, sample and answer, in the order of items and samples.
+        Iterator of `(Item, int, Completion)`: Item, sample and completion, in the order of items and samples.
 
     Raises:
-        ConfigError: If the model refuses key, name or account.
-        IncompleteRunError: If answers are missing. Those that came are kept, and the same call goes on.
+        ConfigError: If the model refuses key, name or account, or a budget is set but no price.
+        IncompleteRunError: If completions are missing. Those that came are kept, and the same call goes on.
     """
     identity = model.identity(sampling)
     requests: list[Keyed] = []
@@ -52,35 +52,24 @@ def generate(
         for sample in range(sampling.samples):
             request = Request(_conversation(item), sample=sample)
             requests.append((request.key(identity), request))
-    missing = sum(key not in journal for key, _ in requests)
-    if missing:
-        with track(f"{description}: {model.name}", missing, progress) as bar:
-
-            def keep(answers: Sequence[tuple[str, Completion]]) -> None:
-                journal.merge(_entry(key, completion, model, identity) for key, completion in answers)
-                for _ in answers:
-                    bar.advance()
-
-            why = model.complete(requests, sampling, journal.__contains__, keep)
-        missing = sum(key not in journal for key, _ in requests)
-        if missing:
-            raise IncompleteRunError(
-                f"{description}: {missing} of {len(requests)} answers of {model.name!r} are missing; "
-                f"the last failure: {why}",
-                f"All answers so far are in {journal.path}. Run the same command again to go on.",
-            )
+    if not all(key in journal for key, _ in requests):
+        whom = model.provider(requests, sampling, journal)
+        with track(f"{description}: {model.name}", len(requests), progress) as bar:
+            asking = Asking(STAGE, str(identity["at"]), whom, journal, bar, budget)
+            if not asking.run(lambda: iter(requests)):
+                missing = sum(key not in journal for key, _ in requests)
+                raise asking.incomplete(
+                    f"{description}: no answer from {model.name!r} for {missing} of {len(requests)} requests",
+                    f"All answers so far are in {journal.path}.",
+                )
     return _read(items, requests, sampling.samples, journal)
 
 
 def _conversation(item: Item) -> list[Message]:
-    """What a model is given for an item: the user's message, and where an attack prefills it, the answer's opening."""
+    """The user's message and, if an attack prefills the answer, its opening."""
     opening = opening_of(item)
     turn = {"role": "user", "content": item.prompt}
     return [turn, {"role": "assistant", "content": opening}] if opening else [turn]
-
-
-def _entry(key: str, completion: Completion, model: Model, identity: Mapping[str, Any]) -> Entry:
-    return Entry(key, STAGE, str(identity["at"]), "", completion, model.cost(completion))
 
 
 def _read(

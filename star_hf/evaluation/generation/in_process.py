@@ -1,22 +1,25 @@
 """The model under evaluation in this process, by transformers: a folder or a Hub id, on a GPU or a CPU.
 
-Requests are put into batches by length, over the whole list, whatever the journal holds already; a batch is kept
-whole. So a run that was killed forms the same batches again and ends with the answers of an undisturbed run, on the
-same hardware and packages. What is *not* promised is that an answer is the same in another batch: another limit or
-batch size changes shapes, and with them the last bits of a sum.
+All requests are batched by length, including those that the journal answers already, and a batch is committed at once.
+So a run that was killed forms the same batches again and ends with the answers of an undisturbed run, on the same
+hardware and packages. An answer may differ in another batch: another limit or batch size changes shapes, and with them
+the last bits of a sum.
 """
 
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, StarError
-from ...llm import Completion, Request
+from ...llm import Completion, Journal, Request
+from ...llm.types import Keyed, OnResult
+from ...utils.extras import require
 from ...utils.text import CLOSE, OPEN
-from .models import Keep, Keyed, Sampling
+from .models import Sampling
 from .weights import fingerprint, locate
 
 
@@ -33,9 +36,9 @@ class InProcess:
     """A model in this process.
 
     Args:
-        model (`str`): A folder that `save_pretrained` wrote, or a Hub id.
+        model (`str`): A folder written by `save_pretrained`, or a Hub id.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
-        batch_size (`int`, defaults to 8): Requests that are computed at once.
+        batch_size (`int`, defaults to 8): Requests that are computed together.
         dtype (`str`, defaults to `"auto"`): As the weights are stored, or `"float32"`, `"bfloat16"`, `"float16"`.
         device (`str`, *optional*): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` to spread a large model over all GPUs; the
             first accelerator by default.
@@ -63,7 +66,7 @@ class InProcess:
         return fingerprint(self.weights.folder)
 
     def probe(self) -> None:
-        """Load the model's tokenizer and write with its chat template.
+        """Load the model's tokenizer and render its chat template.
 
         Raises:
             ConfigError: If a package or the tokenizer is missing.
@@ -83,39 +86,18 @@ class InProcess:
             **(drawn if sampling.temperature else greedy),
         }
 
-    def cost(self, completion: Completion) -> float:
-        """Nothing is billed."""
-        return 0.0
-
-    def complete(self, requests: Sequence[Keyed], sampling: Sampling, done: Callable[[str], bool], keep: Keep) -> str:
-        """Answer what is open, batch by batch.
-
-        Raises:
-            StarError: If a batch does not fit the memory.
-        """
-        import torch
-
-        for batch in self._batches(requests):
-            open_ = [(key, prompt) for key, prompt in batch if not done(key)]
-            if not open_:
-                continue
-            try:
-                keep(list(zip([key for key, _ in open_], self._answer(open_, sampling), strict=True)))
-            except torch.OutOfMemoryError as error:
-                raise StarError(
-                    f"A batch of {len(open_)} prompts of up to {len(open_[0][1])} tokens does not fit the memory.",
-                    "Pass a smaller `--batch-size`; all answers so far are kept.",
-                ) from error
-        return ""
+    def provider(self, requests: Sequence[Keyed], sampling: Sampling, journal: Journal) -> "Batches":
+        """This model with its batches of all requests."""
+        return Batches(self, requests, sampling, journal)
 
     def _batches(self, requests: Sequence[Keyed]) -> Iterator[list[tuple[str, list[int]]]]:
-        """Keys and prompts, the longest first; the key breaks ties, so that the order of requests changes nothing."""
+        """Keys and prompts, the longest first; keys break ties, so that the order of requests changes nothing."""
         prompts = sorted(((key, self._prompt(request)) for key, request in requests), key=lambda p: (-len(p[1]), p[0]))
         for first in range(0, len(prompts), self.batch_size):
             yield prompts[first : first + self.batch_size]
 
     def _prompt(self, request: Request) -> list[int]:
-        """Token ids of the conversation, opened for the model's turn, or within its turn where one is prefilled."""
+        """Token ids of the conversation up to the start of the model's turn, or within it if prefilled."""
         prefilled = request.messages[-1]["role"] == "assistant"
         if self._tokenizer.chat_template is None:
             text = "\n\n".join(message["content"] for message in request.messages)
@@ -135,7 +117,7 @@ class InProcess:
         started = time.monotonic()
         room = self._window - max(len(prompt) for _, prompt in batch)
         if room <= 0:
-            words = f"the prompt fills the model's window of {self._window} tokens"
+            words = f"the prompt fills the model's context window of {self._window} tokens"
             return [Completion("", outcome="invalid_request", detail=words, model=self.name) for _ in batch]
         tokens, mask = _left_padded([prompt for _, prompt in batch])
         draw = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
@@ -160,7 +142,7 @@ class InProcess:
         kept = [token for token in written[:end] if token not in self._silent]
         text = self._tokenizer.decode(kept, skip_special_tokens=False)
         if self._tokenizer.decode(prompt[-8:]).rstrip().endswith(OPEN):
-            text = f"{OPEN}\n{text}"  # the template opened the thought, so the text is one from its start
+            text = f"{OPEN}\n{text}"  # the template opened the thought
         return Completion(
             text=text,
             outcome="ok" if end is not None else "truncated",
@@ -172,33 +154,36 @@ class InProcess:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        AutoTokenizer = _transformers().AutoTokenizer
+        require("eval", "transformers", "torch", what="A model in this process")
+        from transformers import AutoTokenizer
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.weights.folder)
-            if not tokenizer("OK")["input_ids"]:  # made of config.json alone, without a vocabulary
+            if not tokenizer("OK")["input_ids"]:  # made from config.json alone, without a vocabulary
                 raise ValueError("its files are missing")
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{self.weights.folder} has no tokenizer that can be loaded: {str(error).splitlines()[0]}",
+                f"{self.weights.folder} has no usable tokenizer: {str(error).splitlines()[0]}",
                 "Save the tokenizer beside the weights.",
             ) from error
         if tokenizer.chat_template is None:
-            logger.warning("%s has no chat template; prompts are given to it as plain text", self.name)
+            logger.warning("%s has no chat template: prompts are sent as plain text", self.name)
         return tokenizer
 
     @cached_property
     def _model(self) -> Any:
         import torch
+        from transformers import AutoModelForCausalLM
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model = _transformers().AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             self.weights.folder, dtype=self.dtype, device_map=device if device == "auto" else None
         )
         return (model if device == "auto" else model.to(device)).eval()
 
     @cached_property
     def _ends(self) -> set[int]:
-        """Tokens that end an answer, by the model's generation configuration and by its tokenizer."""
+        """Tokens that end an answer, from the model's generation configuration and its tokenizer."""
         named = self._model.generation_config.eos_token_id
         ends = {named} if isinstance(named, int) else set(named or ())
         own = self._tokenizer.eos_token_id
@@ -206,7 +191,7 @@ class InProcess:
 
     @cached_property
     def _silent(self) -> set[int]:
-        """Special tokens that are no text; think tags, which some tokenizers hold for special, stay."""
+        """Special tokens that are not text. Think tags, which are special in some tokenizers, are kept."""
         tokenizer = self._tokenizer
         return {i for i in tokenizer.all_special_ids if tokenizer.decode([i]).strip() not in (OPEN, CLOSE)}
 
@@ -215,22 +200,54 @@ class InProcess:
         return getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20
 
 
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ConfigError(
-            "A model in process needs transformers, which is not installed.",
-            'Run `pip install "star_hf[eval]"`, or serve the model and pass `--base-url`.',
-        ) from error
-    return transformers
+@dataclass(frozen=True)
+class Batches:
+    """A model in this process as a [`~star_hf.llm.types.Provider`].
+
+    Args:
+        model (`InProcess`): The model.
+        requests (list of `(key, Request)`): All requests, which determine the batches.
+        sampling (`Sampling`): How answers are sampled.
+        journal (`Journal`): Where each batch is committed at once.
+    """
+
+    model: InProcess
+    requests: Sequence[Keyed]
+    sampling: Sampling
+    journal: Journal
+
+    def complete(self, requests: Iterator[Keyed], on_result: OnResult) -> list[str]:
+        """Answer open requests, batch by batch.
+
+        Raises:
+            StarError: If a batch does not fit in memory.
+        """
+        import torch
+
+        waiting = {key for key, _ in requests}
+        for batch in self.model._batches(self.requests):
+            prompts = [(key, prompt) for key, prompt in batch if key in waiting]
+            if not prompts:
+                continue
+            try:
+                answers = self.model._answer(prompts, self.sampling)
+            except torch.OutOfMemoryError as error:
+                raise StarError(
+                    f"A batch of {len(prompts)} prompts of up to {len(prompts[0][1])} tokens does not fit in memory.",
+                    "Pass a smaller `--batch-size`; all answers so far are kept.",
+                ) from error
+            with self.journal.transaction():
+                for (key, _), answer in zip(prompts, answers, strict=True):
+                    on_result(key, answer)
+                    waiting.discard(key)
+        return []
 
 
 def _left_padded(prompts: list[list[int]]) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Token ids and attention mask, both `(prompts, longest)`.
 
-    Each row is padded with its own first token: a repetition penalty looks at padding, too, and must find nothing
-    there that the prompt does not hold.
+    Each row is padded with its own first token: a repetition penalty sees the padding, too, and must not find a token
+    there that is not in the prompt.
     """
     import torch
 

@@ -1,37 +1,36 @@
-"""The model under evaluation, behind a server. [`~star_hf.evaluation.generation.in_process`] has the other kind."""
+"""The model under evaluation behind a server; for one in this process see `in_process.py`."""
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx
 
 from ...errors import ConfigError, IncompleteRunError
-from ...llm import Completion, Endpoint, Request
+from ...llm import Completion, Endpoint, Journal, Request
+from ...llm.asking import provider_of
+from ...llm.types import Keyed, Provider
 
 
-__all__ = ["Keep", "Keyed", "Model", "Sampling", "Served", "probe"]
-
-Keyed = tuple[str, Request]
-Keep = Callable[[Sequence[tuple[str, Completion]]], None]
+__all__ = ["Model", "Sampling", "Served", "probe"]
 
 WITHOUT_PENALTY = ("openai", "azure")
-"""Providers whose API refuses a repetition penalty."""
+"""Providers that refuse a repetition penalty."""
 CONTINUING = ("vllm", "sglang")
-"""Providers whose servers go on with an assistant's message when told to."""
+"""Providers that can continue an assistant's message."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn.
+    """How answers are sampled.
 
     Attributes:
-        temperature (`float`): 0 takes the likeliest token.
+        temperature (`float`): 0 takes the most likely token.
         top_p (`float`): Share of probability that is sampled from.
-        repetition_penalty (`float`): 1 leaves repeated tokens alone.
-        max_tokens (`int`): Tokens of an answer, its thought included.
+        repetition_penalty (`float`): 1 means no penalty.
+        max_tokens (`int`): Tokens of an answer, including its reasoning.
         seed (`int`): Samples of the same item differ by their index.
         samples (`int`): Answers per item.
     """
@@ -48,8 +47,8 @@ class Model(Protocol):
     """What `generate` needs of a model.
 
     Attributes:
-        name (`str`): For people.
-        revision (`str` or `None`): Commit on the Hub, where it comes from there.
+        name (`str`): Its name, for people.
+        revision (`str` or `None`): Commit on the Hub, if it is from there.
         fingerprint (`str`): SHA-256 that changes with the weights.
     """
 
@@ -64,18 +63,16 @@ class Model(Protocol):
         ...
 
     def identity(self, sampling: Sampling) -> dict[str, Any]:
-        """What beside the request can change an answer; part of every request key."""
+        """What besides the request can change an answer; part of every request key."""
         ...
 
-    def cost(self, completion: Completion) -> float | None:
-        """Dollars of an answer; `None` where no price is known."""
-        ...
+    def provider(self, requests: Sequence[Keyed], sampling: Sampling, journal: Journal) -> Endpoint | Provider:
+        """Who answers: an endpoint, or a provider in this process.
 
-    def complete(self, requests: Sequence[Keyed], sampling: Sampling, done: Callable[[str], bool], keep: Keep) -> str:
-        """Answer the requests that are not `done`, handing what is finished to `keep` at once.
-
-        Returns:
-            `str`: Why requests stayed unanswered; empty where none did.
+        Args:
+            requests (list of `(key, Request)`): All requests, including those that the journal answers already.
+            sampling (`Sampling`): How answers are sampled.
+            journal (`Journal`): Where they are kept.
         """
         ...
 
@@ -83,12 +80,12 @@ class Model(Protocol):
 class Served:
     """A model behind an OpenAI-compatible endpoint.
 
-    A server's name says nothing about its weights. The fingerprint is that of the endpoint's identity and, where
-    `/v1/models` names it (vLLM), of the path or commit that the server loaded; `given` replaces the latter.
+    A server's name does not identify its weights. The fingerprint is that of the endpoint's identity and, if
+    `/v1/models` reports it (vLLM), of the path or commit that the server loaded; `given` replaces the latter.
 
     Args:
-        endpoint (`Endpoint`): Whom to ask. What it says of sampling is replaced by the evaluation's.
-        given (`str`, *optional*): The user's own mark for the weights, changed when they change.
+        endpoint (`Endpoint`): Where to ask. The evaluation's sampling parameters replace its own.
+        given (`str`, *optional*): The user's own mark for the weights, to change when they change.
     """
 
     def __init__(self, endpoint: Endpoint, given: str | None = None):
@@ -100,7 +97,7 @@ class Served:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of where the model is, what it is called and which weights its server says it loaded."""
+        """SHA-256 of the model's address, its name, and the weights that its server reports."""
         if self._fingerprint is None:
             loaded = self._given or _loaded_weights(self.endpoint)
             parts = {"at": self.endpoint.name or self.endpoint.url, "model": self.endpoint.model, "weights": loaded}
@@ -120,27 +117,18 @@ class Served:
         """The endpoint's identity with this sampling, and the fingerprint."""
         return {**self._sampled(sampling).identity(), "weights": self.fingerprint}
 
-    def cost(self, completion: Completion) -> float | None:
-        """By the endpoint's price."""
-        return self.endpoint.cost(completion.prompt_tokens, completion.completion_tokens)
-
-    def complete(self, requests: Sequence[Keyed], sampling: Sampling, done: Callable[[str], bool], keep: Keep) -> str:
-        """Answer what is open, `concurrency` at a time."""
-        from ...llm.http.pool import drain
-
+    def provider(self, requests: Sequence[Keyed], sampling: Sampling, journal: Journal) -> Endpoint:
+        """The endpoint with this sampling, which continues answers if the requests have prefilled ones."""
         endpoint = self._sampled(sampling)
-        if any(request.messages[-1]["role"] == "assistant" for _, request in requests):
-            endpoint = _continuing(endpoint)
-        open_ = ((key, request) for key, request in requests if not done(key))
-        failures = drain(endpoint, open_, lambda key, completion: keep([(key, completion)]))
-        return failures[-1] if failures else ""
+        prefilled = any(request.messages[-1]["role"] == "assistant" for _, request in requests)
+        return _continuing(endpoint) if prefilled else endpoint
 
     def _sampled(self, sampling: Sampling) -> Endpoint:
         extra = dict(self.endpoint.extra_body)
         if sampling.repetition_penalty != 1.0:
             if self.endpoint.provider in WITHOUT_PENALTY:
                 raise ConfigError(
-                    f"{self.endpoint.provider} takes no repetition penalty, which this profile asks for.",
+                    f"{self.endpoint.provider} supports no repetition penalty, but this profile sets one.",
                     "Use `--profile recommended`, or a profile of your own with `repetition_penalty: 1.0`.",
                 )
             extra["repetition_penalty"] = sampling.repetition_penalty
@@ -156,18 +144,16 @@ class Served:
 
 
 def probe(endpoint: Endpoint) -> None:
-    """Ask an endpoint one short question, so that a dead one ends a run before its first prompt.
+    """Ask an endpoint one short question, so that a dead endpoint ends a run before its first prompt.
 
     Raises:
         ConfigError: If it refuses the key, the model or the request.
         IncompleteRunError: If it does not answer.
     """
-    from ...llm.http.pool import drain
-
     quick = endpoint.model_copy(update={"max_tokens": 16, "max_retries": 1, "concurrency": 1})
     answers: list[Completion] = []
     request = Request([{"role": "user", "content": "Say OK."}])
-    failures = drain(quick, iter([("probe", request)]), lambda key, completion: answers.append(completion))
+    failures = provider_of(quick).complete(iter([("probe", request)]), lambda _, answer: answers.append(answer))
     if failures:
         raise IncompleteRunError(
             f"{endpoint.model!r} does not answer: {failures[-1]}",
@@ -181,21 +167,21 @@ def probe(endpoint: Endpoint) -> None:
 
 
 def _continuing(endpoint: Endpoint) -> Endpoint:
-    """The endpoint that goes on with an assistant's message instead of answering it."""
+    """The endpoint, told to continue an assistant's message instead of answering it."""
     if endpoint.provider not in CONTINUING:
         raise ConfigError(
-            f"{endpoint.provider} cannot be made to go on with a prefilled answer.",
-            f"Prefill a model in process, or one served by {' or '.join(CONTINUING)}.",
+            f"{endpoint.provider} cannot continue a prefilled answer.",
+            f"Use a model in this process, or one served by {' or '.join(CONTINUING)}.",
         )
     extra = {**endpoint.extra_body, "continue_final_message": True, "add_generation_prompt": False}
     return endpoint.model_copy(update={"extra_body": extra})
 
 
 def _loaded_weights(endpoint: Endpoint) -> str | None:
-    """What `/v1/models` says the served name was loaded from, where it says so.
+    """What the served name was loaded from according to `/v1/models`; `None` if it does not say.
 
     Raises:
-        IncompleteRunError: If the server is not there.
+        IncompleteRunError: If the server cannot be reached.
     """
     key = endpoint.api_key()
     headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -1,4 +1,4 @@
-"""Which model exactly: its folder, on disk or from the Hub, and a fingerprint of all that it computes with."""
+"""The exact model: its folder, on disk or from the Hub, and a fingerprint of all files that it computes with."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ COMPUTED_WITH = (
     "chat_template*",
     "*.py",
 )
-"""Files of a model folder that can change an answer. Records of its training are none of them."""
+"""Files of a model folder that can change an answer; records of its training cannot."""
 FETCHED = (*COMPUTED_WITH, "*.safetensors.index.json")
 
 
@@ -35,9 +35,9 @@ class Weights:
     """A model as files.
 
     Attributes:
-        name (`str`): As the user named it.
-        folder (`Path`): Where its files lie.
-        revision (`str` or `None`): The Hub's commit; `None` for a folder of one's own.
+        name (`str`): The name that the user gave.
+        folder (`Path`): The folder of its files.
+        revision (`str` or `None`): The Hub's commit; `None` for a local folder.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Weights:
 
 
 def locate(model: str, revision: str | None = None) -> Weights:
-    """Find a model's folder; one on the Hub is fetched into the Hub's cache.
+    """Find a model's folder; a model on the Hub is downloaded into the Hub's cache.
 
     Args:
         model (`str`): A folder, or a Hub id.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
 
     Raises:
-        ConfigError: If it is neither, or the folder holds no safetensors.
+        ConfigError: If it is neither, or the folder has no safetensors.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -66,16 +66,16 @@ def locate(model: str, revision: str | None = None) -> Weights:
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"{model!r} is neither a folder nor a model that can be had from the Hub: {reason}",
-            "Check the name, and for a gated model HF_TOKEN; a model behind a server is given with `--base-url`.",
+            f"{model!r} is neither a folder nor a model that the Hub provides: {reason}",
+            "Check the name, and for a gated model HF_TOKEN; for a model behind a server pass `--base-url`.",
         ) from error
     return Weights(model, _checked(found), found.name)
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over the content of every file that the model computes with, and for an adapter of its base model, too.
+    """SHA-256 over the content of every file that the model computes with; for an adapter also of its base model.
 
-    Retrained weights at the same path therefore never meet an old answer. Takes as long as reading the files.
+    So retrained weights at the same path never find an old answer. Takes as long as reading the files.
     """
     digest = hashlib.sha256()
     for path in _files(folder):
@@ -98,7 +98,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _checked(folder: Path) -> Path:
     if not any(folder.glob("*.safetensors")):
         raise ConfigError(
-            f"{folder} holds no *.safetensors, so there are no weights to evaluate.",
-            "Name the folder that `save_pretrained` wrote; other formats can be served and given with `--base-url`.",
+            f"{folder} has no *.safetensors, so there are no weights to evaluate.",
+            "Pass a folder written by `save_pretrained`; serve other formats and pass `--base-url`.",
         )
     return folder

@@ -1,32 +1,30 @@
-"""Which batches a provider was given: in the journal's file, committed before each next step."""
+"""The record of batches in the journal's file: each step is committed before the next one."""
 
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from ...errors import StarError
+from ...utils.files import locked
 from ..journal import Journal
 
 
-__all__ = ["Ledger", "Submitted"]
+__all__ = ["BatchLedger", "Submitted"]
 
 _COLUMNS = "name, versions, file_id, batch_id, created_at"
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """One batch on its way.
+    """One batch in progress.
 
     Attributes:
-        name (`str`): Our own name for it, which its metadata carry.
+        name (`str`): Our own name for it, which is in its metadata.
         versions (`dict[str, str]`): Prompt version of each request, by request key.
-        file_id, batch_id (`str` or `None`): The provider's ids of the input file and the batch, once it gave them.
+        file_id, batch_id (`str` or `None`): The provider's ids of the input file and of the batch, once known.
         created_at (`float`): When it was planned, in seconds since 1970.
     """
 
@@ -37,36 +35,29 @@ class Submitted:
     created_at: float
 
 
-class Ledger:
+class BatchLedger:
     """The batches of one stage and endpoint.
 
     Args:
-        journal (`Journal`): Where they are kept.
-        stage (`str`): The annotator that asks.
-        endpoint (`str`): Where it asks, as in request keys.
+        journal (`Journal`): The journal that records them.
+        stage (`str`): The stage of the requests.
+        endpoint (`str`): The endpoint of the requests, as in request keys.
     """
 
     def __init__(self, journal: Journal, stage: str, endpoint: str):
         self._journal = journal
         self._where = (stage, endpoint)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from handing out the same requests; a killed process leaves no lock behind.
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from sending the same requests. A killed process leaves no lock behind.
 
         Raises:
-            StarError: If another process has batches of this journal in hand.
+            StarError: If another process uses the batches of this journal.
         """
-        try:
-            with FileLock(f"{self._journal.path}.batches.lock", blocking=False):
-                yield
-        except Timeout:
-            raise StarError(
-                f"Another process has batches of {self._journal.path} in hand.", "Wait for it, or stop it."
-            ) from None
+        return locked(self._journal.path.parent, f"{self._journal.path.name}.batches.lock")
 
     def open(self) -> list[Submitted]:
-        """Batches that have not been collected, the oldest first."""
+        """Batches that were not collected yet, the oldest first."""
         rows = self._journal.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE stage = ? AND endpoint = ? AND NOT ended ORDER BY created_at, name",
             self._where,
@@ -74,14 +65,14 @@ class Ledger:
         return [_submitted(row) for row in rows.fetchall()]
 
     def left(self) -> set[str]:
-        """Requests that a batch ended without answering: they are to be asked live."""
+        """Requests that a batch did not answer before it ended: they are asked live."""
         rows = self._journal.execute(
             "SELECT versions FROM batches WHERE stage = ? AND endpoint = ? AND ended", self._where
         )
         return {key for (versions,) in rows for key in json.loads(versions)}
 
     def plan(self, versions: Mapping[str, str]) -> Submitted:
-        """A batch is about to be made of these requests."""
+        """Record that a batch of these requests is about to be created."""
         planned = Submitted(uuid.uuid4().hex, dict(versions), None, None, time.time())
         self._journal.execute(
             "INSERT INTO batches (name, stage, endpoint, versions, created_at) VALUES (?, ?, ?, ?, ?)",
@@ -90,20 +81,20 @@ class Ledger:
         return planned
 
     def uploaded(self, name: str, file_id: str) -> None:
-        """The provider has the input file."""
+        """Record that the provider has the input file."""
         self._journal.execute("UPDATE batches SET file_id = ? WHERE name = ?", (file_id, name))
 
     def created(self, name: str, batch_id: str) -> None:
-        """The provider has the batch."""
+        """Record that the provider has the batch."""
         self._journal.execute("UPDATE batches SET batch_id = ? WHERE name = ?", (batch_id, name))
 
     def ended(self, batch: Submitted, left: Iterable[str]) -> None:
-        """All that the batch brought is in the journal; `left` it did not answer."""
+        """Record that all results of a batch were kept, and that requests in `left` have none."""
         versions = json.dumps({key: batch.versions[key] for key in left})
         self._journal.execute("UPDATE batches SET ended = 1, versions = ? WHERE name = ?", (versions, batch.name))
 
     def forget(self, name: str) -> None:
-        """The provider never had this batch, or refused it whole."""
+        """Remove a batch that the provider never had, or did not run."""
         self._journal.execute("DELETE FROM batches WHERE name = ?", (name,))
 
 

@@ -1,50 +1,44 @@
-"""Money: what a request may cost at most, and a limit that counts what is in flight."""
-
-import math
+"""A limit in dollars that counts what requests in flight may cost."""
 
 from ...errors import ConfigError
 from ..endpoint import Endpoint
 from ..types import Request
+from .tokens import prompt_tokens
 
 
-__all__ = ["Budget", "prompt_tokens"]
+__all__ = ["Budget"]
 
 LONGEST_ANSWER = 8_192
-"""Tokens that a free answer is taken to have at most where the endpoint sets no `max_tokens`."""
+"""Assumed maximum tokens of a free answer if the endpoint sets no `max_tokens`."""
 LONGEST_STRUCTURED = 512
-"""The same for an answer that a JSON schema bounds."""
-
-
-def prompt_tokens(request: Request) -> int:
-    """An estimate of the prompt's tokens: its UTF-8 bytes over four, which is about right for English."""
-    return math.ceil(sum(len(message["content"].encode("utf-8", "replace")) for message in request.messages) / 4)
+"""The same for an answer with a JSON schema."""
 
 
 class Budget:
     """Dollars that may be spent, by all stages of a run together.
 
-    A request is sent only while what was spent, what is in flight at most, and the request itself at most stay within
-    the limit. So the limit holds even if every answer is as long as it may be.
+    A request is sent only if the dollars spent, the most that requests in flight can cost, and the most that it can
+    cost itself stay within the limit together. So the limit holds even if every answer has its maximum length.
 
     Args:
-        limit_usd (`float`): The limit.
-        spent_usd (`float`, defaults to 0): What the run has cost so far; see [`~star_hf.llm.Journal.cost`].
+        limit_usd (`float`): The limit in dollars.
+        spent_usd (`float`, defaults to 0): Dollars spent so far; see [`~star_hf.llm.Journal.cost`].
     """
 
     def __init__(self, limit_usd: float, spent_usd: float = 0.0):
         self.limit_usd = limit_usd
         self.spent_usd = spent_usd
         self._in_flight: dict[str, float] = {}
-        self._set_aside = 0.0
+        self._reserved = 0.0
 
     def reserve(self, key: str, request: Request, endpoint: Endpoint, price_factor: float = 1.0) -> bool:
-        """Set the most that a request can cost aside; `False` where it does not fit.
+        """Reserve the most that a request can cost; returns `False` if it does not fit.
 
         Args:
             key (`str`): The request's key.
-            request (`Request`): What is to be asked.
-            endpoint (`Endpoint`): Whom to ask.
-            price_factor (`float`, defaults to 1): What of its price is paid, such as half in a batch.
+            request (`Request`): The request.
+            endpoint (`Endpoint`): Where it is sent.
+            price_factor (`float`, defaults to 1): Share of the price that is paid, such as half in a batch.
 
         Raises:
             ConfigError: If the endpoint has no price.
@@ -59,25 +53,25 @@ class Budget:
                 "Give the endpoint its price per million tokens, such as `price: {input: 2.5, output: 10.0}`.",
             )
         most *= price_factor
-        if self.spent_usd + self._set_aside + most > self.limit_usd:
+        if self.spent_usd + self._reserved + most > self.limit_usd:
             return False
         self._in_flight[key] = most
-        self._set_aside += most
+        self._reserved += most
         return True
 
     @property
     def end(self) -> str:
-        """Why a request was not let through, for people."""
-        held = f", ${self._set_aside:,.4g} set aside for what is in flight" if self._in_flight else ""
+        """Why a request was not sent, for people."""
+        held = f", ${self._reserved:,.4g} reserved for requests in flight" if self._in_flight else ""
         spent = f"${self.spent_usd:,.4g} spent{held}"
         return f"the budget of ${self.limit_usd:,.4g} allows no further request ({spent})"
 
     def settle(self, key: str, cost_usd: float | None) -> None:
         """A request was answered at this cost."""
-        self._set_aside -= self._in_flight.pop(key, 0.0)
+        self._reserved -= self._in_flight.pop(key, 0.0)
         self.spent_usd += cost_usd or 0.0
 
     def release(self) -> None:
-        """Nothing is in flight any more; what was set aside for failed requests is free again."""
+        """Nothing is in flight any more: return what is reserved for failed requests."""
         self._in_flight.clear()
-        self._set_aside = 0.0
+        self._reserved = 0.0

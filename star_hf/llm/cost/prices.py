@@ -1,27 +1,27 @@
-"""What tokens cost: an endpoint's own price, or its provider's list price of a day that is written down."""
+"""What tokens cost: an endpoint's own price, or its provider's list price as of a recorded day."""
 
 import functools
 from importlib.resources import files
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ...utils.options import Strict
 
 
 __all__ = ["Price", "list_price"]
 
 
-class Price(BaseModel):
+class Price(Strict):
     """Dollars per million tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
 
 
 def list_price(provider: str, model: str) -> Price | None:
-    """The price in `prices.yaml`, which also says when and where it was read; `None` where there is none.
+    """The price in `prices.yaml`, which records its date and source; `None` if it has none.
 
     Example:
 

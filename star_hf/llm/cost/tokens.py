@@ -1,4 +1,4 @@
-"""Tokens of a text: by the model's own tokenizer where one is on this machine already, else by a stated estimate."""
+"""Tokens of a text: counted by the model's own tokenizer if it is on this machine, else estimated."""
 
 import hashlib
 import math
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..types import Request
 
-__all__ = ["ESTIMATE", "TokenCounter", "token_counter"]
+
+__all__ = ["ESTIMATE", "TokenCounter", "prompt_tokens", "token_counter"]
 
 TIKTOKEN_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 
@@ -19,27 +21,32 @@ class TokenCounter:
     """Counts tokens.
 
     Attributes:
-        name (`str`): The tokenizer, for people.
-        count (`Callable[[str], int]`): Takes a text, gives its tokens.
+        name (`str`): The tokenizer's name, for people.
+        count (`Callable[[str], int]`): Returns the number of tokens of a text.
     """
 
     name: str
     count: Callable[[str], int]
 
 
-def _bytes_over_four(text: str) -> int:
-    return math.ceil(len(text.encode("utf-8", "replace")) / 4)
+def _estimate(*texts: str) -> int:
+    return math.ceil(sum(len(text.encode("utf-8", "replace")) for text in texts) / 4)
 
 
-ESTIMATE = TokenCounter("UTF-8 bytes / 4", _bytes_over_four)
+ESTIMATE = TokenCounter("UTF-8 bytes / 4", _estimate)
 """About right for English prose; too low for code and for most other languages."""
 
 
+def prompt_tokens(request: Request) -> int:
+    """An estimate of a prompt's tokens, by [`ESTIMATE`]."""
+    return _estimate(*(message["content"] for message in request.messages))
+
+
 def token_counter(model: str) -> TokenCounter:
-    """The model's tokenizer, if its file is here: in a folder, in the Hub's cache or in tiktoken's. Downloads nothing.
+    """The model's tokenizer, if it is in a folder, the Hub's cache or tiktoken's cache. Downloads nothing.
 
     Args:
-        model (`str`): A model's name as an endpoint gives it, or a folder.
+        model (`str`): A model's name as in an endpoint, or a folder.
 
     Returns:
         `TokenCounter`: The tokenizer, or [`ESTIMATE`].
@@ -56,7 +63,7 @@ def _from_tiktoken(model: str) -> TokenCounter | None:
         return None
     folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
     folder = folder or os.path.join(tempfile.gettempdir(), "data-gym-cache")
-    # tiktoken names a file by the hash of its address, and would download it if it were not there.
+    # tiktoken names a file by the hash of its address, and downloads it if it is missing.
     if not Path(folder, hashlib.sha1(TIKTOKEN_URL.format(name).encode()).hexdigest()).is_file():
         return None
     encoding = tiktoken.get_encoding(name)

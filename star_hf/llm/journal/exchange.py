@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ...errors import StarError
 from ...utils.text import encodable
 from ..types import OUTCOMES, Completion
-from .store import COLUMNS, Entry, Journal, Merged
+from .store import COLUMNS, Entry, Journal, MergeResult
 
 
 __all__ = ["SCHEMA", "export_journal", "import_answers"]
@@ -92,7 +92,7 @@ def export_journal(journal: Journal, path: str | Path) -> int:
     return written
 
 
-def import_answers(journal: Journal, source: str | Path) -> Merged:
+def import_answers(journal: Journal, source: str | Path) -> MergeResult:
     """Take the answers of an export or of another journal into this one: all of them, or none.
 
     The first answer stays: a request that this journal answers already keeps its answer. While the import runs, other
@@ -103,7 +103,7 @@ def import_answers(journal: Journal, source: str | Path) -> Merged:
         source (`str` or `Path`): A Parquet file made by [`export_journal`], or a journal.
 
     Returns:
-        `Merged`: How many answers were new, and how many were there already.
+        `MergeResult`: How many answers were new, and how many were there already.
 
     Raises:
         StarError: If the source cannot be read, or a row of it is no valid answer; names the row, counted from 1.

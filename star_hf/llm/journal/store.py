@@ -14,7 +14,7 @@ from ...errors import StarError
 from ..types import Completion
 
 
-__all__ = ["Entry", "Journal", "Merged"]
+__all__ = ["Entry", "Journal", "MergeResult"]
 
 LAYOUT = 3
 """Layout 1 had no table `batches`, which is added when such a journal is opened; layouts 1 and 2 have answers without
@@ -74,7 +74,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """What a merge did.
 
     Attributes:
@@ -140,10 +140,10 @@ class Journal:
         """
         self._insert(entry)
 
-    def merge(self, entries: Iterable[Entry]) -> Merged:
+    def merge(self, entries: Iterable[Entry]) -> MergeResult:
         """Add many answers in one transaction: all of them, or none if anything fails. The first answer stays."""
         new = present = differing = 0
-        with self._transaction():
+        with self.transaction():
             for entry in entries:
                 if self._insert(entry):
                     new += 1
@@ -151,7 +151,18 @@ class Journal:
                 present += 1
                 there = self.get(entry.key)
                 differing += there is not None and there.completion.text != entry.completion.text
-        return Merged(new, present, differing)
+        return MergeResult(new, present, differing)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit all that the block puts at once, or nothing if it fails or the process is killed."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.rollback()
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run an SQL statement on the tables `responses` and `batches`.
@@ -200,7 +211,7 @@ class Journal:
         self.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         if ready:
             return
-        with self._transaction():
+        with self.transaction():
             self.execute(_CREATE_RESPONSES)
             self.execute(_CREATE_BATCHES)
             self.execute(f"PRAGMA user_version={LAYOUT}")
@@ -245,16 +256,6 @@ class Journal:
         completion = json.dumps(vars(entry.completion))
         values = (entry.key, entry.stage, entry.endpoint, entry.version, completion, entry.cost_usd, entry.created_at)
         return self.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values).rowcount == 1
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self.execute("COMMIT")
-        finally:
-            if self._db.in_transaction:
-                self._db.rollback()
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -102,5 +102,5 @@ def test_what_is_no_model_is_told(tmp_path, monkeypatch):
 def test_weights_without_a_tokenizer_are_told_before_the_first_prompt(tiny, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((tiny / name).read_bytes())
-    with pytest.raises(ConfigError, match="no tokenizer"):
+    with pytest.raises(ConfigError, match="no usable tokenizer"):
         InProcess(str(tmp_path)).probe()

@@ -141,7 +141,7 @@ def test_a_judge_that_is_not_there_ends_the_run(answers, journal):
 def test_a_judge_that_is_too_slow_ends_the_run(answers, journal):
     with (
         ModelServer(by_what_was_said, delay_s=1.0) as server,
-        pytest.raises(IncompleteRunError, match=r"no whole answer within 0\.2 s"),
+        pytest.raises(IncompleteRunError, match=r"not complete within 0\.2 s"),
     ):
         run(answers("one"), [guard(server, timeout_s=0.2)], journal)
 

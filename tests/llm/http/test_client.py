@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from model_server import ModelServer
 from star_hf.errors import ConfigError
 from star_hf.llm import PRESETS, Endpoint, Request
-from star_hf.llm.http.pool import drain
+from star_hf.llm.http.pool import HttpProvider
 from star_hf.llm.http.sdk import sync_client
 from star_hf.llm.http.wire import address, problem_of
 from star_hf.pipeline.config import load_config
@@ -29,9 +29,16 @@ SCHEMA = {
 }
 
 
-def ask(endpoint, request):
+def complete(endpoint, request):
+    """What was kept, and what failed."""
     kept = {}
-    assert drain(endpoint, iter([("key", request)]), kept.__setitem__) == []
+    failures = HttpProvider(endpoint).complete(iter([("key", request)]), kept.__setitem__)
+    return kept, failures
+
+
+def ask(endpoint, request):
+    kept, failures = complete(endpoint, request)
+    assert failures == []
     return kept["key"]
 
 
@@ -114,7 +121,7 @@ def test_a_proxy_of_the_environment_is_asked_but_never_for_this_machine(server, 
     assert server.paths == {"/v1/chat/completions"}
     monkeypatch.setenv("no_proxy", "model.invalid")
     aside = Endpoint(provider="vllm", model="m", base_url="http://model.invalid/v1", max_retries=0)
-    assert "model.invalid" in drain(aside, iter([("key", Request(HELLO))]), lambda key, completion: None)[0]
+    assert "model.invalid" in complete(aside, Request(HELLO))[1][0]
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
@@ -128,7 +135,7 @@ def test_a_certificate_must_be_one_that_this_machine_trusts(server, monkeypatch,
     server.wrap(context)
     url = server.url.replace("http://127.0.0.1", "https://localhost")
     endpoint = Endpoint(provider="vllm", model="m", base_url=url, max_retries=0)
-    (problem,) = drain(endpoint, iter([("key", Request(HELLO))]), lambda key, completion: None)
+    _, (problem,) = complete(endpoint, Request(HELLO))
     assert "certificate" in problem.lower()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert ask(endpoint, Request(HELLO)).text == "hi"
@@ -154,7 +161,7 @@ def test_a_key_with_a_line_break_around_it_is_taken_without_it_and_one_with_a_br
         (b"<html>Bad   Gateway</html>", None, "<html>Bad Gateway</html>"),
         (b"[" * 100_000, None, "[" * 300),
         (b"\xff\xfe", None, "\ufffd\ufffd"),
-        (b"", None, "nothing"),
+        (b"", None, "an empty body"),
     ],
 )
 def test_what_a_provider_says_of_a_failure_is_one_short_line_without_the_key(monkeypatch, content, code, said):

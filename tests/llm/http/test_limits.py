@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from model_server import ModelServer, Reply
 from star_hf.llm import Endpoint, Request
 from star_hf.llm.http import limits
-from star_hf.llm.http.limits import InFlight, Limits, Pace, retry_after_s, wait_s
-from star_hf.llm.http.pool import drain
+from star_hf.llm.http.limits import InFlight, Pace, RateLimits, retry_after_s, wait_s
+from star_hf.llm.http.pool import HttpProvider
 from star_hf.llm.types import Completion
 
 
@@ -99,7 +99,7 @@ def test_what_does_not_remain_is_waited_for(clock):
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "-1", "0", "many", "1e400"])
 def test_a_limit_that_is_no_limit_is_ignored(clock, text):
-    ours = Limits(Endpoint(provider="vllm", model="m"))
+    ours = RateLimits(Endpoint(provider="vllm", model="m"))
     headers = {f"x-ratelimit-limit-{name}": text for name in ("requests", "tokens")}
     ours.answered(headers, 10, Completion("hi"))
     assert taken_at(ours.requests, [1, 1, 1], clock) == taken_at(ours.tokens, [9e9, 1, 1], clock) == [1000.0] * 3
@@ -107,8 +107,8 @@ def test_a_limit_that_is_no_limit_is_ignored(clock, text):
 
 def test_the_estimate_follows_the_answers_and_max_tokens_stands():
     request = Request([{"role": "user", "content": "x" * 400}])
-    assert Limits(Endpoint(provider="vllm", model="m", max_tokens=50)).estimate(request) == 150
-    ours = Limits(Endpoint(provider="vllm", model="m"))
+    assert RateLimits(Endpoint(provider="vllm", model="m", max_tokens=50)).estimate(request) == 150
+    ours = RateLimits(Endpoint(provider="vllm", model="m"))
     for _ in range(100):
         ours.answered({}, 1100, Completion("hi", prompt_tokens=100, completion_tokens=7))
     assert ours.estimate(request) == pytest.approx(107, abs=1)
@@ -203,7 +203,7 @@ def ask(server, count=1, **options):
     endpoint = Endpoint(provider="vllm", model="m", base_url=server.url, **options)
     requests = ((str(i), Request([{"role": "user", "content": str(i)}])) for i in range(count))
     kept, started = {}, time.monotonic()
-    failures = drain(endpoint, requests, kept.__setitem__)
+    failures = HttpProvider(endpoint).complete(requests, kept.__setitem__)
     return kept, failures, time.monotonic() - started
 
 
@@ -361,7 +361,7 @@ def test_answers_in_flight_are_kept_when_another_request_ends_the_run():
         endpoint = Endpoint(provider="vllm", model="m", base_url=server.url, concurrency=4)
         requests = ((str(i), Request([{"role": "user", "content": str(i)}])) for i in range(50))
         with pytest.raises(ConfigError):
-            drain(endpoint, requests, kept.__setitem__)
+            HttpProvider(endpoint).complete(requests, kept.__setitem__)
         assert set(kept) == {"1", "2", "3"} and len(server.requests) == 4
 
 

@@ -60,7 +60,7 @@ def test_a_member_in_trouble_is_set_aside_and_the_others_answer_its_requests(jou
         outcome = run(pool_of({"base_url": bad.url}, {"base_url": good.url}), journal)
         assert len(outcome.rows) == 60 and sum(good.paid.values()) == 60 and max(good.paid.values()) == 1
         assert len(bad.requests) <= 20
-    warnings = [record.getMessage() for record in caplog.records if "set aside" in record.getMessage()]
+    warnings = [record.getMessage() for record in caplog.records if "no longer asked" in record.getMessage()]
     assert len(warnings) == 1 and bad.url in warnings[0]
 
 
@@ -75,7 +75,7 @@ def test_keys_of_one_provider_are_a_pool_too(journal, monkeypatch, caplog):
         )
         assert len(run(endpoint, journal).rows) == 60
         assert endpoint.identity() == Endpoint(model="m", base_url=server.url).identity()
-    assert "KEY_A is set aside" in caplog.text and "not-a-key" not in caplog.text
+    assert "KEY_A is no longer asked" in caplog.text and "not-a-key" not in caplog.text
 
 
 def test_when_all_are_down_the_run_is_incomplete_and_goes_on_later(journal):
@@ -112,7 +112,7 @@ def test_a_request_that_every_member_fails_is_told_and_the_others_are_answered(j
         return DOWN if body["messages"][0]["content"].endswith(" 7") else shouted(body, before)
 
     with ModelServer(one_fails) as one, ModelServer(one_fails) as other:
-        with pytest.raises(IncompleteRunError, match="1 of 20 rows stayed unanswered"):
+        with pytest.raises(IncompleteRunError, match="for 1 of 20 rows"):
             run(pool_of({"base_url": one.url}, {"base_url": other.url}), journal, rows=20)
         asked = [body["messages"][0]["content"] for body in one.requests + other.requests]
     assert len(journal) == 19 and asked.count("Shout: question 7") == 4, "twice by each"
@@ -133,7 +133,7 @@ def test_a_member_may_have_its_own_name_for_the_model(journal):
 def test_a_deadline_ends_a_stage_and_keeps_what_was_answered(journal):
     with ModelServer(shouted, delay_s=0.05) as server:
         endpoint = Endpoint(model="m", provider="vllm", base_url=server.url, concurrency=2, deadline_s=0.5)
-        with pytest.raises(IncompleteRunError, match="the 0.5 s that this stage may ask are over"):
+        with pytest.raises(IncompleteRunError, match="the deadline of 0.5 s for this stage has passed"):
             run(endpoint, journal, rows=500)
         assert 2 <= len(journal) == sum(server.paid.values()) < 100
 
@@ -144,6 +144,6 @@ def test_a_deadline_does_not_wait_for_limits_or_retries(journal, limits):
     with ModelServer(rule) as server:
         endpoint = Endpoint(model="m", provider="vllm", base_url=server.url, deadline_s=0.5, **limits)
         started = time.monotonic()
-        with pytest.raises(IncompleteRunError, match="60 of 60|are over"):
+        with pytest.raises(IncompleteRunError, match="60 of 60|has passed"):
             run(endpoint, journal)
         assert time.monotonic() - started < 4

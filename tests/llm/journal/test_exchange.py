@@ -12,7 +12,7 @@ from star_hf.errors import StarError
 from star_hf.llm import Completion, Journal
 from star_hf.llm.journal import exchange
 from star_hf.llm.journal.exchange import SCHEMA, export_journal, import_answers
-from star_hf.llm.journal.store import Entry, Merged
+from star_hf.llm.journal.store import Entry, MergeResult
 from star_hf.llm.types import OUTCOMES
 
 
@@ -74,7 +74,7 @@ def test_an_export_holds_everything_and_does_not_depend_on_the_order_of_the_answ
     tmp_path = tmp_path_factory.mktemp("exchange")
     answers = exported(tmp_path, *some)
     with Journal(tmp_path / "copy.sqlite") as copy:
-        assert import_answers(copy, answers) == Merged(len(some), 0, 0)
+        assert import_answers(copy, answers) == MergeResult(len(some), 0, 0)
         for put in some:
             got = copy.get(put.key)
             assert got == put and got.completion.latency_s == put.completion.latency_s
@@ -89,15 +89,15 @@ def test_the_first_answer_stays_and_all_are_counted(tmp_path, kind):
     source = exported(tmp_path, entry("a"), entry("b", "theirs"), entry("c"))
     source = source if kind == "parquet" else tmp_path / "source.sqlite"
     ours = filled(tmp_path / "ours.sqlite", entry("a"), entry("b", "ours"))
-    assert import_into(ours, source) == Merged(new=1, present=2, differing=1)
-    assert import_into(ours, source) == Merged(new=0, present=3, differing=1)
+    assert import_into(ours, source) == MergeResult(new=1, present=2, differing=1)
+    assert import_into(ours, source) == MergeResult(new=0, present=3, differing=1)
     with Journal(ours) as journal:
         assert journal.get(key("b")).completion.text == "ours" and len(journal) == 3
 
 
 def test_a_journal_can_be_merged_into_itself_without_a_change(tmp_path):
     ours = filled(tmp_path / "ours.sqlite", entry("a"))
-    assert import_into(ours, ours) == Merged(new=0, present=1, differing=0)
+    assert import_into(ours, ours) == MergeResult(new=0, present=1, differing=0)
 
 
 @pytest.mark.parametrize(

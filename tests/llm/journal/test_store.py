@@ -9,7 +9,7 @@ import pytest
 from star_hf.errors import StarError
 from star_hf.llm import Completion, Journal
 from star_hf.llm.journal import store as journal
-from star_hf.llm.journal.store import LAYOUT, Entry, Merged
+from star_hf.llm.journal.store import LAYOUT, Entry, MergeResult
 
 
 def entry(key="k", text="hello"):
@@ -45,7 +45,7 @@ def test_a_merge_counts_what_it_adds_and_what_is_answered_differently(tmp_path):
         journal.put(entry("a"))
         journal.put(entry("b"))
         merged = journal.merge([entry("a"), entry("b", "another answer"), entry("c"), entry("c")])
-        assert merged == Merged(new=1, present=3, differing=1)
+        assert merged == MergeResult(new=1, present=3, differing=1)
         assert journal.get("b").completion.text == "hello"
 
 

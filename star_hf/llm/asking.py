@@ -1,0 +1,165 @@
+"""Ask for what is open: the one way from requests to journal entries, for annotating, embedding and evaluating."""
+
+from collections.abc import Callable, Iterator
+
+from ..errors import IncompleteRunError
+from ..utils.progress import Bar
+from .batch.ledger import BatchLedger
+from .cost.budget import Budget
+from .endpoint import Endpoint
+from .http.wire import CHAT, Api
+from .journal import Entry, Journal
+from .types import Completion, Keyed, Provider, Request
+
+
+__all__ = ["GO_ON", "Asking", "provider_of"]
+
+GO_ON = "Run the same command again to go on."
+
+
+def provider_of(endpoint: Endpoint, api: Api = CHAT) -> Provider:
+    """The provider that answers an endpoint's requests at once: the embedded model, or a client over HTTP.
+
+    Args:
+        endpoint (`Endpoint`): Where to ask.
+        api (`Api`, *optional*): The part of an HTTP API to ask; chat completions by default.
+    """
+    if endpoint.provider == "local":
+        from .embedded.model import EmbeddedProvider
+
+        return EmbeddedProvider(endpoint)
+    from .http.pool import HttpProvider  # imported here, since reading a journal needs no client
+
+    return HttpProvider(endpoint, api)
+
+
+class Asking:
+    """The requests of one stage to one endpoint: each is sent once, within the budget, and committed when answered.
+
+    Args:
+        stage (`str`): The stage of the journal entries.
+        at (`str`): The endpoint of the journal entries, as in request keys.
+        whom (`Endpoint` or `Provider`): Who answers. A provider, such as a model in this process, costs nothing.
+        journal (`Journal`, *optional*): Where completions are committed. There are no batches without one.
+        bar (`Bar`): Advances by one for each request that needs no answer any more.
+        budget (`Budget`, *optional*): Dollars that may be spent.
+
+    Attributes:
+        failures (`list[str]`): Why requests of the last pass have no answer.
+        stopped (`str` or `None`): Why no more requests are sent although some are open.
+    """
+
+    api = CHAT
+
+    def __init__(
+        self,
+        stage: str,
+        at: str,
+        whom: Endpoint | Provider,
+        journal: Journal | None,
+        bar: Bar,
+        budget: Budget | None = None,
+    ):
+        self.stage, self.at, self.whom, self.journal, self.bar, self.budget = stage, at, whom, journal, bar, budget
+        self.failures: list[str] = []
+        self.stopped: str | None = None
+        self._remedy = ""
+        self._price_factor = 1.0
+        self._sent: dict[str, str] = {}  # prompt version by key
+        self._batched: dict[str, str] = {}
+
+    def run(self, requests: Callable[[], Iterator[Keyed]]) -> bool:
+        """Answer all open requests: by batches where the endpoint has them, then at once what these left.
+
+        Args:
+            requests (`Callable`): Called for each of the two passes; returns an iterator of `(key, Request)`, in which
+                a request may be answered already or occur several times.
+
+        Returns:
+            `bool`: Whether every request that was open has an answer.
+
+        Raises:
+            ConfigError: If key, model or account are refused, or a budget is set but no price.
+        """
+        for provider, price_factor in self._providers():
+            self._price_factor, self._sent = price_factor, {}
+            self.bar.restart()
+            try:
+                self.failures = provider.complete(self._open(requests()), self._on_result)
+            finally:
+                if self.budget is not None:
+                    self.budget.release()
+            if self.failures or self.stopped:
+                return False
+        return True
+
+    def answered(self, key: str) -> bool:
+        """Whether a request has an answer already."""
+        return self.journal is not None and key in self.journal
+
+    def commit(self, entry: Entry) -> None:
+        """Keep an answer before anyone uses it."""
+        if self.journal is not None:
+            self.journal.put(entry)
+
+    def stop(self, why: str, remedy: str) -> None:
+        """Send no more requests; called by the iterator of requests before it ends."""
+        self.stopped, self._remedy = why, remedy
+
+    def incomplete(self, what: str, kept: str, go_on: str = GO_ON) -> IncompleteRunError:
+        """The error for requests without an answer.
+
+        Args:
+            what (`str`): Whose answers are missing, and how many.
+            kept (`str`): Where the answers are that came.
+            go_on (`str`, *optional*): What to do after a failure.
+        """
+        problem = f"the last failure: {self.failures[-1]}" if self.failures else str(self.stopped)
+        return IncompleteRunError(f"{what}; {problem}", f"{kept} {go_on if self.failures else self._remedy}")
+
+    def _providers(self) -> Iterator[tuple[Provider, float]]:
+        """Who is asked, one after the other, with the share of the price that is paid."""
+        if not isinstance(self.whom, Endpoint):
+            yield self.whom, 1.0
+            return
+        batch = self.whom.batch
+        if self.journal is not None:
+            ledger = BatchLedger(self.journal, self.stage, self.at)
+            earlier = ledger.open()
+            self._batched = {key: version for each in earlier for key, version in each.versions.items()}
+            if batch is not None or earlier:
+                from .batch.provider import BatchProvider
+
+                by_batch = BatchProvider(self.whom, ledger, self.answered, self.bar.note, self.api)
+                yield by_batch, 1.0 if batch is None else batch.price_factor
+        yield provider_of(self.whom, self.api), 1.0
+
+    def _open(self, requests: Iterator[Keyed]) -> Iterator[Keyed]:
+        """Each open request once, as long as the budget allows it."""
+        for key, request in requests:
+            if key in self._sent or self.answered(key):
+                self.bar.advance()
+                continue
+            if not self._reserve(key, request):
+                return
+            self._sent[key] = request.version
+            yield key, request
+
+    def _reserve(self, key: str, request: Request) -> bool:
+        if self.budget is None or not isinstance(self.whom, Endpoint):
+            return True
+        fits = self.budget.reserve(key, request, self.whom, self._price_factor)
+        if not fits:
+            self.stop(self.budget.end, "Run the same command again with a higher budget to go on.")
+        return fits
+
+    def _on_result(self, key: str, completion: Completion) -> None:
+        cost: float | None = 0.0
+        if isinstance(self.whom, Endpoint):
+            cost = self.whom.cost(completion.prompt_tokens, completion.completion_tokens)
+        cost = None if cost is None else cost * self._price_factor
+        version = self._sent.get(key, self._batched.get(key, ""))
+        self.commit(Entry(key, self.stage, self.at, version, completion, cost))
+        if self.budget is not None:
+            self.budget.settle(key, cost)
+        self.bar.advance(cost or 0.0)
