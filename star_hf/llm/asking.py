@@ -39,7 +39,7 @@ class Asking:
     Args:
         stage (`str`): The stage of the journal entries.
         at (`str`): The endpoint of the journal entries, as in request keys.
-        whom (`Endpoint` or `Provider`): Who answers. A provider, such as a model in this process, costs nothing.
+        target (`Endpoint` or `Provider`): Who answers. A provider, such as a model in this process, costs nothing.
         journal (`Journal`, *optional*): Where completions are committed. There are no batches without one.
         bar (`Bar`): Advances by one for each request that needs no answer any more.
         budget (`Budget`, *optional*): Dollars that may be spent.
@@ -55,12 +55,12 @@ class Asking:
         self,
         stage: str,
         at: str,
-        whom: Endpoint | Provider,
+        target: Endpoint | Provider,
         journal: Journal | None,
         bar: Bar,
         budget: Budget | None = None,
     ):
-        self.stage, self.at, self.whom, self.journal, self.bar, self.budget = stage, at, whom, journal, bar, budget
+        self.stage, self.at, self.target, self.journal, self.bar, self.budget = stage, at, target, journal, bar, budget
         self.failures: list[str] = []
         self.stopped: str | None = None
         self._remedy = ""
@@ -119,10 +119,10 @@ class Asking:
 
     def _providers(self) -> Iterator[tuple[Provider, float]]:
         """Who is asked, one after the other, with the share of the price that is paid."""
-        if not isinstance(self.whom, Endpoint):
-            yield self.whom, 1.0
+        if not isinstance(self.target, Endpoint):
+            yield self.target, 1.0
             return
-        batch = self.whom.batch
+        batch = self.target.batch
         if self.journal is not None:
             ledger = BatchLedger(self.journal, self.stage, self.at)
             earlier = ledger.open()
@@ -130,9 +130,9 @@ class Asking:
             if batch is not None or earlier:
                 from .batch.provider import BatchProvider
 
-                by_batch = BatchProvider(self.whom, ledger, self.answered, self.bar.note, self.api)
+                by_batch = BatchProvider(self.target, ledger, self.answered, self.bar.note, self.api)
                 yield by_batch, 1.0 if batch is None else batch.price_factor
-        yield provider_of(self.whom, self.api), 1.0
+        yield provider_of(self.target, self.api), 1.0
 
     def _open(self, requests: Iterator[Keyed]) -> Iterator[Keyed]:
         """Each open request once, as long as the budget allows it."""
@@ -146,17 +146,17 @@ class Asking:
             yield key, request
 
     def _reserve(self, key: str, request: Request) -> bool:
-        if self.budget is None or not isinstance(self.whom, Endpoint):
+        if self.budget is None or not isinstance(self.target, Endpoint):
             return True
-        fits = self.budget.reserve(key, request, self.whom, self._price_factor)
+        fits = self.budget.reserve(key, request, self.target, self._price_factor)
         if not fits:
             self.stop(self.budget.end, "Run the same command again with a higher budget to go on.")
         return fits
 
     def _on_result(self, key: str, completion: Completion) -> None:
         cost: float | None = 0.0
-        if isinstance(self.whom, Endpoint):
-            cost = self.whom.cost(completion.prompt_tokens, completion.completion_tokens)
+        if isinstance(self.target, Endpoint):
+            cost = self.target.cost(completion.prompt_tokens, completion.completion_tokens)
         cost = None if cost is None else cost * self._price_factor
         version = self._sent.get(key, self._batched.get(key, ""))
         self.commit(Entry(key, self.stage, self.at, version, completion, cost))

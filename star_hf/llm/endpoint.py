@@ -1,29 +1,30 @@
-"""Where a model answers: provider, model, parameters. Configuration; `http/`, `batch/` and `embedded/` do the work."""
+"""The configuration of a model call: provider, model, parameters, limits."""
 
 import os
 import re
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..errors import ConfigError
+from ..utils.options import Strict
 from .cost.prices import Price, list_price
 
 
 __all__ = ["PRESETS", "Batch", "Endpoint", "Member", "Preset"]
 
 Structured = Literal["json_schema", "json_object", "structured_outputs", "guided_json", "prompt"]
-Provider = Literal["openai", "azure", "hf", "deepseek", "nvidia", "vllm", "sglang", "local"]
+ProviderName = Literal["openai", "azure", "hf", "deepseek", "nvidia", "vllm", "sglang", "local"]
 
 
 class Preset(NamedTuple):
-    """What a provider name stands for.
+    """The defaults of a provider.
 
     Attributes:
-        base_url (`str` or `None`): Root of the chat completions API; `None` where the user must give it.
-        api_key_env (`str` or `None`): Environment variable of the key; `None` where no key is needed.
-        structured (`str`): How the provider keeps an answer to a JSON schema.
+        base_url (`str` or `None`): Root of the chat completions API; `None` if the user must give it.
+        api_key_env (`str` or `None`): Environment variable of the key; `None` if no key is needed.
+        structured (`str`): How the provider binds an answer to a JSON schema.
         batches (`bool`, defaults to `False`): Whether the provider has a Batch API.
     """
 
@@ -45,19 +46,17 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-class Batch(BaseModel):
-    """How requests go through a provider's Batch API; see [`star_hf.llm.batch.provider`].
+class Batch(Strict):
+    """Options for a provider's Batch API; see [`star_hf.llm.batch.provider`].
 
     Args:
-        price_factor (`float`, defaults to 0.5): What a token costs in a batch, as a share of its price.
+        price_factor (`float`, defaults to 0.5): The price of a token in a batch, as a share of its usual price.
         at_least (`int`, defaults to 100): Fewer requests than this are asked live, since a batch may take a day.
         max_requests (`int`, defaults to 50000), max_bytes (`int`, defaults to 200 MB): Largest input file; the
-            defaults are what OpenAI takes.
-        window (`str`, defaults to `"24h"`): Time that the provider is given.
-        poll_s (`float`, defaults to 60): Seconds between two looks at most; the first ones follow faster.
+            defaults are OpenAI's limits.
+        window (`str`, defaults to `"24h"`): The time that the provider may take.
+        poll_s (`float`, defaults to 60): Maximum seconds between two status requests; the first ones follow faster.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     price_factor: float = Field(default=0.5, ge=0, le=1)
     at_least: int = Field(default=100, ge=1)
@@ -68,7 +67,7 @@ class Batch(BaseModel):
 
 
 def without_secret(url: str | None) -> str | None:
-    """The URL, which must be whole and hold no key."""
+    """The URL, which must be complete and contain no key."""
     if url is None:
         return None
     parts = urlsplit(url)
@@ -82,22 +81,20 @@ def without_secret(url: str | None) -> str | None:
 
 
 def variable_name(name: str | None) -> str | None:
-    """The name of an environment variable. A key in its place would be shown and kept wherever the name is."""
+    """The name of an environment variable. A key in its place would be shown and stored wherever the name is."""
     if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-        raise ValueError("this is the name of an environment variable, such as MY_API_KEY, and not the key itself")
+        raise ValueError("must be the name of an environment variable, such as MY_API_KEY, not the key itself")
     return name
 
 
-class Member(BaseModel):
-    """One key or server of a pool. What it does not say is as the endpoint says.
+class Member(Strict):
+    """One key or server of a pool. Unset fields are inherited from the endpoint.
 
     Args:
         base_url, api_key_env, api_version (*optional*): Where to ask, and with which key.
-        model (`str`, *optional*): The same model's name there, such as another Azure deployment's.
-        concurrency, requests_per_minute, tokens_per_minute (*optional*): Its own limits.
+        model (`str`, *optional*): The model's name there, such as another Azure deployment's.
+        concurrency, requests_per_minute, tokens_per_minute (*optional*): Its limits.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_url: str | None = None
     api_key_env: str | None = None
@@ -111,42 +108,40 @@ class Member(BaseModel):
     _no_key = field_validator("api_key_env")(variable_name)
 
 
-class Endpoint(BaseModel):
+class Endpoint(Strict):
     """One model behind one OpenAI-compatible API, or the embedded model (`provider: local`).
 
-    The key itself is never part of an endpoint: `api_key_env` names the environment variable that holds it.
+    The key itself is never part of an endpoint: `api_key_env` names its environment variable.
 
     Args:
-        model (`str`): Model name as the provider knows it; for Azure the deployment's name.
+        model (`str`): The model's name at the provider; for Azure the deployment's name.
         provider (`str`, defaults to `"openai"`): A preset of [`PRESETS`].
         base_url (`str`, *optional*): Replaces the preset's.
-        name (`str`, *optional*): Stands for `base_url` in request keys, so that a server that moved to another host
-            is still the one that answered before.
+        name (`str`, *optional*): Replaces `base_url` in request keys, so that a server keeps its answers when it
+            moves to another host.
         api_key_env (`str`, *optional*): Replaces the preset's environment variable.
         api_version (`str`, *optional*): Azure's API version.
-        temperature, top_p, max_tokens, seed (*optional*): Sampling parameters; left to the provider when `None`. The
-            n-th sample of a request is sent the seed plus n.
+        temperature, top_p, max_tokens, seed (*optional*): Sampling parameters; the provider's defaults if `None`. The
+            n-th sample of a request is sent with the seed plus n.
         structured (`str`, *optional*): `"json_schema"`, `"json_object"`, vLLM's own `"structured_outputs"` (before
             0.12 `"guided_json"`), or `"prompt"`; the preset's when `None`.
-        extra_body (`dict`, *optional*): Further fields of the request, as the provider takes them.
-        price (`Price`, *optional*): Dollars per million tokens. Without it the provider's list price counts, where
-            `prices.yaml` has one; else costs are not counted.
-        concurrency (`int`, defaults to 32): Requests in flight at most; fewer while the provider is overloaded.
-        requests_per_minute, tokens_per_minute (`float`, *optional*): How fast to ask at most. What the provider says
-            of its own limits is honoured in any case.
-        timeout_s (`float`, defaults to 600): Seconds one request may take, to the end of its answer.
+        extra_body (`dict`, *optional*): Further fields of the request.
+        price (`Price`, *optional*): Dollars per million tokens. By default the provider's list price in
+            `prices.yaml`; costs are not counted if there is none.
+        concurrency (`int`, defaults to 32): Maximum requests in flight; fewer while the provider is overloaded.
+        requests_per_minute, tokens_per_minute (`float`, *optional*): Maximum pace. The limits that the provider
+            reports apply in any case.
+        timeout_s (`float`, defaults to 600): Seconds from sending a request to the end of its answer.
         max_retries (`int`, defaults to 6): Retries of a transient failure, with exponential backoff and `Retry-After`.
-        deadline_s (`float`, *optional*): Seconds that a stage may ask in all. After it nothing more is sent; the run
-            keeps what it has and ends as incomplete.
+        deadline_s (`float`, *optional*): Seconds that a stage may send requests. After that the run ends as
+            incomplete and keeps all its answers.
         batch (`Batch` or `bool`, *optional*): Ask through the provider's Batch API.
-        pool (`tuple[Member, ...]`, *optional*): Several keys or servers that share the requests. Request keys hold
+        pool (`tuple[Member, ...]`, *optional*): Several keys or servers that share the requests. Request keys have
             the endpoint's own `name` or URL, whichever member answers.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     model: str
-    provider: Provider = "openai"
+    provider: ProviderName = "openai"
     base_url: str | None = None
     name: str | None = None
     api_key_env: str | None = None
@@ -178,7 +173,7 @@ class Endpoint(BaseModel):
     @model_validator(mode="after")
     def _pool_has_a_name(self) -> "Endpoint":
         if any(member.base_url for member in self.pool) and not (self.name or self.base_url):
-            raise ValueError("a pool of several servers needs a `name`, which stands for all of them in request keys")
+            raise ValueError("a pool of several servers needs a `name`, which replaces their URLs in request keys")
         return self
 
     @property
@@ -190,7 +185,7 @@ class Endpoint(BaseModel):
 
     @property
     def preset(self) -> Preset:
-        """What the provider's name stands for."""
+        """The provider's defaults."""
         return PRESETS[self.provider]
 
     @property
@@ -198,7 +193,7 @@ class Endpoint(BaseModel):
         """Root of the API.
 
         Raises:
-            ConfigError: If neither the endpoint nor its preset has one.
+            ConfigError: If neither the endpoint nor its provider has one.
         """
         url = self.base_url or self.preset.base_url
         if url is None and self.provider == "azure":
@@ -213,19 +208,19 @@ class Endpoint(BaseModel):
 
     @property
     def structured_output(self) -> Structured:
-        """How an answer is kept to a JSON schema."""
+        """How an answer is bound to a JSON schema."""
         return self.structured or self.preset.structured
 
     @property
     def key_variable(self) -> str | None:
-        """The environment variable that holds the key; `None` where no key is needed."""
+        """The environment variable of the key; `None` if no key is needed."""
         return self.api_key_env or self.preset.api_key_env
 
     def api_key(self) -> str | None:
         """The key, read from the environment at the moment it is needed (for `hf` also from `hf auth login`).
 
         Raises:
-            ConfigError: If a key is needed and none is there, or what is there cannot be one.
+            ConfigError: If a key is needed but missing or invalid.
         """
         variable = self.key_variable
         if variable is None:
@@ -243,22 +238,22 @@ class Endpoint(BaseModel):
             )
         if not (key.isascii() and key.isprintable()):
             raise ConfigError(
-                f"The key in ${variable} has a line break or another character that no key has.",
-                "Copy it again, without what surrounds it.",
+                f"The key in ${variable} has a line break or another character that keys cannot have.",
+                "Copy it again, without the text around it.",
             )
         return key
 
     def check(self) -> None:
-        """Look whether every member has an address and a key, without sending anything.
+        """Check that every member has an address and a key, without sending anything.
 
         Raises:
-            ConfigError: If one has not.
+            ConfigError: If one is missing.
         """
         for member in self.members if self.provider != "local" else ():
             _ = member.url, member.api_key()
 
     def identity(self) -> dict[str, Any]:
-        """What of the endpoint can change an answer: the part of every request key. Holds no secret."""
+        """What can change an answer: the endpoint's part of every request key. Contains no secret."""
         sampling = self.model_dump(
             include={"model", "temperature", "top_p", "max_tokens", "seed", "extra_body"}, exclude_none=True
         )
@@ -272,16 +267,16 @@ class Endpoint(BaseModel):
         if self.model != weights.MODEL:
             raise ConfigError(
                 f"There is no embedded model {self.model!r}.",
-                f"Use {weights.MODEL!r}, or serve yours with vLLM and name `provider: vllm`.",
+                f"Use {weights.MODEL!r}, or serve your model with vLLM and set `provider: vllm`.",
             )
         return weights.identity()
 
     @property
     def rate(self) -> Price | None:
-        """The price that counts: the endpoint's own, else the list price where the provider's own address is asked."""
+        """The endpoint's own price, else the list price if the provider's own address is asked."""
         return self.price or (list_price(self.provider, self.model) if self.base_url is None else None)
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """Dollars for this many tokens, or `None` where no price is known."""
+        """Dollars for this many tokens, or `None` if no price is known."""
         rate = self.rate
         return None if rate is None else (prompt_tokens * rate.input + completion_tokens * rate.output) / 1e6

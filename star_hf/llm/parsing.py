@@ -1,4 +1,8 @@
-"""Strict reading of a model's JSON: one object or a named failure. Model text is never evaluated."""
+"""Strict reading of a model's JSON: one object or a named failure. Model text is never evaluated.
+
+The words of a failure are sent to the model when it is asked again, and so are part of that request's key: another
+wording would have second answers of existing journals paid again.
+"""
 
 import json
 import re
@@ -12,14 +16,14 @@ from .types import Unusable
 __all__ = ["parse_integers", "parse_json"]
 
 START = re.compile(r'\{(?=\s*["}])')
-"""Where a JSON object can begin; a brace in prose such as `{x}` is not one."""
+"""The start of a JSON object; a brace in prose, such as `{x}`, is not one."""
 
 
 def parse_json(text: str) -> dict[str, Any] | Unusable:
     """The one JSON object of a reply, alone or with a code fence or some prose around it.
 
-    A thought before the reply is passed over. Two objects, a broken one, a key that stands twice, `NaN` and anything
-    nested too deep for Python are malformed: a reply that must be guessed at is not read. Takes linear time.
+    A thought before the reply is skipped. Two objects, invalid JSON, duplicate keys, `NaN` and objects nested too
+    deeply for Python are malformed: a reply is never guessed at. Takes linear time.
 
     Args:
         text (`str`): The reply.
@@ -48,13 +52,13 @@ def parse_json(text: str) -> dict[str, Any] | Unusable:
 def parse_integers(
     values: Mapping[str, Any], criteria: Iterable[str], low: int, high: int
 ) -> dict[str, int] | Unusable:
-    """Whole numbers from `low` to `high`, one for each criterion and no others.
+    """Integers from `low` to `high`, exactly one for each criterion.
 
-    `7`, `7.0` and `"7"` are the number seven; `true`, `null`, `"seven"`, `7.5` and numbers out of range are malformed.
+    `7`, `7.0` and `"7"` are valid; `true`, `null`, `"seven"`, `7.5` and numbers out of range are malformed.
 
     Args:
-        values (`Mapping`): The object that a model replied with.
-        criteria (iterable of `str`): The keys that it must have.
+        values (`Mapping`): The object of a model's reply.
+        criteria (iterable of `str`): The required keys.
         low, high (`int`): Smallest and largest value.
 
     Returns:
@@ -81,7 +85,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _after_thought(text: str) -> str:
-    """The reply of a reasoning model without its thought; a reply that starts with JSON is left as it is."""
+    """The reply of a reasoning model without its thought; a reply that starts with JSON is unchanged."""
     return text if text.lstrip().startswith("{") else split_reasoning(text).answer or ""
 
 

@@ -101,7 +101,7 @@ def test_limits_models_and_batches_are_found():
         (lambda body, before: Reply(status=401), "answered 401"),
         (lambda body, before: Reply(status=404), "usually ends in /v1"),
         (lambda body, before: Reply(status=500), "answered 500"),
-        (lambda body, before: Reply(raw=b"<html>hello</html>"), "no chat completion"),
+        (lambda body, before: Reply(raw=b"<html>hello</html>"), "not with a chat completion"),
     ],
 )
 def test_what_is_wrong_is_told(rule, problem):

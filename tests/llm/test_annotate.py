@@ -7,7 +7,10 @@ import pytest
 from model_server import ModelServer, Reply
 from shouter import Shouter, shouted, some_rows
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
-from star_hf.llm import Budget, Endpoint, Journal, annotate
+from star_hf.llm import Budget, Completion, Endpoint, Journal, annotate
+from star_hf.llm.journal import Entry
+from star_hf.llm.parsing import parse_json
+from star_hf.llm.walk import Walk
 from star_hf.schema import COLLECTED, as_dataset
 
 
@@ -127,6 +130,32 @@ def test_malformed_answers_are_asked_again_a_bounded_number_of_times(endpoint, j
     assert again.provenance.to_list() == outcome.provenance.to_list()
     told = [body for body in server.requests if len(body["messages"]) > 1]
     assert all("Not the JSON object" in body["messages"][-1]["content"] for body in told)
+
+
+def test_second_questions_of_earlier_versions_are_found_again(journal):
+    """Their keys have the words of `ASK_AGAIN` and of the parser in them."""
+
+    class Strict(Shouter):
+        def parse(self, completion, row):
+            return parse_json(completion.text)
+
+    said = {
+        "prose": "The reply holds no JSON object.",
+        "[1]": "A JSON object was expected, not a list.",
+        '{"a": 1} {"a": 2}': "The reply holds more than one JSON object.",
+        '{"a": 1, "a": 2}': "The reply is not valid JSON: a key stands twice.",
+        '{"a": NaN}': "The reply is not valid JSON: NaN is not a number.",
+    }
+    walk = Walk(Strict(), Endpoint(model="m", provider="vllm", name="ours"), journal, 2, None)
+    for number, (reply, problem) in enumerate(said.items()):
+        row = some_rows(number + 1)[number]
+        journal.put(Entry(walk.follow(row).key, "shout", "ours", "v1", Completion(reply), None))
+        request = walk.follow(row).request
+        assert request.messages[-1]["content"] == (
+            f"Your reply could not be used: {problem} Reply again, "
+            "in exactly the form asked for and with nothing else."
+        )
+    assert walk.follow(row).key == "abbc3c90b75b503f94b66e88b22f9fad6f2cbe113e1b4294abff7ea0fcbe3957"
 
 
 def test_of_a_long_malformed_answer_only_the_beginning_is_sent_back(endpoint, journal):

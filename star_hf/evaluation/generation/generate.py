@@ -53,9 +53,9 @@ def generate(
             request = Request(_conversation(item), sample=sample)
             requests.append((request.key(identity), request))
     if not all(key in journal for key, _ in requests):
-        whom = model.provider(requests, sampling, journal)
+        target = model.provider(requests, sampling, journal)
         with track(f"{description}: {model.name}", len(requests), progress) as bar:
-            asking = Asking(STAGE, str(identity["at"]), whom, journal, bar, budget)
+            asking = Asking(STAGE, str(identity["at"]), target, journal, bar, budget)
             if not asking.run(lambda: iter(requests)):
                 missing = sum(key not in journal for key, _ in requests)
                 raise asking.incomplete(

@@ -1,1 +1,1 @@
-"""Model calls through the Batch API: half the price, within a day."""
+"""The batch provider: answers within a day at half the price, through a provider's Batch API."""

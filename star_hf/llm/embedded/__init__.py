@@ -1,1 +1,1 @@
-"""The embedded model: calls answered in this process."""
+"""The embedded model, a provider in this process."""

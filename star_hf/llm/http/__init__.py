@@ -1,1 +1,1 @@
-"""Model calls over HTTP, to any OpenAI-compatible endpoint."""
+"""The HTTP provider, for any OpenAI-compatible endpoint."""

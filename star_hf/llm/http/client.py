@@ -158,7 +158,7 @@ class Client:
             what = f"{len(content)} bytes, {reply.headers.get('content-type')}"
             said = f": {error_of(body)}" if error_of(body) else ""
             raise Unavailable(
-                f"{url}: HTTP {reply.status}, but the body is not a valid {self._api.name} ({what}){said}"
+                f"{url}: HTTP {reply.status}, but the body is not a {self._api.name} ({what}){said}"
             ) from None
 
     def _failure(self, status: int, content: bytes, headers: Mapping[str, str]) -> Completion:

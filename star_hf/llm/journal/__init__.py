@@ -1,4 +1,4 @@
-"""The journal: every paid answer is in it before anyone uses it."""
+"""The journal: every paid answer is committed to it before anyone uses it."""
 
 from .store import Entry, Journal
 

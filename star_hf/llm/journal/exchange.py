@@ -1,7 +1,6 @@
-"""A journal's answers as a Parquet file, and answers from elsewhere taken into a journal."""
+"""Export a journal's answers to a Parquet file, and import answers into a journal."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import StarError
+from ...utils.files import replacing
 from ...utils.text import encodable
 from ..types import OUTCOMES, Completion
 from .store import COLUMNS, Entry, Journal, MergeResult
@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
 """Columns of an export: those of an `Entry`, with the completion's fields side by side."""
 
 LATER = {"finish_reason": "", "usage": ""}
-"""Columns that exports of earlier versions lack, and what stands for them."""
+"""Columns that exports of earlier versions lack, and their values then."""
 
 COMPLETION = [field.name for field in fields(Completion)]
 ENTRY = [field.name for field in fields(Entry) if field.name != "completion"]
@@ -52,7 +52,7 @@ NULLABLE = {"reasoning", "cost_usd"}
 KEY = re.compile(r"[0-9a-f]{64}")
 YEAR_10000 = 253_402_300_800.0
 BATCH_ROWS, BATCH_CHARACTERS = 1_000, 16_000_000
-"""What is held in memory at most, whichever is reached first."""
+"""Maximum in memory, whichever is reached first."""
 
 Row = dict[str, Any]
 
@@ -60,11 +60,11 @@ Row = dict[str, Any]
 def export_journal(journal: Journal, path: str | Path) -> int:
     """Write all answers to a Parquet file, in the order of their keys and with bounded memory.
 
-    The file appears under its name when it is whole. It holds what models answered, so treat it as harmful text.
+    The file appears only when it is complete. It contains what models answered, so treat it as harmful text.
 
     Args:
         journal (`Journal`): The answers.
-        path (`str` or `Path`): The file, which must end in `.parquet`; one that is there is replaced.
+        path (`str` or `Path`): The file, which must end in `.parquet`; an existing file is replaced.
 
     Returns:
         `int`: How many answers were written.
@@ -75,45 +75,41 @@ def export_journal(journal: Journal, path: str | Path) -> int:
     path = Path(path)
     if path.suffix != ".parquet":
         raise StarError(f"{path} does not end in .parquet.", "Name the export something like answers.parquet.")
-    fresh, written = path.with_name(f".{path.name}.new"), 0
+    written = 0
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(fresh, SCHEMA, compression="zstd") as writer:
+        with replacing(path) as fresh, pq.ParquetWriter(fresh, SCHEMA, compression="zstd") as writer:
             for batch in _batches(_journal_rows(journal)):
                 writer.write_table(pa.Table.from_pylist([_storable(row) for row in batch], SCHEMA))
                 written += len(batch)
-        os.replace(fresh, path)
     except OSError as error:
         raise StarError(
             f"{path} cannot be written ({error}).", "Check the folder and the space on the disk."
         ) from error
-    finally:
-        fresh.unlink(missing_ok=True)
     return written
 
 
 def import_answers(journal: Journal, source: str | Path) -> MergeResult:
-    """Take the answers of an export or of another journal into this one: all of them, or none.
+    """Import the answers of an export or of another journal: all of them, or none.
 
-    The first answer stays: a request that this journal answers already keeps its answer. While the import runs, other
-    processes that write to the journal wait.
+    A request that this journal answers already keeps its answer. Other processes that write to the journal wait while
+    the import runs.
 
     Args:
         journal (`Journal`): Where the answers go.
-        source (`str` or `Path`): A Parquet file made by [`export_journal`], or a journal.
+        source (`str` or `Path`): A Parquet file from [`export_journal`], or a journal.
 
     Returns:
-        `MergeResult`: How many answers were new, and how many were there already.
+        `MergeResult`: How many answers are new, and how many the journal had already.
 
     Raises:
-        StarError: If the source cannot be read, or a row of it is no valid answer; names the row, counted from 1.
+        StarError: If the source cannot be read or a row is not a valid answer; the message has its number, from 1.
     """
     source = Path(source)
     try:
         with source.open("rb") as file:
             head = file.read(16)
     except OSError as error:
-        raise StarError(f"{source} cannot be read ({error.strerror}).", "Name an export or a journal.") from error
+        raise StarError(f"{source} cannot be read ({error.strerror}).", "Give an export or a journal.") from error
     if head.startswith(b"PAR1"):
         return journal.merge(_checked(_parquet_rows(source), source))
     if head != b"SQLite format 3\0":
@@ -123,7 +119,7 @@ def import_answers(journal: Journal, source: str | Path) -> MergeResult:
 
 
 def _journal_rows(journal: Journal) -> Iterator[Row]:
-    """The answers with the columns of `SCHEMA`, in the order of their keys; what cannot be decoded is left out."""
+    """The answers with the columns of `SCHEMA`, in the order of their keys, without what cannot be decoded."""
     for values in journal.execute(f"SELECT {COLUMNS} FROM responses ORDER BY key"):
         row = dict(zip(COLUMNS.split(", "), values, strict=True))
         try:
@@ -139,7 +135,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             schema = pa.schema([column for column in SCHEMA if column.name in file.schema_arrow.names])
             if missing := [name for name in SCHEMA.names if name not in {*schema.names, *LATER}]:
                 raise StarError(
-                    f"{path} is no export of a journal: it has no column {', '.join(missing)}.",
+                    f"{path} is not an export of a journal: it lacks the columns {', '.join(missing)}.",
                     "Make it with `star-hf journal export`.",
                 )
             for batch in file.iter_batches(BATCH_ROWS, columns=schema.names):
@@ -151,7 +147,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _storable(row: Row) -> Row:
-    """The row as Parquet takes it: no lone surrogates, and a time instead of seconds."""
+    """The row as Parquet stores it: no lone surrogates, and a time instead of seconds."""
     row = {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
     return {**row, "created_at": datetime.fromtimestamp(row["created_at"], UTC)}
 
@@ -175,7 +171,7 @@ def _checked(rows: Iterable[Row], source: Path) -> Iterator[Entry]:
         if problem:
             raise StarError(
                 f"{source}, row {number}: {problem}. Nothing of this file was imported.",
-                "Mend or remove the row, or export the answers again.",
+                "Fix or remove the row, or export the answers again.",
             )
         completion = Completion(**{name: row[name] for name in COMPLETION})
         yield Entry(completion=completion, **{name: row[name] for name in ENTRY})
@@ -190,15 +186,15 @@ def _problem(row: Row) -> str | None:
                 return f"{column.name} is missing"
         elif pa.types.is_string(column.type):
             if not isinstance(value, str):
-                return f"{column.name} is no text"
+                return f"{column.name} is not text"
         elif isinstance(value, bool) or not isinstance(
             value, int if pa.types.is_integer(column.type) else int | float
         ):
-            return f"{column.name} is no number of its kind"
+            return f"{column.name} is not a {'whole ' if pa.types.is_integer(column.type) else ''}number"
         elif not 0 <= value < YEAR_10000:
             return f"{column.name} is {value}"
     if not KEY.fullmatch(row["key"]):
         return f"key is not 64 hex digits but {row['key'][:80]!r}"
     if row["outcome"] not in OUTCOMES:
-        return f"outcome {row['outcome'][:80]!r} is none of {', '.join(sorted(OUTCOMES))}"
+        return f"outcome {row['outcome'][:80]!r} is not one of {', '.join(sorted(OUTCOMES))}"
     return None

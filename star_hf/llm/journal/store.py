@@ -1,4 +1,4 @@
-"""The journal: every answer of a model, on disk before anyone uses it, so that nothing is paid twice."""
+"""The journal: every answer of a model is on disk before anyone uses it, so that nothing is paid twice."""
 
 import json
 import sqlite3
@@ -17,12 +17,12 @@ from ..types import Completion
 __all__ = ["Entry", "Journal", "MergeResult"]
 
 LAYOUT = 3
-"""Layout 1 had no table `batches`, which is added when such a journal is opened; layouts 1 and 2 have answers without
+"""Layout 1 has no table `batches`, which is added when such a journal is opened; answers of layouts 1 and 2 have no
 `finish_reason` and `usage`."""
 CHECKPOINT_PAGES = 10_000
-"""Pages of 4 KB after which the log is written into the file, for which all that is in flight waits on the disk."""
+"""Pages of 4 KB after which the log is written into the file; all requests in flight wait for that."""
 BUSY_S = 60.0
-"""Seconds that a write waits for another process's write."""
+"""Seconds that a write waits for another process."""
 
 COLUMNS = "key, stage, endpoint, version, completion, cost_usd, created_at"
 _CREATE_RESPONSES = """
@@ -52,16 +52,16 @@ CREATE TABLE IF NOT EXISTS batches (
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the journal.
+    """One entry of the journal.
 
     Attributes:
         key (`str`): SHA-256 of everything that can change the answer.
         stage (`str`): The annotator that asked.
-        endpoint (`str`): Where it was asked.
+        endpoint (`str`): Where it asked.
         version (`str`): Hash of the prompt and the policies.
         completion (`Completion`): The answer.
-        cost_usd (`float` or `None`): What it cost, where the price was known.
-        created_at (`float`): When it came, in seconds since 1970, to the microsecond.
+        cost_usd (`float` or `None`): Its cost in dollars, if the price was known.
+        created_at (`float`): When it arrived, in seconds since 1970, to the microsecond.
     """
 
     key: str
@@ -75,12 +75,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What a merge did.
+    """The result of a merge.
 
     Attributes:
         new (`int`): Answers that were added.
-        present (`int`): Answers that were there already.
-        differing (`int`): Those of `present` whose text differs from the one that is there, which stays.
+        present (`int`): Answers that the journal had already.
+        differing (`int`): Those of `present` with a different text; the journal keeps its own.
     """
 
     new: int
@@ -93,14 +93,14 @@ class Journal:
 
     An answer is committed before `put` returns. The file is in WAL mode with `synchronous=NORMAL`: a process may be
     killed at any instant (`kill -9`) and loses nothing that was committed. A power cut or a crash of the operating
-    system never damages the file, but can take the answers of the last moments with it; those are asked, and paid,
-    again. WAL needs memory shared by all who open the file, so a journal must not lie on a network file system that
-    several hosts write to: give each host its own and merge them.
+    system never damages the file, but can lose the last answers; those are asked, and paid, again. WAL needs memory
+    shared by all processes that open the file, so a journal must not be on a network file system that several hosts
+    write to: give each host its own journal and merge them.
 
-    Each process opens the file for itself; a journal must not be carried across a fork.
+    Each process must open the file itself; a journal must not be used across a fork.
 
     Args:
-        path (`str` or `Path`): The file; made with its folder when it is not there.
+        path (`str` or `Path`): The file; created with its folder if it does not exist.
 
     Raises:
         StarError: If the file cannot be opened, is not a journal, or has another layout.
@@ -117,7 +117,7 @@ class Journal:
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # One connection, used from one thread at a time; `annotate` may run its loop in a thread of its own.
+            # One connection, used from one thread at a time; `annotate` may run its loop in another thread.
             self._db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
@@ -128,12 +128,12 @@ class Journal:
             raise
 
     def get(self, key: str) -> Entry | None:
-        """The entry of a request, or `None` where it was never answered."""
+        """The entry of a request, or `None` if it was never answered."""
         row = self.execute(f"SELECT {COLUMNS} FROM responses WHERE key = ?", (key,)).fetchone()
         return None if row is None else _entry(row)
 
     def put(self, entry: Entry) -> None:
-        """Commit an answer. The first answer to a request stays; a later one is dropped.
+        """Commit an answer. The first answer to a request is kept; later ones are dropped.
 
         Raises:
             StarError: If it cannot be written: the disk is full, or another process writes for a minute.
@@ -141,7 +141,7 @@ class Journal:
         self._insert(entry)
 
     def merge(self, entries: Iterable[Entry]) -> MergeResult:
-        """Add many answers in one transaction: all of them, or none if anything fails. The first answer stays."""
+        """Add many answers in one transaction: all of them, or none if anything fails. First answers are kept."""
         new = present = differing = 0
         with self.transaction():
             for entry in entries:
@@ -168,7 +168,7 @@ class Journal:
         """Run an SQL statement on the tables `responses` and `batches`.
 
         Raises:
-            StarError: If SQLite cannot do it, with what to look at.
+            StarError: If SQLite cannot run it, with what to check.
         """
         try:
             return self._db.execute(statement, parameters)
@@ -176,12 +176,12 @@ class Journal:
             raise self._unusable(error) from error
 
     def size(self) -> int:
-        """Bytes on disk, those of the write-ahead log included."""
+        """Bytes on disk, including the write-ahead log."""
         files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
     def cost(self) -> float:
-        """Dollars that all answers cost together, as far as prices were known."""
+        """Dollars that all answers cost together, as far as their prices are known."""
         return self.execute("SELECT TOTAL(cost_usd) FROM responses").fetchone()[0]
 
     def __contains__(self, key: str) -> bool:
@@ -203,9 +203,9 @@ class Journal:
         self.close()
 
     def _open(self) -> None:
-        """Look at the file before anything is written to it, then make it ready."""
+        """Check the file before anything is written to it, then prepare it."""
         ready = self._check_layout()
-        with self._told():
+        with self._explained():
             self._use_wal()
         self.execute("PRAGMA synchronous=NORMAL")
         self.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
@@ -217,7 +217,7 @@ class Journal:
             self.execute(f"PRAGMA user_version={LAYOUT}")
 
     def _use_wal(self) -> None:
-        """SQLite does not wait for other processes while it switches a new file to WAL, so we do."""
+        """SQLite does not wait for other processes when it switches a new file to WAL, so we do."""
         deadline = time.monotonic() + BUSY_S
         while True:
             try:
@@ -229,7 +229,7 @@ class Journal:
                 time.sleep(0.01)
 
     def _check_layout(self) -> bool:
-        """Whether the file is a journal already; a new and empty one is not yet."""
+        """Whether the file is a journal already; a new, empty file is not."""
         (layout,) = self.execute("PRAGMA user_version").fetchone()
         if layout > LAYOUT:
             raise StarError(
@@ -240,8 +240,8 @@ class Journal:
         columns = ", ".join(row[1] for row in self.execute("PRAGMA table_info(responses)"))
         if tables and not columns:
             raise StarError(
-                f"{self.path} is not a journal but a data base with the tables {', '.join(tables)}.",
-                "Name the journal's file, or use another run directory.",
+                f"{self.path} is not a journal but a database with the tables {', '.join(tables)}.",
+                "Give the journal's file, or use another run directory.",
             )
         if tables and columns != COLUMNS:
             raise StarError(
@@ -258,8 +258,8 @@ class Journal:
         return self.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values).rowcount == 1
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn what SQLite says into an error that a user can act on."""
+    def _explained(self) -> Iterator[None]:
+        """Turn an error of SQLite into one that a user can act on."""
         try:
             yield
         except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""Looking after a journal: what is in it, and what may go."""
+"""What is in a journal, and removing answers from it."""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,13 +22,13 @@ ORDER BY stage, endpoint, model, prompt, outcome
 
 @dataclass(frozen=True)
 class Selection:
-    """Some of a journal's answers: those that meet every condition that is given.
+    """Some of a journal's answers: those that meet all given conditions.
 
     Args:
-        stages (`tuple[str, ...]`): Asked by one of these annotators.
-        versions (`tuple[str, ...]`): Whose prompt version starts with one of these.
-        outcomes (`tuple[str, ...]`): That ended in one of these outcomes.
-        before (`float`, *optional*): That came before this time, in seconds since 1970.
+        stages (`tuple[str, ...]`): The stage is one of these.
+        versions (`tuple[str, ...]`): The prompt version starts with one of these.
+        outcomes (`tuple[str, ...]`): The outcome is one of these.
+        before (`float`, *optional*): The answer arrived before this time, in seconds since 1970.
     """
 
     stages: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Selection:
     before: float | None = None
 
     def sql(self) -> tuple[str, list[Any]]:
-        """The condition as SQL, and its parameters."""
+        """The conditions as SQL, and their parameters."""
         conditions: dict[str, tuple[Any, ...]] = {
             "stage = ?": self.stages,
             "instr(version, ?) = 1": self.versions,
@@ -54,17 +54,17 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True)
 class Usage:
-    """What one stage had from one model.
+    """The answers of one model to one stage.
 
     Attributes:
-        stage, endpoint, model (`str`): Who asked, where, and what the provider says answered.
-        version (`str`): The prompt version, or `""` where all versions are counted together.
-        outcomes (`dict[str, int]`): Answers by the name of their outcome.
+        stage, endpoint, model (`str`): Who asked, where, and the model that the provider reports.
+        version (`str`): The prompt version, or `""` if all versions are counted together.
+        outcomes (`dict[str, int]`): Number of answers by outcome.
         prompt_tokens, completion_tokens (`int`): As billed.
-        cost_usd (`float` or `None`): Dollars, `None` where no answer has a price.
-        unpriced (`int`): Answers whose price was not known.
-        first, last (`float`): When the first and the last answer came, in seconds since 1970.
-        latency_s (`float`): Mean seconds from sending to the whole answer.
+        cost_usd (`float` or `None`): Dollars; `None` if no answer has a price.
+        unpriced (`int`): Answers without a known price.
+        first, last (`float`): When the first and the last answer arrived, in seconds since 1970.
+        latency_s (`float`): Mean seconds from sending a request to the end of its answer.
     """
 
     stage: str
@@ -82,7 +82,7 @@ class Usage:
 
     @property
     def answers(self) -> int:
-        """How many answers there are in all."""
+        """Number of all answers."""
         return sum(self.outcomes.values())
 
 
@@ -92,10 +92,10 @@ def usage(journal: Journal, selection: Selection = EVERYTHING, by_version: bool 
     Args:
         journal (`Journal`): Where the answers are.
         selection (`Selection`, *optional*): Which answers to count; all of them by default.
-        by_version (`bool`, defaults to `False`): Whether to count each prompt version by itself.
+        by_version (`bool`, defaults to `False`): Whether to count each prompt version separately.
 
     Returns:
-        `list[Usage]`: One for each stage, endpoint and model, and prompt version where asked for.
+        `list[Usage]`: One for each stage, endpoint and model, and for each prompt version if `by_version`.
     """
     where, parameters = selection.sql()
     query = _USAGE.format(version="version" if by_version else "''", where=where)
@@ -104,22 +104,22 @@ def usage(journal: Journal, selection: Selection = EVERYTHING, by_version: bool 
 
 
 def prune(journal: Journal, selection: Selection) -> int:
-    """Remove answers for good and give their space back to the disk.
+    """Remove answers permanently and free their space on disk.
 
-    They are asked, and paid, again when a run needs them. Not for a journal that a run is using at the moment.
+    They are asked, and paid, again when a run needs them. Must not be called while a run uses the journal.
 
     Args:
         journal (`Journal`): Where the answers are.
-        selection (`Selection`): Which answers go; at least one condition must be given.
+        selection (`Selection`): Which answers to remove; at least one condition must be given.
 
     Returns:
-        `int`: How many went.
+        `int`: How many answers were removed.
 
     Raises:
-        StarError: If the selection names no condition, or the file cannot be written.
+        StarError: If the selection has no condition, or the file cannot be written.
     """
     if selection == EVERYTHING:
-        raise StarError("Nothing says which answers to remove.", "Give a stage, prompt version, outcome or age.")
+        raise StarError("The selection has no condition.", "Give a stage, prompt version, outcome or age.")
     where, parameters = selection.sql()
     removed = journal.execute(f"DELETE FROM responses WHERE {where}", parameters).rowcount
     journal.execute("VACUUM")
@@ -128,7 +128,7 @@ def prune(journal: Journal, selection: Selection) -> int:
 
 
 def _usage(names: tuple[str, str, str, str], rows: list[tuple[Any, ...]]) -> Usage:
-    """Add up a group's outcomes; each row is one outcome."""
+    """Add up the outcomes of a group; each row is one outcome."""
     outcomes = {row[4]: row[5] for row in rows}
     answers, priced = sum(outcomes.values()), sum(row[9] for row in rows)
     stage, endpoint, model, version = names

@@ -126,7 +126,7 @@ DOWN = {
 
 @pytest.mark.parametrize("reply", DOWN.values(), ids=DOWN)
 def test_a_judge_that_is_down_ends_the_run(answers, journal, reply):
-    with ModelServer(lambda body, before: reply) as server, pytest.raises(IncompleteRunError, match="unanswered"):
+    with ModelServer(lambda body, before: reply) as server, pytest.raises(IncompleteRunError, match="no answer from"):
         run(answers("one", "two"), [guard(server)], journal)
     assert len(journal) == 0
 
@@ -134,7 +134,7 @@ def test_a_judge_that_is_down_ends_the_run(answers, journal, reply):
 def test_a_judge_that_is_not_there_ends_the_run(answers, journal):
     with ModelServer(by_what_was_said) as server:
         judge = guard(server)
-    with pytest.raises(IncompleteRunError, match="unanswered"):
+    with pytest.raises(IncompleteRunError, match="no answer from"):
         run(answers("one"), [judge], journal)
 
 

@@ -106,7 +106,7 @@ def test_a_journal_can_be_merged_into_itself_without_a_change(tmp_path):
         ("key", "k", "key is not 64 hex digits but 'k'"),
         ("key", key("A").upper(), "key is not 64 hex digits"),
         ("key", None, "key is missing"),
-        ("outcome", "fine", "outcome 'fine' is none of content_filter"),
+        ("outcome", "fine", "outcome 'fine' is not one of content_filter"),
         ("text", None, "text is missing"),
         ("stage", None, "stage is missing"),
         ("prompt_tokens", -1, "prompt_tokens is -1"),
@@ -132,9 +132,9 @@ def test_an_invalid_row_is_named_and_nothing_is_imported(tmp_path, column, value
     [
         ('{"text": "cut of', "text is missing"),
         ("[1, 2]", "text is missing"),
-        (json.dumps({**vars(Completion("x")), "text": 5}), "text is no text"),
-        (json.dumps({**vars(Completion("x")), "prompt_tokens": "3"}), "prompt_tokens is no number"),
-        (json.dumps({**vars(Completion("x")), "prompt_tokens": True}), "prompt_tokens is no number"),
+        (json.dumps({**vars(Completion("x")), "text": 5}), "text is not text"),
+        (json.dumps({**vars(Completion("x")), "prompt_tokens": "3"}), "prompt_tokens is not a whole number"),
+        (json.dumps({**vars(Completion("x")), "prompt_tokens": True}), "prompt_tokens is not a whole number"),
     ],
 )
 def test_a_damaged_row_of_a_journal_is_named_too(tmp_path, completion, problem):
@@ -163,7 +163,7 @@ def test_an_export_from_before_finish_reasons_is_understood(tmp_path):
 
 def test_what_is_no_export_is_refused(tmp_path):
     whole = exported(tmp_path, entry("a"))
-    with pytest.raises(StarError, match="no column key, stage"):
+    with pytest.raises(StarError, match="lacks the columns key, stage"):
         pq.write_table(pa.table({"question": ["how do I pick a lock?"]}), tmp_path / "other.parquet")
         import_into(tmp_path / "ours.sqlite", tmp_path / "other.parquet")
     (tmp_path / "half.parquet").write_bytes(whole.read_bytes()[:-100])

@@ -162,7 +162,7 @@ def test_a_data_base_of_another_program_is_refused_and_left_alone(tmp_path):
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE bookmarks (url TEXT)")
     before = path.read_bytes()
-    with pytest.raises(StarError, match="not a journal but a data base with the tables bookmarks"):
+    with pytest.raises(StarError, match="not a journal but a database with the tables bookmarks"):
         Journal(path)
     assert path.read_bytes() == before
 

@@ -94,6 +94,6 @@ def test_prune_gives_the_space_back(journal):
 
 
 def test_prune_without_a_condition_removes_nothing(journal):
-    with pytest.raises(StarError, match="which answers to remove"):
+    with pytest.raises(StarError, match="has no condition"):
         prune(journal, Selection())
     assert len(journal) == 60
