@@ -1,13 +1,12 @@
 """What tokens cost: an endpoint's own price, or its provider's list price as of a recorded day."""
 
 import functools
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
-from ...utils.options import Strict
+from ...utils.options import Strict, read_yaml
 
 
 __all__ = ["Price", "list_price"]
@@ -36,4 +35,4 @@ def list_price(provider: str, model: str) -> Price | None:
 
 @functools.cache
 def _prices() -> dict[str, dict[str, dict[str, Any]]]:
-    return yaml.safe_load(files(__package__).joinpath("prices.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).with_name("prices.yaml"))
