@@ -9,7 +9,7 @@ from .cost.budget import Budget
 from .endpoint import Endpoint
 from .http.wire import CHAT, Api
 from .journal import Entry, Journal
-from .types import Completion, Keyed, Provider, Request
+from .types import Completion, Keyed, Provider
 
 
 __all__ = ["GO_ON", "Asking", "provider_of"]
@@ -140,18 +140,11 @@ class Asking:
             if key in self._sent or self.answered(key):
                 self.bar.advance()
                 continue
-            if not self._reserve(key, request):
-                return
+            if self.budget is not None and isinstance(self.target, Endpoint):
+                if not self.budget.reserve(key, request, self.target, self._price_factor):
+                    return self.stop(self.budget.end, "Run the same command again with a higher budget to go on.")
             self._sent[key] = request.version
             yield key, request
-
-    def _reserve(self, key: str, request: Request) -> bool:
-        if self.budget is None or not isinstance(self.target, Endpoint):
-            return True
-        fits = self.budget.reserve(key, request, self.target, self._price_factor)
-        if not fits:
-            self.stop(self.budget.end, "Run the same command again with a higher budget to go on.")
-        return fits
 
     def _on_result(self, key: str, completion: Completion) -> None:
         cost: float | None = 0.0

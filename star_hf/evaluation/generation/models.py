@@ -14,7 +14,7 @@ from ...llm.asking import provider_of
 from ...llm.types import Keyed, Provider
 
 
-__all__ = ["Model", "Sampling", "Served", "probe"]
+__all__ = ["Model", "Sampling", "Served"]
 
 WITHOUT_PENALTY = ("openai", "azure")
 """Providers that refuse a repetition penalty."""
@@ -105,13 +105,26 @@ class Served:
         return self._fingerprint
 
     def probe(self) -> None:
-        """Ask one short question.
+        """Ask one short question, so that a dead endpoint ends a run before its first prompt.
 
         Raises:
-            ConfigError: If key, model, URL or a sampling parameter are refused.
-            IncompleteRunError: If nothing answers.
+            ConfigError: If the endpoint refuses the key, the model or the request.
+            IncompleteRunError: If it does not answer.
         """
-        probe(self.endpoint)
+        quick = self.endpoint.model_copy(update={"max_tokens": 16, "max_retries": 1, "concurrency": 1})
+        answers: list[Completion] = []
+        request = Request([{"role": "user", "content": "Say OK."}])
+        failures = provider_of(quick).complete(iter([("probe", request)]), lambda _, answer: answers.append(answer))
+        if failures:
+            raise IncompleteRunError(
+                f"{quick.model!r} does not answer: {failures[-1]}",
+                "No prompt was sent yet. Start the server, or check `base_url`, then run the same command again.",
+            )
+        if answers[0].outcome == "invalid_request":
+            raise ConfigError(
+                f"{quick.url} refuses a plain request to {quick.model!r}: {answers[0].detail}",
+                "Check the model's name and `extra_body`.",
+            )
 
     def identity(self, sampling: Sampling) -> dict[str, Any]:
         """The endpoint's identity with this sampling, and the fingerprint."""
@@ -140,29 +153,6 @@ class Served:
                 "seed": sampling.seed,
                 "extra_body": extra,
             }
-        )
-
-
-def probe(endpoint: Endpoint) -> None:
-    """Ask an endpoint one short question, so that a dead endpoint ends a run before its first prompt.
-
-    Raises:
-        ConfigError: If it refuses the key, the model or the request.
-        IncompleteRunError: If it does not answer.
-    """
-    quick = endpoint.model_copy(update={"max_tokens": 16, "max_retries": 1, "concurrency": 1})
-    answers: list[Completion] = []
-    request = Request([{"role": "user", "content": "Say OK."}])
-    failures = provider_of(quick).complete(iter([("probe", request)]), lambda _, answer: answers.append(answer))
-    if failures:
-        raise IncompleteRunError(
-            f"{endpoint.model!r} does not answer: {failures[-1]}",
-            "Nothing was asked yet. Start the server, or check `base_url`, then run the same command again.",
-        )
-    if answers[0].outcome == "invalid_request":
-        raise ConfigError(
-            f"{endpoint.url} refuses a plain request to {endpoint.model!r}: {answers[0].detail}",
-            "Check the model's name and `extra_body`.",
         )
 
 

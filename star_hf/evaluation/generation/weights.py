@@ -35,12 +35,10 @@ class Weights:
     """A model as files.
 
     Attributes:
-        name (`str`): The name that the user gave.
         folder (`Path`): The folder of its files.
         revision (`str` or `None`): The Hub's commit; `None` for a local folder.
     """
 
-    name: str
     folder: Path
     revision: str | None = None
 
@@ -57,7 +55,7 @@ def locate(model: str, revision: str | None = None) -> Weights:
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return Weights(model, _checked(folder))
+        return Weights(_checked(folder))
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -69,7 +67,7 @@ def locate(model: str, revision: str | None = None) -> Weights:
             f"{model!r} is neither a folder nor a model that the Hub provides: {reason}",
             "Check the name, and for a gated model HF_TOKEN; for a model behind a server pass `--base-url`.",
         ) from error
-    return Weights(model, _checked(found), found.name)
+    return Weights(_checked(found), found.name)
 
 
 def fingerprint(folder: Path) -> str:

@@ -205,8 +205,7 @@ class Journal:
     def _open(self) -> None:
         """Check the file before anything is written to it, then prepare it."""
         ready = self._check_layout()
-        with self._explained():
-            self._use_wal()
+        self._use_wal()
         self.execute("PRAGMA synchronous=NORMAL")
         self.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         if ready:
@@ -225,8 +224,10 @@ class Journal:
                 return
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
+                    raise self._unusable(error) from error
                 time.sleep(0.01)
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
 
     def _check_layout(self) -> bool:
         """Whether the file is a journal already; a new, empty file is not."""
@@ -256,14 +257,6 @@ class Journal:
         completion = json.dumps(vars(entry.completion))
         values = (entry.key, entry.stage, entry.endpoint, entry.version, completion, entry.cost_usd, entry.created_at)
         return self.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values).rowcount == 1
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn an error of SQLite into one that a user can act on."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> StarError:
         if isinstance(error, OSError | sqlite3.OperationalError):
