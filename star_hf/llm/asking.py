@@ -97,6 +97,10 @@ class Asking:
         """Whether a request has an answer already."""
         return self.journal is not None and key in self.journal
 
+    def is_open(self, key: str) -> bool:
+        """Whether a request from the iterator still has to be sent."""
+        return not self.answered(key)
+
     def commit(self, entry: Entry) -> None:
         """Keep an answer before anyone uses it."""
         if self.journal is not None:
@@ -137,7 +141,7 @@ class Asking:
     def _open(self, requests: Iterator[Keyed]) -> Iterator[Keyed]:
         """Each open request once, as long as the budget allows it."""
         for key, request in requests:
-            if key in self._sent or self.answered(key):
+            if key in self._sent or not self.is_open(key):
                 self.bar.advance()
                 continue
             if self.budget is not None and isinstance(self.target, Endpoint):

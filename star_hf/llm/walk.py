@@ -165,6 +165,9 @@ class _Conversations(Asking):
                 self._tried[end.key] = row
             yield end.key, end.request
 
+    def is_open(self, key: str) -> bool:
+        return True  # `follow` has just looked it up
+
     def commit(self, entry: Entry) -> None:
         super().commit(entry)
         if (row := self._tried.pop(entry.key, None)) is not None:
