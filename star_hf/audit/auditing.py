@@ -8,7 +8,7 @@ from datasets import Dataset
 from ..policies import Taxonomy
 from ..similarity.encoders import Encoder
 from ..similarity.options import EncoderOptions, make_encoder
-from ..sources.held_out import Benchmark, load_benchmarks
+from ..sources.held_out import HeldOutSet, load_held_out_sets
 from ..utils.progress import track
 from ..utils.text import row_id
 from .form import check_form
@@ -89,7 +89,7 @@ def audit(
     with track("Auditing", 4, progress) as bar:
         rows = load_rows(dataset, name=name, split=split, revision=revision, columns=columns)
         bar.advance()
-        protected, missing = load_benchmarks(
+        protected, missing = load_held_out_sets(
             benchmarks,
             sources_dir=Path(sources_dir) if sources_dir else None,
             files={key: Path(file) for key, file in (benchmark_files or {}).items()},
@@ -126,7 +126,7 @@ def audit(
     )
 
 
-def _gaps(missing: Mapping[str, str], asked: Sequence[str] | None, found: Sequence[Benchmark]) -> list[Finding]:
+def _gaps(missing: Mapping[str, str], asked: Sequence[str] | None, found: Sequence[HeldOutSet]) -> list[Finding]:
     """One gap for each benchmark that is not available, or one if none was requested."""
     gaps = [
         Finding("benchmark_missing", "gap", f"{name} was not searched for: {why}") for name, why in missing.items()
@@ -136,7 +136,7 @@ def _gaps(missing: Mapping[str, str], asked: Sequence[str] | None, found: Sequen
     return gaps
 
 
-def _texts(rows: Rows, benchmarks: Sequence[Benchmark], findings: Sequence[Finding]) -> dict[int | str, str]:
+def _texts(rows: Rows, benchmarks: Sequence[HeldOutSet], findings: Sequence[Finding]) -> dict[int | str, str]:
     """The questions of findings, and the texts of benchmarks that are not gated."""
     hits = [hit for finding in findings for hit in finding.hits]
     named = {row for hit in hits for row in (hit.row, hit.matched_row) if row is not None}

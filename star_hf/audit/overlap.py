@@ -13,7 +13,7 @@ from ..similarity.pairs import Matches, OnProgress, best_per_left, check_thresho
 from ..similarity.texts import PreparedTexts
 from ..similarity.tfidf import tfidf_join, tfidf_weights
 from ..similarity.vectors import embed
-from ..sources.held_out import Benchmark
+from ..sources.held_out import HeldOutSet
 from ..utils.text import row_id
 from .rows import Rows
 from .types import Finding, Hit, Severity
@@ -52,7 +52,7 @@ class Overlap:
 
 
 def check_overlap(
-    rows: Rows, benchmarks: Sequence[Benchmark], overlap: Overlap, on_progress: OnProgress | None = None
+    rows: Rows, benchmarks: Sequence[HeldOutSet], overlap: Overlap, on_progress: OnProgress | None = None
 ) -> list[Finding]:
     """Search for contamination and duplicates, by the strongest measure that finds each.
 
@@ -62,7 +62,7 @@ def check_overlap(
 
     Args:
         rows ([`Rows`]): The rows.
-        benchmarks (`Sequence[Benchmark]`): The benchmarks.
+        benchmarks (`Sequence[HeldOutSet]`): The benchmarks.
         overlap ([`Overlap`]): What counts as similar.
         on_progress (`Callable`, *optional*): Called with the number of encoded texts and of texts to encode.
     """

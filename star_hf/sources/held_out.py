@@ -1,4 +1,4 @@
-"""What training data must be kept clear of: the benchmarks of the catalogue, each by name, revision and field."""
+"""What training data must be kept clear of: the benchmarks of the catalogue and the user's own, as texts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from star_hf.errors import SourceError
-from star_hf.sources.catalogue import Role, Source, catalogue
-from star_hf.sources.readers import EVALUATION, RECOMMENDED, Drop, Reader
-from star_hf.sources.reading import MissingSourceError, read_file, read_rows, read_source, read_takes
+from ..errors import SourceError
+from .catalogue import Role, Source, catalogue
+from .readers import Drop, Reader, readers_of
+from .reading import MissingSourceError, read_file, read_rows, read_source, read_takes
 
 
-__all__ = ["Benchmark", "load_benchmarks", "own_benchmark", "read_benchmark"]
+__all__ = ["HeldOutSet", "load_held_out_sets", "own_held_out_set", "read_held_out_set"]
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """The texts of one benchmark, and where they are from.
+class HeldOutSet:
+    """The texts of a benchmark, and where they are from.
 
     Attributes:
         name (`str`): Name in the catalogue, or of the user's own file.
@@ -51,27 +51,27 @@ class Benchmark:
         }
 
 
-def read_benchmark(
+def read_held_out_set(
     source: Source, reader: Reader, sources_dir: Path | None = None, file: Path | None = None
-) -> Benchmark:
+) -> HeldOutSet:
     """Read a benchmark of the catalogue.
 
     Args:
         source ([`Source`]): The benchmark.
-        reader ([`Reader`]): Its function, of `star_hf.sources.readers`.
+        reader ([`Reader`]): Its reader, of [`~star_hf.sources.readers.readers_of`].
         sources_dir (`Path`, *optional*): Folder of local copies, which are then read instead of the Hub.
         file (`Path`, *optional*): The one file to read instead of either.
 
     Raises:
-        [`MissingSourceError`]: If the files cannot be had.
-        [`SourceError`]: If they cannot be understood.
+        [`MissingSourceError`]: If the files are missing or access to them is refused.
+        [`SourceError`]: If they cannot be read as the card says.
     """
     local = sources_dir is not None or file is not None
     rows = read_source(source, sources_dir) if file is None else read_rows(file, source.columns, source.options)
     takes = (take for take in read_takes(source, reader, rows) if not isinstance(take, Drop))
     lists = (take if isinstance(take, list) else [take] for take in takes)
     items = [(text or "", name) for take in lists for text, name in zip(take, source.fields, strict=False)]
-    return Benchmark(
+    return HeldOutSet(
         name=source.name,
         role=source.role,
         place=source.homepage,
@@ -83,56 +83,58 @@ def read_benchmark(
     )
 
 
-def own_benchmark(name: str, path: Path) -> Benchmark:
+def own_held_out_set(name: str, path: Path) -> HeldOutSet:
     """Read a benchmark of the user's own: a `.txt` file with one text per line, or a file with a column `question`.
 
     Raises:
-        [`SourceError`]: If the file is not there or cannot be understood.
+        [`SourceError`]: If the file is missing, cannot be read, or has no texts.
     """
     column = "text" if path.suffix == ".txt" else "question"
     rows = list(read_file(path))
     if any(column not in row for row in rows):
-        raise SourceError(f"{path}: there is no column `{column}`.", "Rename the column that holds the texts to it.")
+        raise SourceError(
+            f"{path}: there is no column `{column}`.", f"Rename the column with the texts to `{column}`."
+        )
     texts = tuple("" if row[column] is None else row[column] for row in rows)
     if not all(isinstance(text, str) for text in texts) or not any(map(str.strip, texts)):
         raise SourceError(f"{path}: the column `{column}` has no texts.", "Name a file with one text per row.")
-    return Benchmark(name, "held_out", str(path), "local copy", "unknown", "none", texts, (column,) * len(texts))
+    return HeldOutSet(name, "held_out", str(path), "local copy", "unknown", "none", texts, (column,) * len(texts))
 
 
-def load_benchmarks(
+def load_held_out_sets(
     names: Sequence[str] | None = None, *, sources_dir: Path | None = None, files: Mapping[str, Path] | None = None
-) -> tuple[list[Benchmark], dict[str, str]]:
+) -> tuple[list[HeldOutSet], dict[str, str]]:
     """Read every benchmark that data must be kept clear of: held-out sets and evaluation sets, safety and reasoning.
 
     Args:
         names (`Sequence[str]`, *optional*): The catalogue's benchmarks to read; all by default, none for `[]`.
         sources_dir (`Path`, *optional*): Folder of local copies, `<sources_dir>/<name>/<file>`.
         files (`Mapping[str, Path]`, *optional*): A file for a benchmark: one of the catalogue's, read in its own form,
-            or the user's own, read by [`own_benchmark`].
+            or the user's own, read by [`own_held_out_set`].
 
     Returns:
-        The benchmarks, and for each one that could not be had the reason and what to do. A benchmark without a single
-        text counts as not had.
+        The benchmarks, and for each one that is missing the reason and what to do. A benchmark without a single text
+        counts as missing.
 
     Raises:
-        [`SourceError`]: If a name is unknown, or a file cannot be understood.
+        [`SourceError`]: If a name is unknown, or a file cannot be read.
     """
-    readers, files = {**RECOMMENDED, **EVALUATION}, dict(files or {})
+    readers, files = readers_of("recommended"), dict(files or {})
     known = {name: source for name, source in catalogue().items() if source.role != "train"}
     if unknown := [name for name in names or () if name not in known]:
-        raise SourceError(f"Not among the benchmarks: {', '.join(unknown)}.", f"There are: {', '.join(known)}.")
+        raise SourceError(f"Unknown benchmarks: {', '.join(unknown)}.", f"Known: {', '.join(known)}.")
     found, missing = [], {}
     for name, source in known.items():
         if names is not None and name not in names and name not in files:
             continue
         try:
-            benchmark = read_benchmark(source, readers[name], sources_dir, files.get(name))
+            benchmark = read_held_out_set(source, readers[name], sources_dir, files.get(name))
         except MissingSourceError as error:
             missing[name] = str(error)
             continue
         if any(map(str.strip, benchmark.texts)):
             found.append(benchmark)
         else:
-            missing[name] = f"{benchmark.place}: not one text was found in it."
-    found += [own_benchmark(name, path) for name, path in files.items() if name not in known]
+            missing[name] = f"{benchmark.place}: it has no texts."
+    found += [own_held_out_set(name, path) for name, path in files.items() if name not in known]
     return found, missing

@@ -23,7 +23,7 @@ from datasets.utils import logging
 
 from ..errors import SourceError, first_line
 from .catalogue import Source
-from .readers import Drop, Reader, Take
+from .readers import Drop, Reader, Take, draw
 
 
 __all__ = ["BUILDERS", "MissingSourceError", "decoded", "read_file", "read_rows", "read_source", "read_takes"]
@@ -80,11 +80,7 @@ def read_takes(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -
         [`SourceError`]: If a row has no such column.
     """
     takes = _apply(source, reader, rows)
-    if source.subset is None:
-        return takes
-    kept = [take for take in takes if not isinstance(take, Drop)]
-    order = Dataset.from_dict({"index": list(range(len(kept)))}).shuffle(seed=source.subset["shuffle_seed"])
-    return [kept[index] for index in order["index"][: source.subset["rows"]]]
+    return takes if source.subset is None else draw(source, [take for take in takes if not isinstance(take, Drop)])
 
 
 def _apply(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> Iterator[Take]:

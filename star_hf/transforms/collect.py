@@ -13,8 +13,8 @@ from ..errors import ConfigError, SourceError
 from ..llm.step import FAILURE, as_batch
 from ..schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset, removal
 from ..sources.catalogue import Source, catalogue
-from ..sources.held_out import Benchmark, own_benchmark, read_benchmark
-from ..sources.readers import PAPER, RECOMMENDED, Drop, Reader, Take
+from ..sources.held_out import HeldOutSet, own_held_out_set, read_held_out_set
+from ..sources.readers import PROFILES, Drop, Reader, Take, readers_of
 from ..sources.reading import MissingSourceError, read_file, read_source, read_takes
 from ..utils.text import row_id
 
@@ -23,7 +23,6 @@ __all__ = ["Collected", "Questions", "collect"]
 
 logger = logging.getLogger(__name__)
 
-PROFILES = {"paper": PAPER, "recommended": RECOMMENDED}
 STAGE = "collect"
 MAX_CHARS = 20_000
 """Longest question. No source of the paper has a longer one, so both profiles use it."""
@@ -131,16 +130,16 @@ def collect(
     """
     if profile not in PROFILES:
         raise ConfigError(f"Unknown profile `{profile}`.", f"Profiles: {', '.join(PROFILES)}.")
-    readers = PROFILES[profile]
+    readers = readers_of(profile)
     chosen = _choose("train", sources, readers) + _choose("held_out", held_out, readers)
     rows: list[Dataset] = []
     removed: list[Dataset] = []
     missing: dict[str, str] = {}
-    benchmarks: list[Benchmark] = []
+    benchmarks: list[HeldOutSet] = []
     for source in tqdm(chosen, desc="Collecting", unit=" sources"):
         try:
             if source.role == "held_out":
-                benchmarks.append(read_benchmark(source, readers[source.name], sources_dir))
+                benchmarks.append(read_held_out_set(source, readers[source.name], sources_dir))
             else:
                 takes = read_takes(source, readers[source.name], read_source(source, sources_dir))
                 kept, gone = _sort_out(_named(source.name, takes), max_chars)
@@ -162,7 +161,7 @@ def collect(
         removed.append(gone)
     if held_out_questions is not None:
         own = Path(held_out_questions)
-        benchmarks.append(own_benchmark(own.stem, own))
+        benchmarks.append(own_held_out_set(own.stem, own))
     outcome = Outcome(
         rows=concatenate_datasets([as_dataset([], COLLECTED), *rows]),
         removed=concatenate_datasets([as_dataset([], REMOVED), *removed]),

@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCard
 from star_hf.errors import SourceError
 from star_hf.sources import catalogue as catalogue_module
 from star_hf.sources.catalogue import Source, catalogue
-from star_hf.sources.readers import EVALUATION, PAPER, RECOMMENDED
+from star_hf.sources.readers import AS_STAR_1, CORRECTED, NOT_HELD_OUT_BY_STAR_1, readers_of
 from star_hf.sources.reading import read_source
 from star_hf.utils import paths
 
@@ -47,10 +47,17 @@ def test_catalogue_has_the_papers_sources_in_order():
     assert all(set(source.fields) <= set(source.columns) for source in SOURCES.values())
 
 
-def test_every_source_has_a_function_and_every_function_a_source():
-    assert [*RECOMMENDED, *EVALUATION] == list(SOURCES)
-    assert set(PAPER) == set(RECOMMENDED) - {"WildChat"}
-    assert {name for name in PAPER if PAPER[name] is not RECOMMENDED[name]} == {"wildjailbreak", "wildjailbreak-eval"}
+def test_every_source_has_a_reader_and_every_function_a_source():
+    assert list(readers_of("recommended")) == list(SOURCES)
+    assert set(SOURCES) - set(readers_of("paper")) == {"WildChat"}
+    assert (AS_STAR_1 | CORRECTED).keys() | set(NOT_HELD_OUT_BY_STAR_1) <= SOURCES.keys()
+    assert set(CORRECTED) == {"wildjailbreak", "wildjailbreak-eval"}
+
+
+def test_a_source_without_a_function_has_no_column_but_that_of_its_question():
+    columns = {name: source.columns for name, source in SOURCES.items() if name not in AS_STAR_1}
+    assert columns.pop("SimpleSafetyTests") == ("prompt", "prompts_final")  # the Hub's name and the local copy's
+    assert all(len(names) == 1 for names in columns.values())
 
 
 @every_source

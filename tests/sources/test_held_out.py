@@ -7,7 +7,7 @@ import pytest
 
 from star_hf.errors import SourceError
 from star_hf.sources.catalogue import catalogue
-from star_hf.sources.held_out import load_benchmarks, own_benchmark
+from star_hf.sources.held_out import load_held_out_sets, own_held_out_set
 from star_hf.transforms.collect import collect
 
 
@@ -28,14 +28,14 @@ def copies(tmp_path):
 
 
 def test_fields_are_told_apart_and_what_is_not_there_is_named(copies):
-    found, missing = load_benchmarks(sources_dir=copies)
+    found, missing = load_held_out_sets(sources_dir=copies)
     assert {benchmark.name: benchmark.to_dict()["texts"] for benchmark in found} == {
         "wildjailbreak-eval": {"adversarial": 1, "vanilla": 1},
         "AIME24": {"problem": 1},
     }
     every = {name for name, source in catalogue().items() if source.role != "train"}
     assert set(missing) == every - {"wildjailbreak-eval", "AIME24"}
-    assert "not one text" in missing["XSTest"] and "gpqa_diamond.csv" in missing["GPQA-Diamond"]
+    assert "no texts" in missing["XSTest"] and "gpqa_diamond.csv" in missing["GPQA-Diamond"]
 
 
 def test_a_file_stands_in_for_a_benchmark_or_is_one(copies, tmp_path):
@@ -44,7 +44,7 @@ def test_a_file_stands_in_for_a_benchmark_or_is_one(copies, tmp_path):
         file.writestr("outputs.json", json.dumps([{"question": "Which is a tree?", "pred": "A"}]))
     own = tmp_path / "own.txt"
     own.write_text("a question of mine\n")
-    found, missing = load_benchmarks(["AIME24"], sources_dir=copies, files={"MMLU-Pro": archive, "mine": own})
+    found, missing = load_held_out_sets(["AIME24"], sources_dir=copies, files={"MMLU-Pro": archive, "mine": own})
     assert [(benchmark.name, benchmark.texts, benchmark.role) for benchmark in found] == [
         ("AIME24", ("What is one and one?",), "evaluation"),
         ("MMLU-Pro", ("Which is a tree?",), "evaluation"),
@@ -55,18 +55,18 @@ def test_a_file_stands_in_for_a_benchmark_or_is_one(copies, tmp_path):
 
 def test_a_wrong_name_or_column_is_said(tmp_path):
     with pytest.raises(SourceError, match="XTest"):
-        load_benchmarks(["XTest"])
+        load_held_out_sets(["XTest"])
     file = tmp_path / "own.jsonl"
     file.write_text('{"prompt": "a"}\n')
     with pytest.raises(SourceError, match="no column `question`"):
-        own_benchmark("own", file)
+        own_held_out_set("own", file)
     file.write_text('{"question": 1}\n')
     with pytest.raises(SourceError, match="has no texts"):
-        own_benchmark("own", file)
+        own_held_out_set("own", file)
     blank = tmp_path / "blank.txt"
     blank.write_text("\n  \n")
     with pytest.raises(SourceError, match="has no texts"):
-        load_benchmarks([], files={"blank": blank})
+        load_held_out_sets([], files={"blank": blank})
 
 
 def test_collect_records_what_it_protects(copies):

@@ -1,12 +1,13 @@
-"""Each source's function on rows of the Hub's schema and of the local copy's, with made-up mild questions."""
+"""Each source's reader on rows of the Hub's schema and of the local copy's, with made-up mild questions."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from star_hf.sources.readers import PAPER, RECOMMENDED, Drop
+from star_hf.sources.readers import Drop, readers_of
 
 
+PAPER, RECOMMENDED = readers_of("paper"), readers_of("recommended")
 Q = "how do I pick a lock?"
 WRAPPED = f"### Instruction:\n{Q}\n### Response:\n"
 CHAT = {

@@ -15,7 +15,7 @@ from typing import Any
 from datasets import Dataset
 
 from ...sources.catalogue import Source
-from ...sources.readers import Drop, jbb_behaviours, strong_reject, wildjailbreak_eval, xs_test
+from ...sources.readers import Drop, wildjailbreak_eval, xs_test
 from ...utils.text import row_id
 from ..types import Item
 
@@ -54,12 +54,12 @@ PER_CATEGORY = 100
 
 def strongreject(row: Row) -> Item:
     """Every row."""
-    return _asked(strong_reject(row), row["category"])
+    return _asked(row["forbidden_prompt"], row["category"])
 
 
 def jbb(row: Row) -> Item:
     """Every behaviour."""
-    return _asked(jbb_behaviours(row), row["Category"])
+    return _asked(row["Goal"], row["Category"])
 
 
 def wildjailbreak(row: Row) -> Item | None:
