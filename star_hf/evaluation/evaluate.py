@@ -18,7 +18,8 @@ from .grading.judging import probe
 from .results.folder import ResultsFolder
 from .results.results import Results
 from .tasks.attacks import attacked, opening_of
-from .tasks.benchmarks import Benchmark, data_record, load_items, select_benchmarks
+from .tasks.benchmarks import Benchmark, select_benchmarks
+from .tasks.loading import data_record, load_items
 from .tasks.profiles import Evaluation
 from .types import Answer, Item, answers_table
 

@@ -14,6 +14,7 @@ from ...errors import ConfigError
 from ...utils.options import read_yaml
 from ..results.results import AVERAGES, Results
 from ..results.statistics import Estimate, difference_of, mean_of, wilson
+from ..tasks.benchmarks import BENCHMARKS
 
 
 __all__ = [
@@ -195,7 +196,7 @@ def _notes(results: Results, paper: PaperRow) -> list[str]:
 def paper_rows() -> dict[str, PaperRow]:
     """All rows of the paper's tables by name, in its order."""
     data = read_yaml(DATA)
-    items = data["benchmarks"]
+    items = {each.name: each.paper_items for each in BENCHMARKS.values() if each.paper_items is not None}
     rows = {}
     for table in data["tables"]:
         for row in table["rows"]:

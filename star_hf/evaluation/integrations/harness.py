@@ -29,7 +29,8 @@ from ..grading.grade import check_graders, grade
 from ..grading.judges import Judge, load_judge
 from ..grading.judging import probe
 from ..results.statistics import rate
-from ..tasks.benchmarks import BENCHMARKS, data_record, load_items
+from ..tasks.benchmarks import BENCHMARKS
+from ..tasks.loading import data_record, load_items
 from ..tasks.profiles import load_evaluation
 from ..types import Answer, Item, answers_table
 

@@ -1,7 +1,7 @@
-"""Attacks on safety prompts: what a model is sent differs, what judges are shown does not.
+"""Attacks on safety prompts: they change what a model is sent, not what judges are shown.
 
-An attack is a function from item to item. The two with a name are what reasoning models are weakest to; one's own is
-`FILE.py:FUNCTION`, a function that takes the question and returns what to send instead.
+An attack is a function from item to item. Reasoning models are weakest to the two that have a name. An attack of your
+own is `FILE.py:FUNCTION`: a function that takes the question and returns what is sent instead.
 """
 
 import importlib.util
@@ -25,17 +25,17 @@ THOUGHT = (
 
 
 def prefill(item: Item) -> Item:
-    """Begin the model's turn with a compliant opening, past its thought (https://arxiv.org/abs/2404.02151)."""
+    """Begin the model's answer, after its thought, with a compliant opening (https://arxiv.org/abs/2404.02151)."""
     return replace(item, facts={**item.facts, "prefill": OPENING})
 
 
 def hijack(item: Item) -> Item:
-    """Hand the model a thought that has done with safety already (H-CoT, https://arxiv.org/abs/2502.12893)."""
+    """Add a thought that has already dismissed safety (H-CoT, https://arxiv.org/abs/2502.12893)."""
     return replace(item, prompt=f"{item.prompt}\n\n<think>\n{THOUGHT}\n</think>", question=item.asked)
 
 
 def opening_of(item: Item) -> str:
-    """What the model's turn begins with under `prefill`; empty otherwise."""
+    """The first words of the model's turn under `prefill`; empty otherwise."""
     return item.facts.get("prefill", "")
 
 
@@ -46,11 +46,11 @@ def attacked(items: Sequence[Item], attack: str | None) -> list[Item]:
     """The items as they are sent.
 
     Args:
-        items (list of `Item`): Of a safety benchmark.
-        attack (`str` or `None`): A name of `ATTACKS`, `FILE.py:FUNCTION`, or nothing.
+        items (list of `Item`): Items of a safety benchmark.
+        attack (`str` or `None`): A name of `ATTACKS`, `FILE.py:FUNCTION`, or `None`.
 
     Raises:
-        ConfigError: If there is no such attack, or it returns something else than a text.
+        ConfigError: If there is no such attack, or it does not return a text.
     """
     if attack in (None, "none"):
         return list(items)
@@ -62,7 +62,7 @@ def attacked(items: Sequence[Item], attack: str | None) -> list[Item]:
 
 def _text(sent: object, attack: str) -> str:
     if not isinstance(sent, str) or not sent:
-        raise ConfigError(f"{attack} returned {type(sent).__name__}.", "It must return the text that is sent.")
+        raise ConfigError(f"{attack} returned {type(sent).__name__}.", "It must return a text that is not empty.")
     return sent
 
 

@@ -8,7 +8,8 @@ import pytest
 from star_hf.errors import ConfigError
 from star_hf.evaluation.grading.code_execution import Limits, code_verdicts, confinement, run_program
 from star_hf.evaluation.grading.grade import check_graders, grade
-from star_hf.evaluation.tasks.benchmarks import BENCHMARKS, load_items
+from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
+from star_hf.evaluation.tasks.loading import load_items
 from star_hf.evaluation.types import Answer, Item, answers_table
 from star_hf.llm import Journal
 

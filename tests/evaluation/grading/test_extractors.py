@@ -6,7 +6,7 @@ import yaml
 
 from star_hf.evaluation.generation.answers import read_answer
 from star_hf.evaluation.grading.extractors import choice_verdict, extract_choice, extract_math, math_verdict, same_math
-from star_hf.evaluation.tasks.benchmarks import load_items
+from star_hf.evaluation.tasks.loading import load_items
 from star_hf.evaluation.types import Answer, Item
 
 

@@ -1,5 +1,6 @@
 import json
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,15 +10,16 @@ from star_hf.errors import ConfigError, SourceError
 from star_hf.evaluation.tasks.benchmarks import (
     BENCHMARKS,
     GROUPS,
-    INSTRUCTIONS,
+    OVER_REFUSAL,
     REASONING,
     SAFETY,
-    data_record,
-    load_items,
+    benchmarks_table,
     select_benchmarks,
 )
+from star_hf.evaluation.tasks.loading import INSTRUCTIONS, data_record, load_items
 
 
+ROOT = Path(__file__).resolve().parents[3]
 REAL = {
     "strongreject": (313, 6),
     "jbb": (100, 10),
@@ -55,12 +57,23 @@ def local_jbb(tmp_path):
 
 def test_every_benchmark_has_a_card_and_the_groups_hold_all_of_them():
     assert set(GROUPS["safety"]) | set(GROUPS["reasoning"]) == set(BENCHMARKS) == set(GROUPS["all"])
-    assert {BENCHMARKS[name].kind for name in SAFETY} == {"safety"}
-    assert {BENCHMARKS[name].kind for name in REASONING} == {"reasoning"}
+    assert SAFETY == ("strongreject", "jbb", "wildchat", "wildjailbreak") and OVER_REFUSAL == ("xstest",)
+    assert REASONING == ("aime24", "math500", "gpqa_diamond", "mmlu_pro", "humaneval")
+    assert GROUPS["safety"] == (*SAFETY, *OVER_REFUSAL, "xstest_unsafe")
     for benchmark in BENCHMARKS.values():
         assert benchmark.source.role == ("evaluation" if benchmark.kind == "reasoning" else "held_out")
         assert benchmark.source.repository.count("/") == 1
         assert len(set(benchmark.source.columns)) == len(benchmark.source.columns)
+
+
+def test_the_table_in_the_docs_is_made_of_the_records():
+    assert f"\n\n{benchmarks_table()}\n" in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+
+
+def test_lighteval_shows_the_titles_of_all_benchmarks():
+    """lighteval reads the list from the text of the file."""
+    text = (ROOT / "lighteval_tasks" / "star1.py").read_text(encoding="utf-8")
+    assert text.split("dataset:\n")[1].split("\n")[0] == ", ".join(dict.fromkeys(b.title for b in BENCHMARKS.values()))
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -31,9 +31,9 @@ def test_several_samples_of_the_likeliest_answer_are_refused():
     ("text", "words"),
     [
         ("profile: [", "not valid YAML"),
-        ("- paper", "not valid YAML"),
+        ("- paper", "holds a list"),
         ("profile: best", "`profile`"),
-        ("profile: paper\ngeneration: {heat: 1}", "generation.heat"),
+        ("profile: paper\ngeneration: {heat: 1}", "`generation.heat` is not an option"),
         ("profile: paper\ngeneration: {temperature: -1}", "generation.temperature"),
         ("profile: paper\nbenchmarks: {aime25: {samples: 4}}", "no benchmark 'aime25'"),
     ],
