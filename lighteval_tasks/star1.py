@@ -41,8 +41,8 @@ __all__ = ["TASKS_TABLE", "Star1Task", "Verdicts"]
 
 
 class Star1Task(LightevalTaskConfig):
-    """A task whose data is read when lighteval asks where it is, so that importing this file reads nothing, and whose
-    text, by whose hash lighteval keeps generations, is the same in every process."""
+    """A task that reads its data when lighteval asks for their place, so that importing this file reads nothing. Its
+    text is the same in every process: lighteval caches generations by the hash of that text."""
 
     @property
     def hf_repo(self) -> str:
@@ -58,10 +58,10 @@ class Star1Task(LightevalTaskConfig):
 
 
 class Verdicts(SampleLevelComputation):
-    """What judge or extractor say of each response, all at once. Empty responses of a dead endpoint are failures.
+    """The verdicts on all responses at once. Empty responses of a dead endpoint are failures.
 
     Args:
-        benchmark (`str`): A name of `BENCHMARKS`. It stands in the task's hash, by which lighteval keeps generations.
+        benchmark (`str`): A name of `BENCHMARKS`. It is part of the task's hash, the key of lighteval's cache.
     """
 
     def __init__(self, benchmark: str):
@@ -75,9 +75,8 @@ class Verdicts(SampleLevelComputation):
 
 
 def answers_of(doc: Doc, response: ModelResponse) -> list[Answer]:
-    """The samples of a response. Text as long as it may be was cut, as far as the backend says how long it is; where
-    the prompt opens the thought, text that does not end it is no answer. No text at all is what lighteval makes of an
-    endpoint that failed."""
+    """The samples of a response. A text as long as the limit was cut, if the backend tells lengths. Where the prompt
+    opens the thought, a text that does not close it is not an answer. No text means that the endpoint failed."""
     prompt = response.input if isinstance(response.input, str) else None
     thinks = harness.expects_reasoning() or (prompt or "").rstrip().endswith(OPEN)
     lengths = [len(tokens) for tokens in response.output_tokens] if prompt is not None else []
@@ -96,12 +95,12 @@ def answers_of(doc: Doc, response: ModelResponse) -> list[Answer]:
 
 
 def summary(graded: list[dict[str, Any]], benchmark: str) -> dict[str, float]:
-    """The rate over the documents, with its interval and what it leaves out."""
+    """The rate over the documents, with its interval and the number of those that it leaves out."""
     return harness.summary(benchmark, [harness.Graded(**each) for each in graded])
 
 
 def prompt(line: dict[str, Any], task_name: str) -> Doc:
-    """The item as lighteval's document. Raises an error before anything is generated if nobody could judge it."""
+    """The item as lighteval's document. Without a judge for it, this fails before anything is generated."""
     harness.ready(task_name.removeprefix("star1:"))
     row = {name: line[name] for name in harness.FIELDS}
     return Doc(task_name=task_name, query=row["prompt"], choices=[row["target"] or ""], gold_index=0, specific=row)

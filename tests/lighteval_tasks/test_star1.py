@@ -131,6 +131,10 @@ def test_the_table_holds_every_benchmark_and_reads_no_data(monkeypatch):
     tasks = adapter().TASKS_TABLE
     assert [task.name for task in tasks] == [f"star1:{name}" for name in BENCHMARKS]
     assert all(task.scorer and task.sample_fields and task.solver for task in tasks)
+    from inspect_ai._util.registry import registry_find, registry_info
+
+    known = {registry_info(found).name.split("/")[-1] for found in registry_find(lambda info: info.type == "task")}
+    assert set(BENCHMARKS) <= known
 
 
 def test_responses_say_whether_they_were_cut_unclosed_or_never_came():

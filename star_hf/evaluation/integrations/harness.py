@@ -1,23 +1,23 @@
 """What lighteval and inspect-ai need of the benchmarks: items as rows of a file, and verdicts on texts.
 
-Both frameworks call tasks without arguments of the task's own, so these come from the environment:
+Both frameworks call tasks without options of the task's own, so these come from the environment:
 
-| variable | what it says |
+| variable | meaning |
 |---|---|
-| `STAR_HF_JUDGE` | judges by commas, as `star-hf evaluate --judge` takes them; the first that serves a kind judges |
-| `STAR_HF_DATA_DIR` | local copies of the data |
-| `STAR_HF_PROFILE` | whose instructions and limits hold: `recommended` (default), `paper`, or a YAML file |
-| `STAR_HF_MAX_TOKENS` | tokens of an answer, in place of the profile's |
-| `STAR_HF_JOURNAL` | where judges' replies are kept; `judge.sqlite` in the cache by default |
+| `STAR_HF_JUDGE` | judges for `--judge`, separated by commas; the first of a benchmark's kind judges it |
+| `STAR_HF_DATA_DIR` | folder of local copies of the data |
+| `STAR_HF_PROFILE` | instructions and limits: `recommended` (default), `paper`, or a YAML file |
+| `STAR_HF_MAX_TOKENS` | tokens of an answer, instead of the profile's |
+| `STAR_HF_JOURNAL` | file for the judges' replies; `judge.sqlite` in the cache by default |
 | `STAR_HF_ALLOW_CODE_EXECUTION` | `1` allows HumanEval to run the model's code |
-| `STAR_HF_EXPECTS_REASONING` | `1`: the model always thinks first, so that text without `</think>` is no answer |
+| `STAR_HF_EXPECTS_REASONING` | `1`: the model always thinks first, a text without `</think>` is not an answer |
 """
 
 import functools
 import json
 import logging
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ...llm import Journal
+from ...utils.files import write_text
 from ..grading.grade import check_graders, grade
 from ..grading.judges import Judge, load_judge
 from ..grading.judging import probe
@@ -60,14 +61,14 @@ failed_shares: dict[str, float] = {}
 
 @dataclass(frozen=True)
 class Graded:
-    """What came of one item.
+    """The result for one item.
 
     Attributes:
         item_id (`str`), category (`str`): The item.
-        value (`float` or `None`): 0 to 1, where 1 is what one wants: safe, helped, right. The mean over samples.
-        thought_value (`float` or `None`): The same of the thought, where a judge read one.
+        value (`float` or `None`): 0 to 1, where 1 is the desired answer: safe, helpful, right. The mean over samples.
+        thought_value (`float` or `None`): The same for the thought, where a judge read one.
         failure (`str`): Why there is no value; empty where there is one.
-        detail (`str`): The judge's or the extractor's words.
+        detail (`str`): The judge's words, or what was extracted.
     """
 
     item_id: str
@@ -84,18 +85,15 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def items_folder(name: str) -> str:
-    """A folder that holds a benchmark's items as `test.jsonl`, and whose name changes with them.
+    """A folder with a benchmark's items as `test.jsonl`. Its name changes with the items.
 
-    A framework that keeps generations by the data's path therefore never finds those of other data.
+    So a framework that caches generations by the data's path never finds those of other data.
     """
     items = _items(name)
     folder = _cache() / "items" / f"{name}-{data_record(name, items)['sha256'][:16]}"
     path = folder / "test.jsonl"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}.new")
-        fresh.write_text("".join(json.dumps(row) + "\n" for row in rows(name)), encoding="utf-8")
-        os.replace(fresh, path)
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows(name)))
     return str(folder)
 
 
@@ -106,10 +104,10 @@ def to_item(row: Mapping[str, Any]) -> Item:
 
 @functools.cache
 def ready(name: str) -> None:
-    """See that a benchmark can be graded and that its judge answers, before a model is asked anything.
+    """Check that a benchmark can be graded and that its judge answers, before a model is asked anything.
 
     Raises:
-        ConfigError: If `STAR_HF_JUDGE` names no judge for it, or code may not be run.
+        ConfigError: If `STAR_HF_JUDGE` has no judge for it, or running code is not allowed.
         IncompleteRunError: If the judge does not answer.
     """
     benchmark = BENCHMARKS[name]
@@ -128,7 +126,7 @@ def ready(name: str) -> None:
 
 
 def max_tokens(name: str) -> int:
-    """Tokens of an answer: `STAR_HF_MAX_TOKENS`, or what the profile says."""
+    """Tokens of an answer: `STAR_HF_MAX_TOKENS`, or the profile's."""
     given = os.environ.get("STAR_HF_MAX_TOKENS")
     return int(given) if given else load_evaluation(_profile()).sampling(name).max_tokens
 
@@ -139,12 +137,12 @@ def expects_reasoning() -> bool:
 
 
 def grade_answers(name: str, items: Sequence[Item], answers: Sequence[Answer]) -> list[Graded]:
-    """What came of each item, in their order. Opens the journal for itself, so that threads may call it.
+    """The result for each item, in their order. It opens the journal itself, so that threads may call it.
 
     Args:
         name (`str`): The benchmark.
         items (list of `Item`): What was asked.
-        answers (list of `Answer`): What was said, any number per item.
+        answers (list of `Answer`): The model's answers, any number per item.
 
     Raises:
         IncompleteRunError: If the judge does not answer. Its replies so far are kept.
@@ -153,24 +151,25 @@ def grade_answers(name: str, items: Sequence[Item], answers: Sequence[Answer]) -
     path = os.environ.get("STAR_HF_JOURNAL") or _cache() / "judge.sqlite"
     with Journal(path) as journal:
         verdicts = grade(BENCHMARKS[name], items, table, _serving(name), journal, progress=False)
-    said: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in verdicts:
-        said.setdefault((row["item_id"], row["part"]), []).append(row)
-    return [_graded(item, said.get((item.id, "answer"), []), said.get((item.id, "reasoning"), [])) for item in items]
+        found[row["item_id"], row["part"]].append(row)
+    return [_graded(item, found[item.id, "answer"], found[item.id, "reasoning"]) for item in items]
 
 
 def summary(name: str, graded: Sequence[Graded]) -> dict[str, float]:
-    """The rate of a benchmark with Wilson's interval, and what it leaves out. The keys are the same for every
-    benchmark, because lighteval averages tasks by the first one's keys and takes a missing one for 0.
+    """The rate of a benchmark with Wilson's interval, and the number of items that it leaves out.
+
+    The keys are the same for every benchmark: lighteval averages tasks by the keys of the first, a missing one as 0.
 
     Args:
         name (`str`): The benchmark.
         graded (list of `Graded`): One per item.
 
     Returns:
-        `dict[str, float]`: `score`, where 1 is what one wants (1 - the over-refusal rate for XSTest), its
-        `score_stderr`, `score_low` and `score_high`, the `thought_score`, how many were `judged`, how many `failed`.
-        A score of nothing is NaN.
+        `dict[str, float]`: `score`, the share of desired answers (1 - the over-refusal rate for XSTest), with
+        `score_stderr`, `score_low` and `score_high`; `thought_score`; the numbers `judged` and `failed`. A score over
+        no items is NaN.
     """
     values = [each.value for each in graded if each.value is not None]
     thoughts = [each.thought_value for each in graded if each.thought_value is not None]
@@ -178,7 +177,7 @@ def summary(name: str, graded: Sequence[Graded]) -> dict[str, float]:
     estimate, nan = rate(values), float("nan")
     failed_shares[name] = failures.total() / max(len(graded), 1)
     if failures:
-        logger.warning("%s: %s; they are in no rate", name, ", ".join(f"{n} {why}" for why, n in failures.items()))
+        logger.warning("%s: %s; rates leave them out", name, ", ".join(f"{n} {why}" for why, n in failures.items()))
     missing = estimate.value is None
     return {
         "score": nan if missing else estimate.value,

@@ -1,6 +1,6 @@
 """The benchmarks as inspect-ai tasks: `inspect eval star_hf/strongreject --model ...`.
 
-Judges and data are named in the environment, see [`~star_hf.evaluation.integrations.harness`]. A failure is an
+Judges and data come from environment variables, see [`~star_hf.evaluation.integrations.harness`]. A failure is an
 unscored sample. Imports are absolute, because inspect-ai loads the file on its own.
 """
 
@@ -18,19 +18,20 @@ from inspect_ai.solver import Solver, TaskState, generate
 from star_hf.evaluation.generation.answers import read_answer
 from star_hf.evaluation.integrations.harness import FIELDS, expects_reasoning, grade_answers, ready, rows, to_item
 from star_hf.evaluation.results.statistics import Estimate, rate
+from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 from star_hf.evaluation.types import Answer, Item
 
 
-__all__ = ["SOLVER", "sample_of", "star1_scorer"]
+__all__ = ["SOLVER", "benchmark", "sample_of", "star1_scorer"]
 
 SOLVER: Solver = generate(cache=False)
-"""Inspect's own cache knows a served name, not its weights."""
+"""Without inspect-ai's cache, which knows a model's served name but not its weights."""
 THREADS = 64
 
 
 @metric(name="accuracy")
 def score_rate() -> Metric:
-    """Share of what one wants: safe, helped, right. NaN where nothing was scored."""
+    """Share of desired answers: safe, helpful, right. NaN where nothing was scored."""
     return _of("value")
 
 
@@ -57,7 +58,7 @@ def _of(name: str) -> Metric:
 
 @scorer(metrics=[score_rate(), wilson_low(), wilson_high()])
 def star1_scorer(benchmark: str) -> Scorer:
-    """Grades as `star-hf evaluate` does; what cannot be graded is unscored, with the failure as its reason.
+    """Grades as `star-hf evaluate` does. An answer that cannot be graded is unscored, with the failure as its reason.
 
     Args:
         benchmark (`str`): A name of `BENCHMARKS`.
@@ -114,66 +115,22 @@ def _task(name: str) -> Task:
 
 
 @task
-def strongreject() -> Task:
-    """StrongREJECT: 313 harmful questions; share of safe answers."""
-    return _task("strongreject")
+def benchmark(name: str) -> Task:
+    """A benchmark by its name: `inspect eval star_hf/benchmark -T name=jbb`.
+
+    Each is also a task of its own, `star_hf/jbb`; inspect-ai loads a file only if it finds `@task` at its top level.
+
+    Args:
+        name (`str`): A name of `BENCHMARKS`.
+    """
+    return _task(name)
 
 
-@task
-def jbb() -> Task:
-    """JailbreakBench: 100 harmful behaviours; share of safe answers."""
-    return _task("jbb")
+def _define(name: str) -> None:
+    @task(name=name)
+    def named() -> Task:
+        return _task(name)
 
 
-@task
-def wildchat() -> Task:
-    """WildChat: toxic first turns of real users; share of safe answers."""
-    return _task("wildchat")
-
-
-@task
-def wildjailbreak() -> Task:
-    """WildJailbreak: 250 adversarial harmful prompts; share of safe answers."""
-    return _task("wildjailbreak")
-
-
-@task
-def xstest() -> Task:
-    """XSTest: 250 safe prompts that sound harmful; share that is helped, 1 - the over-refusal rate."""
-    return _task("xstest")
-
-
-@task
-def xstest_unsafe() -> Task:
-    """XSTest: its 200 unsafe prompts, the contrast; share of safe answers."""
-    return _task("xstest_unsafe")
-
-
-@task
-def aime24() -> Task:
-    """AIME 2024: 30 competition problems; share of right answers."""
-    return _task("aime24")
-
-
-@task
-def math500() -> Task:
-    """MATH-500: competition mathematics; share of right answers."""
-    return _task("math500")
-
-
-@task
-def gpqa_diamond() -> Task:
-    """GPQA Diamond: 198 graduate-level questions of four choices; share of right answers."""
-    return _task("gpqa_diamond")
-
-
-@task
-def mmlu_pro() -> Task:
-    """MMLU-Pro: 12,032 questions of up to ten choices; share of right answers."""
-    return _task("mmlu_pro")
-
-
-@task
-def humaneval() -> Task:
-    """HumanEval: 164 functions; share of right ones. Runs the model's code, if allowed."""
-    return _task("humaneval")
+for _name in BENCHMARKS:
+    _define(_name)

@@ -1,11 +1,10 @@
-"""lighteval with what its release 0.13 needs to run here: small fixes, each with a name and the reason for it.
+"""`star-hf lighteval ...`: lighteval with the fixes that its release 0.13 needs, and with safe caches.
 
-Each has a test that fails when upstream no longer needs it. `star-hf lighteval ...` applies them and passes everything
-on; `launch` also keeps each run out of the traps that would give it somebody else's answers.
+Each fix has a name, a reason, and a test that fails once upstream no longer needs it. `launch` applies them, passes
+all arguments on, and keeps a run from reading the cached answers of another model.
 """
 
 import atexit
-import importlib.util
 import itertools
 import logging
 import os
@@ -14,11 +13,15 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ...errors import ConfigError, IncompleteRunError
+from ...utils.extras import require
+from ...utils.options import read_yaml
 from ...utils.paths import project_folder
 from ..tasks.benchmarks import GROUPS
 
@@ -28,23 +31,23 @@ __all__ = ["FIXES", "launch"]
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 0.1
-"""Accepted share of a benchmark's items without a value."""
+"""Largest accepted share of a benchmark's items without a value."""
 
 BELOW = {"huggingface_hub": 2, "xxhash": 4}
-"""Major versions with which lighteval 0.13 breaks, after generation in xxhash's case."""
+"""Major versions with which lighteval 0.13 breaks; with xxhash's, only after generation."""
 
 RENAMED = {"frequence_penalty": "frequency_penalty", "log_probs": "logprobs"}
 TIMEOUT_S = 3_600
 
 
 def no_download_at_import() -> None:
-    """One built-in task file downloads a pickle when it is imported, which is at every start; leave it out."""
+    """lighteval imports all its task files at every start, and one downloads a pickle then: leave that one out."""
     name = "lighteval.tasks.tasks.tiny_benchmarks"
     sys.modules.setdefault(name, types.ModuleType(name))
 
 
 def fields_that_inspect_knows() -> None:
-    """`lighteval eval` hands inspect-ai parameters that it does not have (lighteval #1327)."""
+    """`lighteval eval` passes parameters to inspect-ai that it does not have (lighteval #1327)."""
     import lighteval.main_inspect as main
 
     run = main.inspect_ai_eval_set
@@ -60,7 +63,7 @@ def fields_that_inspect_knows() -> None:
 
 
 def custom_tasks_of_eval(path: str) -> None:
-    """`lighteval eval` takes `--custom-tasks` and ignores it (lighteval #1320)."""
+    """`lighteval eval` ignores its option `--custom-tasks` (lighteval #1320)."""
     from lighteval.tasks.registry import Registry
 
     make = Registry.__init__
@@ -72,7 +75,7 @@ def custom_tasks_of_eval(path: str) -> None:
 
 
 def sampling_that_was_asked_for() -> None:
-    """`lighteval accelerate` decodes greedily whatever temperature is given (lighteval #742)."""
+    """`lighteval accelerate` decodes greedily at any temperature (lighteval #742)."""
     from lighteval.models.model_input import GenerationParameters
 
     original = GenerationParameters.to_transformers_dict
@@ -84,8 +87,8 @@ def sampling_that_was_asked_for() -> None:
 
 
 def answers_that_say_how_they_ended() -> None:
-    """`lighteval accelerate` pads the tokens of an answer and drops its prompt, so that nobody could tell a cut answer
-    or a thought that the prompt opened."""
+    """`lighteval accelerate` pads the tokens of an answer and drops its prompt: a cut answer, or a thought that the
+    prompt opens, could not be recognised."""
     from lighteval.models.transformers.transformers_model import TransformersModel
 
     answer = TransformersModel._padded_greedy_until
@@ -105,9 +108,7 @@ def answers_that_say_how_they_ended() -> None:
 
 
 def litellm_cache_in(folder: Path) -> None:
-    """litellm keeps answers, failed ones too, in the working directory, by a name that says nothing of weights."""
-    if importlib.util.find_spec("litellm") is None:
-        return
+    """litellm caches answers, failed ones too, in the working directory by the model's name, whatever its weights."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else fetched from GitHub at import
     from litellm.caching.disk_cache import DiskCache
 
@@ -127,18 +128,18 @@ FIXES: tuple[Callable[..., None], ...] = (
     answers_that_say_how_they_ended,
     litellm_cache_in,
 )
-"""Everything that is changed in other people's code."""
+"""All changes to other people's code."""
 
 
 def launch(arguments: Sequence[str]) -> None:
     """Run lighteval.
 
     Args:
-        arguments (list of `str`): As `lighteval` takes them. `--custom-tasks` is the project's own file where none is
-            given, and `star1:safety` and other groups stand for their tasks.
+        arguments (list of `str`): Those of `lighteval`. `--custom-tasks` is the project's own file by default, and
+            groups such as `star1:safety` are replaced by their tasks.
 
     Raises:
-        ConfigError: If lighteval or its pins are missing, or the arguments would mix up answers.
+        ConfigError: If lighteval is missing, a package breaks it, or the arguments would mix up answers.
         IncompleteRunError: If too many answers have no value, which lighteval itself does not notice.
     """
     _check_pins()
@@ -158,7 +159,9 @@ def launch(arguments: Sequence[str]) -> None:
         if command == "eval":
             custom_tasks_of_eval(tasks)
             fields_that_inspect_knows()
-            given += [] if "--timeout" in given else ["--timeout", str(TIMEOUT_S)]  # 30 s end a thought
+            given += (
+                [] if "--timeout" in given else ["--timeout", str(TIMEOUT_S)]
+            )  # its own 30 s are too short for a thought
         else:
             output = Path(_option(given, "--output-dir") or "results")
             place = next(
@@ -181,10 +184,8 @@ def _run(arguments: list[str]) -> None:
 
 
 def _check_pins() -> None:
-    try:
-        found = version("lighteval")
-    except PackageNotFoundError:
-        raise ConfigError("lighteval is not installed.", 'Run `pip install "star_hf[eval]"`.') from None
+    require("eval", "lighteval", "litellm", what="star-hf lighteval")
+    found = version("lighteval")
     if not found.startswith("0.13."):
         logger.warning("lighteval %s was not tested; its fixes are for 0.13", found)
     for package, major in BELOW.items():
@@ -196,7 +197,7 @@ def _check_pins() -> None:
 
 
 def _expanded(argument: str) -> str:
-    """Groups by their tasks, in an argument that is a list of tasks."""
+    """An argument that is a list of tasks, with groups replaced by their tasks."""
     if not argument.startswith("star1:") and ",star1:" not in argument:
         return argument
     tasks = []
@@ -216,29 +217,26 @@ def _option(arguments: Sequence[str], name: str) -> str | None:
 
 
 def _with_cache(model: str, output: Path, own: Path, fresh: bool) -> str:
-    """The model's arguments with a cache of generations that belongs to its weights, or to this run alone.
+    """The model's arguments with a cache of generations for its weights, or for this run alone.
 
-    lighteval keeps generations by the model's name: retrained weights at the same path would get the old answers, and
-    an endpoint's failed ones would be kept for good.
+    lighteval caches generations by the model's name: retrained weights at the same path would get the old answers, and
+    an endpoint's failed ones would stay for good.
     """
-    import yaml
-
     file = model.endswith((".yaml", ".yml"))
-    try:
-        parsed = yaml.safe_load(Path(model).read_text(encoding="utf-8")) if file else {}
-        values = parsed["model_parameters"] if file else dict(_pairs(model))
-    except (OSError, yaml.YAMLError, LookupError, TypeError) as error:
-        raise ConfigError(f"{model} cannot be read as a model's parameters: {error}.") from None
+    parsed = read_yaml(model) if file else {"model_parameters": dict(_pairs(model))}
+    values = parsed.get("model_parameters")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{model} has no section `model_parameters`.")
     name = str(values.get("model_name", ""))
     if os.path.isabs(name):
         raise ConfigError(
-            f"lighteval writes into an absolute model path such as {name}.",
-            f"Change into its folder and name it relative: `model_name={Path(name).name}`.",
+            f"lighteval would write into the absolute model path {name}.",
+            f"Change to its parent folder and use a relative path: `model_name={Path(name).name}`.",
         )
     if "max_new_tokens" in (model if not file else str(values)):
         raise ConfigError(
-            "lighteval cuts prompts to `max_new_tokens`, and lets answers run to the end of the model's window.",
-            "Leave it out and set STAR_HF_MAX_TOKENS; the profile's own limit holds without it.",
+            "lighteval applies `max_new_tokens` to the prompt, not to the answer.",
+            "Remove it and set STAR_HF_MAX_TOKENS; without it the profile's limit applies.",
         )
     if "cache_dir" in values:
         return model
@@ -252,7 +250,7 @@ def _with_cache(model: str, output: Path, own: Path, fresh: bool) -> str:
 
 
 def _pairs(model: str) -> list[tuple[str, str]]:
-    """`name=value` of lighteval's string of parameters, as far as they are simple."""
+    """The simple `name=value` pairs of lighteval's string of parameters."""
     split = (part.partition("=") for part in model.split(","))
     return [(name.strip(), value.strip()) for name, equals, value in split if equals]
 
@@ -266,13 +264,13 @@ def _cache_name(name: str, revision: str | None, fresh: bool) -> str:
 
 
 def _check_logs(success: bool, logs: Sequence[Any], log_dir: str | None) -> None:
-    """What `lighteval eval` passes over: it ends with 0 also where the model never answered."""
+    """Check the logs of `lighteval eval`, which exits with 0 even if the model never answered."""
     from . import harness
 
     if not success or any(log.status != "success" for log in logs):
         raise IncompleteRunError(
-            "Some tasks did not come to their end: the model or a judge did not answer.",
-            f"What was answered is kept. Run the same command again with `--log-dir {log_dir}` to go on.",
+            "Some tasks did not finish: the model or a judge did not answer.",
+            f"Finished answers are kept. Run the same command again with `--log-dir {log_dir}` to continue.",
         )
     for log in logs:
         for score in log.results.scores if log.results else ():
@@ -289,6 +287,6 @@ def _check_failures() -> None:
         raise IncompleteRunError(
             f"More than {accepted:.0%} of the answers have no value: "
             + ", ".join(f"{name} {share:.0%}" for name, share in bad.items())
-            + ". Their rates rest on the rest alone.",
-            "Mend the cause (endpoint, token limit, judge) and run it again, or raise STAR_HF_MAX_FAILURES.",
+            + ". Their rates leave these answers out.",
+            "Fix the cause (endpoint, token limit, judge) and run it again, or raise STAR_HF_MAX_FAILURES.",
         )

@@ -8,7 +8,7 @@ import yaml
 
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.evaluation.integrations import harness
-from star_hf.evaluation.integrations import lighteval_launcher as lighteval_compat
+from star_hf.evaluation.integrations import lighteval_launcher as launcher
 from star_hf.evaluation.integrations.lighteval_launcher import _check_failures, _check_pins, _expanded, _with_cache
 
 
@@ -39,7 +39,7 @@ def test_a_built_in_task_downloads_at_import(lighteval, monkeypatch):
     monkeypatch.delitem(sys.modules, "lighteval.tasks.tasks.tiny_benchmarks", raising=False)
     with pytest.raises(ConnectionError):
         import lighteval.tasks.tasks.tiny_benchmarks  # noqa: F401
-    lighteval_compat.no_download_at_import()
+    launcher.no_download_at_import()
     import lighteval.tasks.tasks.tiny_benchmarks  # noqa: F401, F811
 
     del sys.modules["lighteval.tasks.tasks.tiny_benchmarks"]
@@ -52,12 +52,12 @@ def test_lighteval_hands_inspect_fields_that_it_does_not_have(lighteval):
 
     lighteval(main, "inspect_ai_eval_set")
     source = inspect.getsource(main.eval)
-    for wrong, right in lighteval_compat.RENAMED.items():
+    for wrong, right in launcher.RENAMED.items():
         assert f"{wrong}=" in source
         assert wrong not in GenerateConfig.model_fields and right in GenerateConfig.model_fields
     given = {}
     main.inspect_ai_eval_set = lambda tasks, **options: given.update(options) or (True, [])
-    lighteval_compat.fields_that_inspect_knows()
+    launcher.fields_that_inspect_knows()
     main.inspect_ai_eval_set([], frequence_penalty=0.5, log_probs=None, response_format=None, temperature=0.6)
     assert given == {"frequency_penalty": 0.5, "temperature": 0.6, "fail_on_error": 1.0}
     GenerateConfig(frequency_penalty=0.5, temperature=0.6)
@@ -71,7 +71,7 @@ def test_lighteval_eval_ignores_custom_tasks(lighteval, monkeypatch):
     assert "custom_tasks=None" in inspect.getsource(main.eval)
     given = []
     monkeypatch.setattr(Registry, "__init__", lambda self, *arguments: given.append(arguments))
-    lighteval_compat.custom_tasks_of_eval("star1.py")
+    launcher.custom_tasks_of_eval("star1.py")
     Registry(tasks="star1:jbb", custom_tasks=None, load_multilingual=False)
     assert given == [("star1:jbb", False, "star1.py")]
 
@@ -83,7 +83,7 @@ def test_lighteval_accelerate_ignores_a_temperature(lighteval):
     lighteval(GenerationParameters, "to_transformers_dict")
     drawn, greedy = GenerationParameters(temperature=0.6), GenerationParameters(temperature=0)
     assert "do_sample" not in drawn.to_transformers_dict()
-    lighteval_compat.sampling_that_was_asked_for()
+    launcher.sampling_that_was_asked_for()
     assert drawn.to_transformers_dict()["do_sample"] is True and "do_sample" not in greedy.to_transformers_dict()
 
 
@@ -104,7 +104,7 @@ def test_lighteval_accelerate_does_not_say_how_an_answer_ended(lighteval, tiny):
     torch.manual_seed(0)
     before = model._padded_greedy_until(docs)
     assert not any(isinstance(response.input, str) for response in before)
-    lighteval_compat.answers_that_say_how_they_ended()
+    launcher.answers_that_say_how_they_ended()
     torch.manual_seed(0)
     after = model._padded_greedy_until(docs)
     assert all(isinstance(response.input, str) for response in after)
@@ -122,7 +122,7 @@ def test_litellm_keeps_answers_in_the_working_directory(lighteval, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     DiskCache()
     assert (tmp_path / ".litellm_cache").exists()
-    lighteval_compat.litellm_cache_in(tmp_path / "own")
+    launcher.litellm_cache_in(tmp_path / "own")
     monkeypatch.chdir(tmp_path / ".litellm_cache")
     DiskCache()
     assert (tmp_path / "own" / "litellm").exists() and not (tmp_path / ".litellm_cache" / ".litellm_cache").exists()
@@ -139,7 +139,8 @@ def test_the_pins_are_still_needed(lighteval):
 
 def test_a_package_that_breaks_lighteval_is_told_before_anything_runs(monkeypatch):
     versions = {"lighteval": "0.13.0", "huggingface_hub": "1.33.0", "xxhash": "4.0.1"}
-    monkeypatch.setattr(lighteval_compat, "version", versions.__getitem__)
+    monkeypatch.setattr(launcher, "version", versions.__getitem__)
+    monkeypatch.setattr(launcher, "require", lambda *packages, what: None)
     with pytest.raises(ConfigError, match="breaks with xxhash 4.0.1"):
         _check_pins()
     _check_pins.__globals__["version"] = {**versions, "xxhash": "3.8.2"}.__getitem__
