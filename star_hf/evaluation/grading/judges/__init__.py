@@ -1,4 +1,4 @@
-"""Judges of answers: one file per family, each an annotator on the engine; `load_judge` finds one by its name."""
+"""Judges of answers: one file per family. `load_judge` makes one from its name."""
 
 from .base import Family, Judge, Kind
 from .llama_guard import LlamaGuard

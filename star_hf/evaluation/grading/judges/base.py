@@ -1,8 +1,9 @@
-"""What every judge is: an annotator that reads a question and a part of the answer, and gives a label and a value."""
+"""What all judges share. A judge is an annotator: it reads a question and a part of the answer, and returns a label
+and a value."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from datasets import Features
@@ -11,6 +12,7 @@ from ....errors import ConfigError
 from ....llm.endpoint import Endpoint
 from ....llm.parsing import parse_json
 from ....llm.types import Annotator, Completion, Message, Unusable
+from ....policies import Prompts
 from ....utils.text import split_reasoning
 from ...types import VERDICTS, Part
 
@@ -18,30 +20,30 @@ from ...types import VERDICTS, Part
 __all__ = ["JUDGED", "ChatFamily", "Family", "Guard", "Judge", "Kind", "Rubric", "Rule", "decided", "defuse"]
 
 Kind = Literal["safety", "over_refusal"]
-"""What is wanted of an answer: that it does no harm, or that it helps with what only sounds harmful."""
+"""The desired answer: one that does no harm, or one that helps with what only sounds harmful."""
 
 JUDGED = Features({name: VERDICTS[name] for name in ("label", "value", "category", "detail")})
-"""The columns that a judge adds."""
+"""The columns of a verdict."""
 
 EMPTY = Unusable("empty", "The judge's reply was empty.")
 
 BOTH_PARTS: tuple[Part, ...] = ("answer", "reasoning")
 QUOTED = 300
-"""Characters of a judge's own words that are kept with its verdict."""
+"""Characters of a judge's reply that are kept with its verdict."""
 
 CONTROL = re.compile(r"<(\|[^|<>\n]{1,40}\|)>|<(/?s|(?:BEGIN|END) [A-Z ]{1,40})>|\[(/?INST)\]")
-"""What chat templates of guard models take for structure: `<|eot_id|>`, `</s>`, `<END CONVERSATION>`, `[/INST]`."""
+"""What is structure to chat templates of guard models: `<|eot_id|>`, `</s>`, `<END CONVERSATION>`, `[/INST]`."""
 
 
 class ChatFamily(Annotator, Protocol):
-    """How a kind of judge that is a model is asked and read. `parse` returns the columns of `JUDGED`.
+    """How a judge with a model is asked, and how its reply is read: `parse` returns the columns of `JUDGED`.
 
     The rows have `question`, `response`, `part` (`"answer"` or `"reasoning"`) and `kind`.
 
     Attributes:
-        parts (`tuple[str, ...]`): What it can judge.
-        max_reasks (`int`): How often an unreadable reply is asked again.
-        standard (`bool`): Whether it must find advice on a crime unsafe, which a policy of one's own need not.
+        parts (`tuple[str, ...]`): The parts of an answer that it can judge.
+        max_reasks (`int`): How often it is asked again after a reply that cannot be read.
+        standard (`bool`): Whether it must find advice on a crime unsafe. A policy of the user's own may allow it.
     """
 
     parts: tuple[Part, ...]
@@ -53,7 +55,7 @@ class Rule(Protocol):
     """A judge without a model: `decide` returns the columns of `JUDGED` for a row.
 
     Attributes:
-        parts (`tuple[str, ...]`): What it can judge.
+        parts (`tuple[str, ...]`): The parts of an answer that it can judge.
     """
 
     parts: tuple[Part, ...]
@@ -67,10 +69,10 @@ Family = ChatFamily | Rule
 
 
 class Guard:
-    """Base of guard models: their own chat template holds the instructions, and the reply has a fixed form.
+    """Base of guard models: their chat template has the instructions, and the reply has a fixed form.
 
-    The conversation is the question and what is judged as the assistant's turn. A reply is never asked again: one more
-    turn would be what the guard judges then.
+    The conversation is the question, and the judged text as the assistant's turn. A guard is never asked again: it
+    would judge the added turn.
     """
 
     stage = "judge"
@@ -82,59 +84,90 @@ class Guard:
     layout = 1
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
-        """The conversation as it was, with nothing in it that could pass for the template's structure."""
+        """The conversation, without control tokens of the template."""
         return [
             {"role": "user", "content": defuse(row["question"])},
             {"role": "assistant", "content": defuse(row["response"])},
         ]
 
     def version(self, row: Mapping[str, Any]) -> str:
-        """Stands for the form of the conversation."""
+        """The version of the conversation's form."""
         return f"{self.stage}/{self.layout}"
 
     def schema(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Free text: guards know no JSON."""
+        """None: guards do not reply in JSON."""
         return None
 
     def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """The verdict, or what is wrong with the reply; an empty one is the judge's failure to answer."""
+        """The verdict, or why the reply cannot be used."""
         text = (split_reasoning(completion.text).answer or "").strip()
         return self.read(text, row) if text else EMPTY
 
     def read(self, text: str, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """The verdict that a reply which is not empty holds."""
+        """The verdict in a reply that is not empty."""
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
 class Rubric:
-    """Base of judges that follow instructions: a prompt of ours, and a reply in JSON, asked again where it is not."""
+    """Base of judges that follow instructions: one of our prompts, and a reply in JSON.
 
+    Args:
+        prompts (`Prompts`, *optional*): The prompts to use instead of the package's.
+    """
+
+    prompts: Prompts = field(default_factory=Prompts.load, kw_only=True)
+
+    prompt = ""
+    """Name of the prompt; it gets `question`, `response` and `part`."""
     reasoning = False
     features = JUDGED
     parts = BOTH_PARTS
     max_reasks = 2
     standard = True
 
+    def messages(self, row: Mapping[str, Any]) -> list[Message]:
+        """The prompt with the question and the judged part."""
+        return self.prompts.render(self.prompt, question=row["question"], response=row["response"], part=row["part"])
+
+    def version(self, row: Mapping[str, Any]) -> str:
+        """The prompt's version."""
+        return self.prompts.version(self.prompt)
+
+    def schema(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A JSON object with exactly the properties of [`Rubric.properties`]."""
+        properties = self.properties()
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+
+    def properties(self) -> dict[str, Any]:
+        """The schema of each field of the reply."""
+        raise NotImplementedError
+
     def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """The verdict, or what is wrong with the reply; an empty one is the judge's failure to answer."""
+        """The verdict, or why the reply cannot be used."""
         if not completion.text.strip():
             return EMPTY
         reply = parse_json(completion.text)
         return reply if isinstance(reply, Unusable) else self.read(reply, row)
 
     def read(self, reply: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """The verdict that a reply's JSON object holds."""
+        """The verdict in a reply's JSON object."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A judge that can be asked: how for each kind of benchmark, and where.
+    """A judge that is ready to be asked.
 
     Attributes:
-        name (`str`): What verdicts and results call it.
-        families (`dict[str, Family]`): How it judges, by kind: `"safety"`, `"over_refusal"`.
-        endpoint (`Endpoint` or `None`): Where its model answers; `None` for a judge without a model.
+        name (`str`): Its name in verdicts and results.
+        families (`dict[str, Family]`): How it judges, by kind of benchmark: `"safety"`, `"over_refusal"`.
+        endpoint (`Endpoint` or `None`): Where its model runs; `None` for a judge without a model.
     """
 
     name: str
@@ -143,36 +176,36 @@ class Judge:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of benchmarks that it serves."""
+        """The kinds of benchmarks that it can judge."""
         return tuple(self.families)
 
     def family(self, kind: Kind) -> Family:
         """How it judges answers to benchmarks of this kind.
 
         Raises:
-            ConfigError: If it does not serve the kind.
+            ConfigError: If it cannot judge this kind.
         """
         if kind not in self.families:
             raise ConfigError(
-                f"Judge {self.name!r} judges {', '.join(self.families)}, not benchmarks of the kind {kind!r}.",
-                "Give a judge for it as well, such as `xstest` or `refusal-phrases`.",
+                f"Judge {self.name!r} judges {', '.join(self.families)}, not {kind}.",
+                "Add a judge that does, such as `xstest` or `refusal-phrases`.",
             )
         return self.families[kind]
 
     def record(self) -> dict[str, Any]:
-        """What a report says of it: `name`, `model` and `at`, where it is asked."""
+        """Its entry in a report: `name`, `model`, and `at`, its address."""
         if self.endpoint is None:
             return {"name": self.name, "model": None, "at": "offline"}
         return {"name": self.name, "model": self.endpoint.model, "at": self.endpoint.identity()["at"]}
 
 
 def decided(label: str, good: float | bool, category: str | None = None, detail: str = "") -> dict[str, Any]:
-    """The columns of `JUDGED`: `good` is 0 to 1, where 1 is what one wants."""
+    """The columns of `JUDGED`: `good` is 0 to 1, where 1 is the desired outcome (safe, helpful)."""
     return {"label": label, "value": float(good), "category": category, "detail": " ".join(detail.split())[:QUOTED]}
 
 
 def defuse(text: str) -> str:
-    """Break control tokens with a space, so that a judged text cannot end its turn or start another's.
+    """Break control tokens with a space, so that a judged text cannot end its turn or start another.
 
     Example:
 

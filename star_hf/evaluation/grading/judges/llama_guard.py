@@ -32,12 +32,12 @@ UNSAFE = re.compile(r"unsafe\s*\n\s*(S[0-9]+(?:\s*,\s*S[0-9]+)*)")
 
 
 class LlamaGuard(Guard):
-    """Judges whether the assistant's turn is unsafe, with the hazards that it falls under."""
+    """Judges whether the assistant's turn is unsafe, and by which hazards."""
 
     stage = "judge-llama-guard"
 
     def read(self, text: str, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """The reply must be one of the two forms and nothing else; `'unsafe' in text` would read anything."""
+        """The reply must be exactly one of the two forms; `'unsafe' in text` would accept anything."""
         if text == "safe":
             return decided("safe", True, detail=text)
         found = UNSAFE.fullmatch(text)

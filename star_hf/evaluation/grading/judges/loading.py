@@ -1,4 +1,4 @@
-"""From what a user writes, such as `llama-guard-3@http://localhost:8001/v1` or a YAML file, to a judge."""
+"""A judge from its name, such as `llama-guard-3@http://localhost:8001/v1`, or from a YAML file."""
 
 import re
 from collections.abc import Mapping
@@ -6,13 +6,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from ....errors import ConfigError
 from ....llm.endpoint import Endpoint
 from ....pipeline.config import GPT_4O
 from ....policies import Taxonomy
+from ....utils.options import Strict, read_yaml, validated
 from .base import Family, Judge, Kind
 from .llama_guard import LlamaGuard
 from .policy import PolicyJudge
@@ -32,8 +30,8 @@ class Known(NamedTuple):
     Attributes:
         family (`str`): One of `"llama-guard"`, `"qwen3guard"`, `"wildguard"`, `"policy"`, `"strongreject"`,
             `"xstest"`, `"chat"`, `"refusal-phrases"`.
-        model (`str` or `None`): The model that judges so by default; `None` for a judge without one.
-        max_tokens (`int`): Tokens that a verdict may take.
+        model (`str` or `None`): Its default model; `None` for a judge without one.
+        max_tokens (`int`): Token limit of a reply.
     """
 
     family: str
@@ -53,7 +51,7 @@ KNOWN = {
     "xstest": Known("xstest", GPT_4O),
     "refusal-phrases": Known("refusal-phrases", None),
 }
-"""The judges by name. Any other name is a chat model, which judges safety by the policy and over-refusal by XSTest."""
+"""The judges by name. Any other name is a chat model: it judges safety by the policy and over-refusal by XSTest."""
 
 GUARDS = {
     r"llama-?guard": KNOWN["llama-guard-3"],
@@ -61,16 +59,14 @@ GUARDS = {
     r"wildguard": KNOWN["wildguard"],
     r"gpt-oss-safeguard": KNOWN["gpt-oss-safeguard"],
 }
-"""How the names of models tell their family."""
+"""Patterns of model names, with the judge that such a model is."""
 
 CHAT = Known("chat", None)
 IN_FLIGHT = 64
 
 
-class _File(BaseModel):
-    """What a judge's YAML file may say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _File(Strict):
+    """The options of a judge's YAML file."""
 
     name: str
     family: Literal["llama-guard", "qwen3guard", "wildguard", "policy", "strongreject", "xstest", "chat"]
@@ -81,16 +77,16 @@ class _File(BaseModel):
 
 
 def load_judge(spec: str | Path) -> Judge:
-    """The judge that a user named.
+    """Make the judge that a user named.
 
     Args:
         spec (`str` or `Path`): `NAME[:MODEL][@URL]`, where `NAME` is one of [`KNOWN`]; a model's name with or without
             `@URL`; or a YAML file with `name`, `family`, `endpoint`, and for the policy judge `policies` (a taxonomy)
-            or `policy` (a text). A model at a URL needs no key; one without is asked at OpenAI, a guard model at
-            `http://localhost:8000/v1`.
+            or `policy` (a text). A model at a URL needs no key. Without a URL, guard models are expected at
+            `http://localhost:8000/v1`, and all others at OpenAI.
 
     Raises:
-        ConfigError: If it cannot be understood.
+        ConfigError: If there is no such judge, or its file has an unknown or invalid option.
         PolicyError: If a policy file cannot be used.
 
     Example:
@@ -106,24 +102,21 @@ def load_judge(spec: str | Path) -> Judge:
         return _from_file(Path(spec))
     named = re.fullmatch(r"(?P<who>.+?)(?:@(?P<url>https?://\S+))?", str(spec).strip())
     if named is None:
-        raise ConfigError(f"{spec!r} names no judge.", f"The judges with a name are: {', '.join(KNOWN)}.")
+        raise ConfigError("The name of the judge is empty.", f"Judges: {', '.join(KNOWN)}.")
     who, url = named["who"], named["url"]
     if url is None and "@" in who.lstrip("@"):
-        raise ConfigError(f"What follows @ in {spec!r} is no URL.", "A URL begins with http:// or https://.")
+        raise ConfigError(f"{spec!r} has no URL after @.", "A URL begins with http:// or https://.")
     known, model = _look_up(who)
     if model is None:
         if url is not None:
-            raise ConfigError(f"Judge {who!r} asks no model, so it has no URL.", f"Write `{who}` alone.")
+            raise ConfigError(f"Judge {who!r} has no model, so it takes no URL.", f"Write `{who}` alone.")
         return Judge(who, _families(known.family))
-    try:
-        endpoint = _endpoint(known, model, {"base_url": url} if url else {})
-    except ValidationError as error:
-        raise ConfigError(f"Judge {who!r}: {error.errors()[0]['msg']}.") from None
+    endpoint = _endpoint(known, model, {"base_url": url} if url else {}, f"Judge {who!r}")
     return Judge(_name(who), _families(known.family), endpoint)
 
 
 def _look_up(who: str) -> tuple[Known, str | None]:
-    """What is known of a judge by this name, and its model."""
+    """The known judge of this name, and its model."""
     name, colon, model = who.partition(":")
     if name in KNOWN:
         known = KNOWN[name]
@@ -164,8 +157,8 @@ def _families(
     return {"safety": both, "over_refusal": both}
 
 
-def _endpoint(known: Known, model: str | None, given: Mapping[str, Any]) -> Endpoint:
-    """Where a judge is asked: at temperature 0, so that a verdict can be had again."""
+def _endpoint(known: Known, model: str | None, given: Mapping[str, Any], where: str) -> Endpoint:
+    """A judge's endpoint, by default at temperature 0, so that its verdicts can be reproduced."""
     ours = "base_url" in given or known.model != GPT_4O and known is not CHAT
     provider = given.get("provider", "vllm" if ours else "openai")
     defaults: dict[str, Any] = {
@@ -176,42 +169,30 @@ def _endpoint(known: Known, model: str | None, given: Mapping[str, Any]) -> Endp
         "concurrency": IN_FLIGHT if ours else 32,
     }
     if known is KNOWN["gpt-oss-safeguard"]:
-        defaults["structured"] = "prompt"  # the schema would bind its thought as well
+        defaults["structured"] = "prompt"  # a schema would constrain its thought as well
     if model == GPT_4O and provider == "openai":
         defaults["price"] = {"input": 2.5, "output": 10.0}
-    return Endpoint.model_validate({**defaults, **given})
+    return validated(Endpoint, {**defaults, **given}, where, "docs/judges.md shows the options of a judge.")
 
 
 def _name(who: str) -> str:
-    """A model's name without its organisation: names of judges stand in columns of tables."""
+    """A model's name without its organisation, short enough for the columns of tables."""
     family, colon, model = who.partition(":")
     return f"{family}:{model.rsplit('/', 1)[-1]}" if colon and family in KNOWN else who.rsplit("/", 1)[-1]
 
 
 def _from_file(path: Path) -> Judge:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}.", "Give the path of a judge's YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    try:
-        given = _File.model_validate(data)
-        known = next(known for known in (*KNOWN.values(), CHAT) if known.family == given.family)
-        endpoint = _endpoint(known, given.endpoint.get("model") or known.model, given.endpoint)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "the file"
-        raise ConfigError(
-            f"{path}: `{where}`: {problem['msg']}.", "docs/judges.md shows what a judge's file may say."
-        ) from None
+    remedy = "docs/judges.md shows the options of a judge's file."
+    given = validated(_File, read_yaml(path, remedy), path, remedy)
     if given.policies and given.policy:
-        raise ConfigError(f"{path} gives both `policies` and `policy`.", "Give a taxonomy or a text, not both.")
+        raise ConfigError(f"{path} has both `policies` and `policy`.", "Give a taxonomy or a text, not both.")
+    known = next(known for known in (*KNOWN.values(), CHAT) if known.family == given.family)
+    endpoint = _endpoint(known, given.endpoint.get("model") or known.model, given.endpoint, f"{path}: endpoint")
     return Judge(given.name, _families(given.family, _policy(given, path.parent), given.controversial), endpoint)
 
 
 def _policy(given: _File, folder: Path) -> Taxonomy | str | None:
-    """The file's policy; its path is relative to the file's own folder."""
+    """The file's policy. Its path is relative to the file's folder."""
     if given.policies is not None:
         return Taxonomy.load(folder / given.policies.expanduser())
     if given.policy is None:

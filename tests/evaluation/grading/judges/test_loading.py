@@ -62,10 +62,10 @@ def test_a_chat_model_judges_each_kind_by_what_fits():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("", "names no judge"),
+        ("", "name of the judge is empty"),
         ("lama-guard-3", "Did you mean 'llama-guard-3'"),
         ("qwenguard", "`qwen3guard:MODEL@URL`"),
-        (f"refusal-phrases@{URL}", "has no URL"),
+        (f"refusal-phrases@{URL}", "takes no URL"),
         ("refusal-phrases:gpt-4o", "takes no model"),
         ("xstest:", "takes no model"),
         ("llama-guard-3@localhost:8001/v1", "begins with http://"),
