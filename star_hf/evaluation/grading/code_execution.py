@@ -1,10 +1,10 @@
-"""Runs code that a model wrote, against tests: confined, limited in everything, and only where it is asked for.
+"""Runs code that a model wrote, against tests: confined, with limits on everything, and only if the user allows it.
 
-Each program has a process group, an empty folder and a clean environment of its own. The kernel keeps it from the
-network and from other processes (namespaces, where `unshare` works), from other files (Landlock, from Linux 5.13 on),
-and from more memory, time, files or output than it is given. What a kernel cannot do is refused inside Python, which
-stops accidents, not an attacker: for code you have reason to fear, run the whole evaluation in a container or a
-virtual machine. `confinement()` says what holds on this machine.
+Each program has its own process group, empty folder and clean environment. The kernel keeps it from the network and
+from other processes (namespaces, if `unshare` works), from other files (Landlock, from Linux 5.13), and within limits
+of memory, time, files and output. What the kernel cannot refuse is refused inside Python. That stops accidents, not an
+attacker: for code that may be hostile, run the whole evaluation in a container or a virtual machine. `confinement()`
+tells what protects this machine.
 """
 
 import os
@@ -23,23 +23,23 @@ from ...errors import ConfigError
 from ...utils.progress import track
 from ..types import Answer, Item, Verdict
 from .code_extraction import complete_program, extract_code
+from .extractors import QUOTED, failed, graded
 
 
-__all__ = ["Limits", "Outcome", "code_verdicts", "confinement", "run_program"]
+__all__ = ["ProgramResult", "SandboxLimits", "code_verdicts", "confinement", "run_program"]
 
 JUDGE = "unit-tests"
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
-QUOTED = 200
 
 
 @dataclass(frozen=True)
-class Limits:
+class SandboxLimits:
     """What a program may use.
 
     Args:
         seconds (`float`, defaults to 10): Time until the whole process group is killed.
-        memory_mb (`int`, defaults to 1024): Address space.
+        memory_mb (`int`, defaults to 1024): Size of its address space.
     """
 
     seconds: float = 10.0
@@ -47,31 +47,31 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProgramResult:
     """How a program ended.
 
     Attributes:
-        label (`str`): `"passed"`, `"failed"` (an error, a failed test, an early end) or `"timeout"`.
-        detail (`str`): Last line that it wrote to standard error.
+        label (`str`): `"passed"`, `"failed"` (an error, a failed test, an early exit) or `"timeout"`.
+        detail (`str`): The last line that it wrote to standard error.
     """
 
     label: str
     detail: str = ""
 
 
-def run_program(program: str, limits: Limits | None = None) -> Outcome:
-    """Run a Python program under restrictions, and see whether it reaches its end.
+def run_program(program: str, limits: SandboxLimits | None = None) -> ProgramResult:
+    """Run a Python program under restrictions, and check that it reaches its end.
 
-    Neither exit code nor output decide: after the program's last line a random word is sent back to us, which it is
-    not told and finds in no open file. `os._exit(0)` in the middle of a test is therefore a failure. Code and tests
-    share a process all the same: code written to deceive can search our frames for the word, or return objects that
-    call themselves equal to anything, as with every grader of this benchmark.
+    Neither exit code nor output decides. After the program's last line the sandbox sends back a random word, which the
+    program does not know and cannot read from a file, so that `os._exit(0)` in the middle of a test is a failure. Code
+    and tests share a process, as with every grader of this benchmark: code written to deceive can search the frames
+    for the word, or return objects that are equal to anything.
 
     Args:
-        program (`str`): Python source: what is tested, then its tests.
-        limits (`Limits`, *optional*): What it may use.
+        program (`str`): Python source: the code under test, then its tests.
+        limits (`SandboxLimits`, *optional*): What it may use.
     """
-    limits = limits or Limits()
+    limits = limits or SandboxLimits()
     nonce = secrets.token_bytes(32)
     with tempfile.TemporaryDirectory(prefix="star_hf-", ignore_cleanup_errors=True) as place:
         folder = Path(place) / "work"
@@ -102,8 +102,10 @@ def run_program(program: str, limits: Limits | None = None) -> Outcome:
                 if handle is not None:
                     os.close(handle)
         if timed_out:
-            return Outcome("timeout", f"no end within {limits.seconds:g} s")
-        return Outcome("passed") if proof == nonce else Outcome("failed", _last_line(errors, process.returncode))
+            return ProgramResult("timeout", f"not finished after {limits.seconds:g} s")
+        if proof == nonce:
+            return ProgramResult("passed")
+        return ProgramResult("failed", _last_line(errors, process.returncode))
 
 
 def code_verdicts(
@@ -111,7 +113,7 @@ def code_verdicts(
     answers: Sequence[Answer],
     *,
     allow_code_execution: bool = False,
-    limits: Limits | None = None,
+    limits: SandboxLimits | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Verdict]:
@@ -119,27 +121,27 @@ def code_verdicts(
 
     Args:
         items (`dict[str, Item]`): HumanEval's items by id.
-        answers (list of `Answer`): What the model wrote.
-        allow_code_execution (`bool`, defaults to `False`): Must be given, since model code is run.
-        limits (`Limits`, *optional*): What each program may use.
+        answers (list of `Answer`): The model's answers.
+        allow_code_execution (`bool`, defaults to `False`): Must be `True`, since model code is run.
+        limits (`SandboxLimits`, *optional*): What each program may use.
         workers (`int`, *optional*): Programs at once; one per CPU by default.
-        progress (`bool`, defaults to `True`): Whether to show a bar.
+        progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Returns:
         `list[Verdict]`: In the order of the answers. A failed answer keeps its failure, one without code is
         `unparseable`, and a program that does not pass is `incorrect`, whatever it did.
 
     Raises:
-        [`ConfigError`]: If it was not allowed, or on a system without the means to confine code.
+        [`ConfigError`]: If it is not allowed, or the system cannot confine code.
     """
     if not allow_code_execution:
         raise ConfigError(
             "Grading this benchmark runs code that a model wrote.",
-            "Pass --allow-code-execution if that is what you want; docs/evaluation.md says how it is confined.",
+            "Pass --allow-code-execution to allow it; docs/evaluation.md describes how it is confined.",
         )
     if sys.platform != "linux":
         raise ConfigError(
-            f"Model code is not run on {sys.platform}: it cannot be confined.", "Use Linux, or a container."
+            f"Model code cannot be confined on {sys.platform}, so it is not run.", "Use Linux, or a container."
         )
 
     with track("run code", len(answers), progress) as bar, ThreadPoolExecutor(workers or os.cpu_count()) as threads:
@@ -154,7 +156,7 @@ def code_verdicts(
 
 @cache
 def confinement() -> dict[str, str]:
-    """What keeps programs in, on this machine: of `network`, `processes` and `files`, by whom."""
+    """What keeps programs from `network`, `processes` and `files` on this machine."""
     namespaces = _namespaces()
     script = f"import runpy; m = runpy.run_path({str(SANDBOX)!r}); raise SystemExit(0 if m['landlock']('/tmp') else 1)"
     landlocked = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True).returncode == 0
@@ -165,28 +167,25 @@ def confinement() -> dict[str, str]:
     }
 
 
-def _verdict(item: Item, answer: Answer, limits: Limits | None) -> Verdict:
-    who = (answer.item_id, answer.sample, JUDGE)
+def _verdict(item: Item, answer: Answer, limits: SandboxLimits | None) -> Verdict:
     if answer.failure:
-        return Verdict(*who, failure=answer.failure)
+        return failed(answer, JUDGE, answer.failure)
     name = item.facts["entry_point"]
     code = extract_code(answer.answer or "", name)
     if code is None:
-        return Verdict(*who, failure="unparseable", detail="no code is given")
+        return failed(answer, JUDGE, "unparseable", "no code is given")
     program = complete_program(item.facts["signature"], code, name)
     outcome = run_program(f"{program}\n\n{item.target}\n\ncheck({name})\n", limits)
-    passed = outcome.label == "passed"
-    label = "correct" if passed else "incorrect"
-    return Verdict(*who, label=label, value=float(passed), detail=outcome.detail)
+    return graded(answer, JUDGE, outcome.label == "passed", outcome.detail)
 
 
-def _command(source: Path, limits: Limits, nonce: int, result: int) -> list[str]:
+def _command(source: Path, limits: SandboxLimits, nonce: int, result: int) -> list[str]:
     numbers = (limits.memory_mb << 20, int(limits.seconds) + 1, nonce, result)
     return [sys.executable, "-I", str(SANDBOX), str(source), *map(str, numbers)]
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Nothing of ours: no keys, no tokens, no home."""
+    """A clean environment, without our keys, tokens and home."""
     return {
         "HOME": str(folder),
         "TMPDIR": str(folder),
@@ -200,7 +199,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 @cache
 def _namespaces() -> tuple[str, ...]:
-    """The command before ours that takes network and, where it can, the other processes away."""
+    """The command that removes the network and, if possible, other processes from the program's view."""
     for options in (("-r", "-n", "-p", "-f", "--kill-child"), ("-r", "-n")):
         try:
             tried = subprocess.run(["unshare", *options, "true"], capture_output=True, timeout=10)
@@ -212,7 +211,7 @@ def _namespaces() -> tuple[str, ...]:
 
 
 def _wait(process: subprocess.Popen, seconds: float) -> bool:
-    """Wait, then kill what is left of the group; returns whether it had to be stopped."""
+    """Wait, then kill the rest of the process group. Returns whether time ran out."""
     try:
         process.wait(timeout=seconds)
         timed_out = False
@@ -227,7 +226,7 @@ def _wait(process: subprocess.Popen, seconds: float) -> bool:
 
 
 def _read(pipe: int) -> bytes:
-    """What is in a pipe, without waiting for a process that might still hold its other end."""
+    """The content of a pipe, without waiting for a process that may still hold its other end."""
     os.set_blocking(pipe, False)
     try:
         return os.read(pipe, 64)
@@ -239,4 +238,4 @@ def _last_line(errors: Path, code: int) -> str:
     with errors.open("rb") as file:
         file.seek(max(0, errors.stat().st_size - 2000))
         lines = file.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:QUOTED] if lines else f"it ended early, with exit code {code}"
+    return lines[-1][:QUOTED] if lines else f"exited early with code {code}"

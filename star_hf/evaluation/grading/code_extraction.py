@@ -1,6 +1,6 @@
-"""The code in an answer, as one program: blocks and their helpers, a bare body, a lambda or a method.
+"""Extracts the code of an answer as one program: blocks and their helpers, a bare body, a lambda or a method.
 
-It is only read here. `code_execution.py` runs it.
+Nothing is run here; `code_execution.py` does that.
 """
 
 import ast
@@ -16,10 +16,10 @@ _FENCE = re.compile(r"^[ \t]*(`{3,}|~~~)(?P<kind>[^\n`]*)\n(?P<code>.*?)(?:^[ \t
 
 
 def extract_code(text: str, entry_point: str) -> str | None:
-    """The code that a text gives as its answer: the last block that defines the function, or else the last block.
+    """The code of an answer: the last block that defines the function, or else the last block.
 
-    Blocks of definitions that it needs are put before it. Text without a block is code itself where Python can read
-    it, alone or as a body.
+    Blocks with definitions that it needs are put before it. A text without blocks is code if Python can parse it,
+    alone or as the body of a function.
 
     Args:
         text (`str`): The answer, without its thought.
@@ -34,13 +34,13 @@ def extract_code(text: str, entry_point: str) -> str | None:
 
 
 def complete_program(signature: str, code: str, entry_point: str) -> str:
-    """A program that defines the function: the code with what stood before the signature, or the body below it.
+    """A program that defines the function: the code after the lines above the signature, or the body below it.
 
     A method, as of a `class Solution`, becomes the function through an instance.
 
     Args:
         signature (`str`): HumanEval's prompt: imports and helpers, then the function's head and docstring.
-        code (`str`): As [`extract_code`] found it.
+        code (`str`): The result of [`extract_code`].
         entry_point (`str`): The function's name.
     """
     if _defines(code, entry_point):
@@ -60,7 +60,7 @@ def _defines(code: str, name: str) -> bool:
 
 
 def _with_helpers(code: str, blocks: list[str]) -> str:
-    """The code below those blocks of definitions that have what it needs and lacks; no other block is run."""
+    """The code, below the blocks that define names it needs; other blocks are left out."""
     for block in reversed(blocks):
         if _missing(code) & _definitions(block):
             code = f"{textwrap.dedent(block)}\n\n{textwrap.dedent(code)}"
@@ -68,7 +68,7 @@ def _with_helpers(code: str, blocks: list[str]) -> str:
 
 
 def _definitions(block: str) -> set[str]:
-    """The names that a block defines, if it does nothing else: an example calls what it shows."""
+    """The names that a block defines, if it only defines; examples also call."""
     names: set[str] = set()
     for statement in _statements(block):
         match statement:
@@ -86,7 +86,7 @@ def _definitions(block: str) -> set[str]:
 
 
 def _missing(code: str) -> set[str]:
-    """The global names that code refers to, and that neither it nor Python defines."""
+    """The global names that code uses but neither it nor Python defines."""
     try:
         module = symtable.symtable(textwrap.dedent(code), "answer", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -100,7 +100,7 @@ def _missing(code: str) -> set[str]:
 
 
 def _class_around(code: str, name: str) -> str | None:
-    """The last class that has the function as a method, where it stands in no other place."""
+    """The last class with the function as a method; `None` if it is also defined elsewhere."""
     holder = None
     for statement in _statements(code):
         if isinstance(statement, ast.ClassDef):
@@ -116,7 +116,7 @@ def _calls(expression: ast.expr) -> bool:
 
 
 def _statements(code: str) -> list[ast.stmt]:
-    """The statements of code, none where Python cannot read it."""
+    """The statements of code; none if Python cannot parse it."""
     try:
         return ast.parse(textwrap.dedent(code)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -124,7 +124,7 @@ def _statements(code: str) -> list[ast.stmt]:
 
 
 def _as_body(code: str) -> str:
-    """Code as the body of a function, indented as one; the first line of a body sometimes comes without its indent."""
+    """Code as the body of a function. The first line of a body sometimes lacks its indent."""
     first, _, rest = code.strip("\n").partition("\n")
     bodies = (textwrap.indent(textwrap.dedent(code.strip("\n")), "    "), f"    {first.strip()}\n{rest}")
     programs = [f"def body():\n{body}" for body in bodies]
@@ -132,7 +132,7 @@ def _as_body(code: str) -> str:
 
 
 def _reads(code: str) -> bool:
-    """Whether Python can read code; prose of one word, which it can, is none."""
+    """Whether Python can parse code. A single word of prose, which it can, does not count."""
     body = _statements(code)
     inner = body[0].body if len(body) == 1 and isinstance(body[0], ast.FunctionDef) else body
     return any(not isinstance(statement, ast.Expr) for statement in inner)

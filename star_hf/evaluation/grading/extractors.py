@@ -1,7 +1,7 @@
-"""What an answer says, read strictly: a number or formula, or a letter. The last word counts, never the thought.
+"""Extracts the stated answer, strictly: a number, a formula or a letter. The last statement counts, never the thought.
 
-Text that states no answer is `unparseable`, not wrong by a guess: the word "increasing" is no option I, and a number
-in passing is no result. Formulas are compared by math-verify. Code is found by `code_extraction.py`.
+A text that states no answer is `unparseable`, not wrong by a guess: the word "increasing" is not option I, and a
+number in passing is not a result. Formulas are compared by math-verify. `code_extraction.py` extracts code.
 """
 
 import re
@@ -17,20 +17,22 @@ __all__ = [
     "choice_verdict",
     "extract_choice",
     "extract_math",
+    "failed",
+    "graded",
     "math_verdict",
     "same_math",
 ]
 
 MATH_VERIFY, CHOICE = "math-verify", "last-letter"
-"""Who says so, in verdicts."""
+"""Names of these graders in verdicts."""
 
 QUOTED = 200
 PARSE_S = 3
-"""Seconds that a formula may take to be read, and to be compared."""
+"""Time limit for parsing formulas, and for comparing them, in seconds."""
 
 _ADVERB = r"(?:therefore|thus|hence|clearly|indeed|(?:most )?likely|probably)"
 _IS = rf"\b(?:is|must be|should be)\b[\s:]*(?:{_ADVERB}\b[\s,:]*)?"
-# The word that announces an answer, in Markdown or not: `Answer:`, `**Final answer**:`, `answer is`.
+# The word before an answer, in Markdown or not: `Answer:`, `**Final answer**:`, `answer is`.
 _ANNOUNCED = re.compile(rf"\banswer\b[*_`\s]*(?P<is>{_IS}|[:=]\s*)", re.IGNORECASE)
 _OPTION = re.compile(
     rf"(?:\banswer\b[*_`\s]*(?:{_IS}|[:=]\s*)|\b(?:choice|option)\b[*_`\s]*{_IS})(?:[*_`]*(?:choice|option)\b\s*)?",
@@ -38,7 +40,7 @@ _OPTION = re.compile(
 )
 _DISPLAYED = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(r"[-+\u2212]?\$?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?(?:\s*\\?%)?")
-# What makes a number the beginning of something longer: `2+3`, `2x`, `3\sqrt{2}`, `10^6`, `3:4`.
+# A number goes on as something longer: `2+3`, `2x`, `3\sqrt{2}`, `10^6`, `3:4`.
 _GOES_ON = re.compile(r"[A-Za-z]\b|\\(?![%)\],; ])|[(!^√π]|:\d|\s*[-+*/=×^]\s*(?:[\d\\({√π]|[A-Za-z]\b)")
 _NO_UNITS = r"(?:pi|sqrt|or|and|to|over|times|half|hundred|thousand|million|billion|trillion)\b"
 _UNITS = re.compile(rf"(?P<number>\\?\$?[-+]?\d[\d.,/]*)\s+(?!{_NO_UNITS})[A-Za-z]{{2}}(?:[A-Za-z]| (?!{_NO_UNITS}))*")
@@ -46,30 +48,30 @@ _SYMBOLS = str.maketrans({"\u2212": "-", "\u03c0": r"\pi ", "\u00d7": r"\times "
 
 
 def math_verdict(item: Item, answer: Answer) -> Verdict:
-    """Whether an answer's formula equals the item's target; a failed answer keeps its failure."""
+    """The verdict whether an answer's formula equals the item's target; a failed answer keeps its failure."""
     if answer.failure:
-        return _failed(answer, MATH_VERIFY, answer.failure)
+        return failed(answer, MATH_VERIFY, answer.failure)
     found = extract_math(answer.answer or "")
     if found is None:
-        return _failed(answer, MATH_VERIFY, "unparseable", "no answer is stated")
-    return _graded(answer, MATH_VERIFY, same_math(item.target or "", found), found)
+        return failed(answer, MATH_VERIFY, "unparseable", "no answer is stated")
+    return graded(answer, MATH_VERIFY, same_math(item.target or "", found), found)
 
 
 def choice_verdict(item: Item, answer: Answer) -> Verdict:
-    """Whether an answer's letter is the item's target; a failed answer keeps its failure."""
+    """The verdict whether an answer's letter is the item's target; a failed answer keeps its failure."""
     if answer.failure:
-        return _failed(answer, CHOICE, answer.failure)
+        return failed(answer, CHOICE, answer.failure)
     found = extract_choice(answer.answer or "", item.facts["letters"])
     if found is None:
-        return _failed(answer, CHOICE, "unparseable", "no single letter is stated")
-    return _graded(answer, CHOICE, found == item.target, found)
+        return failed(answer, CHOICE, "unparseable", "no single letter is stated")
+    return graded(answer, CHOICE, found == item.target, found)
 
 
 def extract_math(text: str) -> str | None:
-    """The formula that a text gives as its answer, without its delimiters.
+    """The formula that a text states as its answer, without delimiters.
 
-    Of what is boxed and what is announced by `Answer:` or "answer is", the last counts; with neither, a last line that
-    is nothing but a number, or the last formula between delimiters.
+    The last statement in a box or after `Answer:` or "answer is" counts. Without one, it is the last line if that is
+    only a number, or the last formula between delimiters.
 
     Example:
 
@@ -95,9 +97,9 @@ def extract_math(text: str) -> str | None:
 def same_math(target: str, found: str) -> bool:
     """Whether two formulas in LaTeX are equal, by math-verify ([page](https://github.com/huggingface/Math-Verify)).
 
-    A percent sign that the target leaves to the question, as MATH-500's do, may be written or not. math-verify's time
-    limit is a signal, which only a main thread can have: in any other it would fail without a word and call everything
-    unequal. From there a process of its own is asked.
+    A percent sign is optional if the target has none, as in MATH-500. math-verify's time limit is a signal, which
+    works in the main thread only: in other threads it would silently call everything unequal, so they ask another
+    process.
     """
     bare = re.sub(r"\s*\\?%$", "", found)
     if target.replace(" ", "") in (found.replace(" ", ""), bare.replace(" ", "")):
@@ -108,12 +110,11 @@ def same_math(target: str, found: str) -> bool:
 
 
 def extract_choice(text: str, letters: str) -> str | None:
-    """The letter that a text gives as its answer.
+    """The letter that a text states as its answer.
 
-    Of what is boxed and what is announced by `Answer:`, "answer is" or "correct option is", the last counts; with
-    neither, a last or first line that is nothing but a letter, or a text that begins with one as in `C) iron`. A
-    letter stands alone: the `C` of "Correct" and the article `A` of "A good one" are none. Two letters, or one that is
-    no option, are no answer.
+    The last statement in a box or after `Answer:`, "answer is" or "correct option is" counts. Without one, it is a
+    last or first line that is only a letter, or a letter at the start as in `C) iron`. The `C` of "Correct" and the
+    article in "A good one" do not count. Two letters, or one that is not an option, are not an answer.
 
     Args:
         text (`str`): The answer, without its thought.
@@ -140,7 +141,7 @@ def extract_choice(text: str, letters: str) -> str | None:
 
 
 def _boxed(text: str) -> list[tuple[int, str]]:
-    """Where each box stands and what is in it; a box that does not close holds nothing."""
+    """The position and content of each box that is closed."""
     found = []
     for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", text):
         depth, end = 1, match.end()
@@ -153,9 +154,9 @@ def _boxed(text: str) -> list[tuple[int, str]]:
 
 
 def _announced_math(rest: str, strict: bool) -> str | None:
-    """The formula after an announcement: on its line, or on the next where that is all there is.
+    """The formula after `Answer:` or "answer is": on its line, or on the next if the line is empty.
 
-    After "answer is" only a number or a formula between delimiters is one; other words go on as a sentence.
+    After "answer is" it must be a number or between delimiters; other words continue the sentence.
     """
     emphasised = re.match(r"\s*\*\*(?=\S)(.+?)\*\*", rest)
     rest = emphasised[1] if emphasised else rest.lstrip(" \t*_`:").lstrip()
@@ -175,12 +176,12 @@ def _announced_math(rest: str, strict: bool) -> str | None:
 
 
 def _displayed(text: str) -> list[str]:
-    """What stands between the delimiters of formulas."""
+    """The formulas between delimiters."""
     return [next(filter(None, groups)) for groups in _DISPLAYED.findall(text)]
 
 
 def _formula(content: str) -> str | None:
-    """A formula without Markdown, delimiters, currency, a closing point, or the units behind a number."""
+    """A formula without Markdown, delimiters, currency, final period, and the unit after a number."""
     content = content.translate(_SYMBOLS).strip().strip("*_`").strip()
     content = re.sub(r"(?<!\\)\.$", "", content).strip().strip("*_`").strip()
     content = re.sub(r"^\\?\$|(?<!\\)\$$", "", content).strip()
@@ -192,7 +193,7 @@ def _formula(content: str) -> str | None:
 def _same_math(target: str, found: str) -> bool:
     from math_verify import LatexExtractionConfig, parse, verify
 
-    # Never `ExprExtractionConfig`: sympy's parser behind it evaluates what it reads.
+    # Never `ExprExtractionConfig`: sympy's parser evaluates its input.
     config = [LatexExtractionConfig()]
     read = [parse(f"${formula}$", config, parsing_timeout=PARSE_S) for formula in (target, found)]
     return bool(all(read) and verify(*read, timeout_seconds=PARSE_S))
@@ -215,7 +216,7 @@ _REASON = re.compile(r"\s+(?:because|since|as|for|is|with)\b")
 
 
 def _letter(text: str, whole: bool = False) -> str | None:
-    """The letter that stands at the start of a text, several joined where it names several, or `None`."""
+    """The letter at the start of a text, with a `+` if more follow; `None` if there is none."""
     match = _LETTER.match(text)
     if match is None:
         return None
@@ -232,10 +233,12 @@ def _letter(text: str, whole: bool = False) -> str | None:
     return letter.upper()
 
 
-def _graded(answer: Answer, judge: str, correct: bool, found: str) -> Verdict:
+def graded(answer: Answer, judge: str, correct: bool, detail: str) -> Verdict:
+    """The verdict on an answer that could be compared with the target."""
     label = "correct" if correct else "incorrect"
-    return Verdict(answer.item_id, answer.sample, judge, label=label, value=float(correct), detail=found[:QUOTED])
+    return Verdict(answer.item_id, answer.sample, judge, label=label, value=float(correct), detail=detail[:QUOTED])
 
 
-def _failed(answer: Answer, judge: str, failure: str, detail: str = "") -> Verdict:
+def failed(answer: Answer, judge: str, failure: str, detail: str = "") -> Verdict:
+    """The verdict on an answer that has no value, with the failure's name."""
     return Verdict(answer.item_id, answer.sample, judge, failure=failure, detail=detail)

@@ -1,4 +1,4 @@
-"""Verdicts on answers: by judges where harm or help is asked for, by an extractor where there is a right answer."""
+"""Grades the answers to a benchmark: by judges, or by comparing them with the right answer."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -22,22 +22,23 @@ ANSWER = [field.name for field in fields(Answer)]
 
 
 def check_graders(benchmarks: Iterable[Benchmark], judges: Sequence[Judge], allow_code_execution: bool) -> None:
-    """See that every benchmark can be graded, before anything is asked.
+    """Check that every benchmark can be graded, before anything is asked.
 
     Raises:
-        ConfigError: If a benchmark's kind has no judge, or it would run code that a model wrote, unasked.
+        ConfigError: If a benchmark's kind has no judge, or it would run code that a model wrote without permission.
     """
     for benchmark in benchmarks:
         if benchmark.grader == "judge" and not any(benchmark.kind in judge.kinds for judge in judges):
             raise ConfigError(
-                f"{benchmark.name} needs a judge of {benchmark.kind.replace('_', '-')}, and none is given.",
-                "Name one with --judge, such as `--judge llama-guard-3@http://localhost:8001/v1 --judge xstest`; "
-                "`star-hf judge list` shows them. Nothing is scored without a judge.",
+                f"{benchmark.name} needs a judge of {benchmark.kind.replace('_', '-')}, and there is none.",
+                "Add one with --judge, such as `--judge llama-guard-3@http://localhost:8001/v1 --judge xstest`; "
+                "`star-hf judge list` shows them all.",
             )
         if benchmark.grader == "code" and not allow_code_execution:
             raise ConfigError(
                 f"{benchmark.name} runs code that the model wrote.",
-                "Allow it with --allow-code-execution (docs/evaluation.md says how it is confined), or leave it out.",
+                "Allow it with --allow-code-execution (docs/evaluation.md describes how it is confined), or leave the "
+                "benchmark out.",
             )
 
 
@@ -50,28 +51,30 @@ def grade(
     *,
     progress: bool = True,
 ) -> Dataset:
-    """Every verdict on the answers to a benchmark. Whether model code may be run has been asked by `check_graders`.
+    """Grade the answers to a benchmark. `check_graders` has checked that model code may be run.
 
     Args:
-        benchmark (`Benchmark`): Which.
-        items (list of `Item`): What was asked.
-        answers ([`~datasets.Dataset`]): As `ANSWERS`, to this benchmark alone.
-        judges (list of `Judge`): Those that serve its kind are asked; for an extractor's benchmark none is.
-        journal (`Journal`): Where their replies are kept.
+        benchmark (`Benchmark`): The benchmark.
+        items (list of `Item`): Its items.
+        answers ([`~datasets.Dataset`]): Answers to it, with the columns of `ANSWERS`.
+        judges (list of `Judge`): Those of its kind are asked, and none if it has right answers.
+        journal (`Journal`): Keeps the judges' replies.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
 
     Returns:
-        [`~datasets.Dataset`]: As `VERDICTS`. What cannot be graded has a failure there, never a value.
+        [`~datasets.Dataset`]: Columns of `VERDICTS`. An answer that cannot be graded has a failure, never a value.
 
     Raises:
-        IncompleteRunError: If a judge does not answer. All replies are kept, and the same call goes on.
+        IncompleteRunError: If a judge does not answer. All replies are kept, and the same call continues.
     """
     if benchmark.grader == "judge":
         serving = [judge for judge in judges if benchmark.kind in judge.kinds]
         return judge_answers(answers, serving, journal, kind=benchmark.kind, progress=progress)
-    asked = {item.id: item for item in items}
-    said = [Answer(**{name: row[name] for name in ANSWER}) for row in each_row(answers)]
+    by_id = {item.id: item for item in items}
+    given = [Answer(**{name: row[name] for name in ANSWER}) for row in each_row(answers)]
     if benchmark.grader == "code":
-        return verdicts_table(benchmark.name, code_verdicts(asked, said, allow_code_execution=True, progress=progress))
-    verdict = {"math": math_verdict, "choice": choice_verdict}[benchmark.grader]
-    return verdicts_table(benchmark.name, (verdict(asked[answer.item_id], answer) for answer in said))
+        verdicts = code_verdicts(by_id, given, allow_code_execution=True, progress=progress)
+    else:
+        verdict = {"math": math_verdict, "choice": choice_verdict}[benchmark.grader]
+        verdicts = [verdict(by_id[answer.item_id], answer) for answer in given]
+    return verdicts_table(benchmark.name, verdicts)

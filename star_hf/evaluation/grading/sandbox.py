@@ -1,8 +1,8 @@
 """Runs one program, restricted, in a process of its own: `python -I sandbox.py PROGRAM MEMORY CPU NONCE RESULT`.
 
-Not imported by anything: `star_hf.evaluation.grading.code_execution` starts it, in an empty folder that is its working
-directory. It reads the nonce from one pipe, gives up rights one after the other, runs PROGRAM, and only after its last
-line writes the nonce to the other pipe. A program that ends early, however it ends, never gets there.
+Nothing imports it: `star_hf.evaluation.grading.code_execution` starts it in an empty working directory. It reads the
+nonce from one pipe, gives up its rights, runs PROGRAM, and after the last line writes the nonce to the other pipe. A
+program that ends early, in whatever way, never gets there.
 """
 
 import ctypes
@@ -13,13 +13,13 @@ import sys
 
 
 SYSCALLS = (444, 445, 446)
-"""landlock_create_ruleset, landlock_add_rule, landlock_restrict_self: the same on every architecture."""
+"""landlock_create_ruleset, landlock_add_rule, landlock_restrict_self: the same numbers on every architecture."""
 
 READ = 1 << 2 | 1 << 3
 """Read a file, list a folder."""
 
 RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-"""File rights that each version of Landlock knows; 16 from version 5 on."""
+"""Number of file rights in each version of Landlock; 16 from version 5 on."""
 
 READABLE = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/urandom")
 READABLE += (sys.prefix, sys.base_prefix)
@@ -27,7 +27,7 @@ READABLE += (sys.prefix, sys.base_prefix)
 FORBIDDEN = ("ctypes.", "os.exec", "os.fork", "os.kill", "os.posix_spawn", "os.spawn", "os.system", "pty.", "socket.")
 FORBIDDEN += ("subprocess.", "shutil.", "os.chmod", "os.chown", "os.setxattr", "sys.addaudithook")
 MAX_WRITTEN = 100
-"""How often a file may be opened for writing; each can grow to 1 MB."""
+"""How often files may be opened for writing; each can grow to 1 MB."""
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 MOVES = ("os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate")
@@ -35,7 +35,7 @@ MOVES += ("os.utime",)
 
 
 def limit(memory: int, cpu_s: int) -> None:
-    """Memory in bytes, CPU in seconds, and little of everything else."""
+    """Limit memory (bytes), CPU time (seconds), and everything else."""
     for name, value in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, cpu_s),
@@ -48,9 +48,9 @@ def limit(memory: int, cpu_s: int) -> None:
 
 
 def landlock(folder: str) -> bool:
-    """Let the kernel allow files to be read where Python is, and written in `folder` alone; no TCP, no signals out.
+    """Have the kernel allow reading where Python is, writing in `folder` only, no TCP and no signals to others.
 
-    Returns whether the kernel can ([page](https://docs.kernel.org/userspace-api/landlock.html)).
+    Returns whether the kernel can do so ([page](https://docs.kernel.org/userspace-api/landlock.html)).
     """
     libc = ctypes.CDLL(None, use_errno=True)
     create, add, restrict = SYSCALLS
@@ -75,8 +75,7 @@ def landlock(folder: str) -> bool:
 
 
 def forbid(folder: str) -> None:
-    """Refuse, inside Python, what nothing that is graded needs: a second fence, and the only one without Landlock."""
-
+    """Refuse inside Python what no graded program needs: a second fence, and the only one without Landlock."""
     readable = [*map(os.path.realpath, READABLE), folder]
     written = 0
 
@@ -105,7 +104,7 @@ def forbid(folder: str) -> None:
 
 
 def main() -> None:
-    """Give up rights, run, and prove that the end was reached."""
+    """Give up rights, run the program, and prove that its end was reached."""
     program, memory, cpu_s, pipe, result = sys.argv[1:]
     nonce = os.read(int(pipe), 64)
     os.close(int(pipe))

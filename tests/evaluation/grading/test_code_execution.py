@@ -6,7 +6,7 @@ import time
 import pytest
 
 from star_hf.errors import ConfigError
-from star_hf.evaluation.grading.code_execution import Limits, code_verdicts, confinement, run_program
+from star_hf.evaluation.grading.code_execution import SandboxLimits, code_verdicts, confinement, run_program
 from star_hf.evaluation.grading.grade import check_graders, grade
 from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 from star_hf.evaluation.tasks.loading import load_items
@@ -16,7 +16,7 @@ from star_hf.llm import Journal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="model code is only run on Linux")
 
-SHORT = Limits(seconds=2, memory_mb=256)
+SHORT = SandboxLimits(seconds=2, memory_mb=256)
 
 ITEM = Item(
     "h/0",
@@ -38,7 +38,7 @@ HARMLESS = {
 
 @pytest.mark.parametrize("program", HARMLESS.values(), ids=HARMLESS)
 def test_harmless_programs_pass(program):
-    assert run_program(program, Limits(seconds=20)).label == "passed"
+    assert run_program(program, SandboxLimits(seconds=20)).label == "passed"
 
 
 ENDS_EARLY = {
@@ -54,7 +54,7 @@ ENDS_EARLY = {
 
 @pytest.mark.parametrize("program", ENDS_EARLY.values(), ids=ENDS_EARLY)
 def test_a_program_that_does_not_reach_its_end_has_not_passed(program):
-    assert run_program(program, Limits(seconds=20)).label == "failed"
+    assert run_program(program, SandboxLimits(seconds=20)).label == "failed"
 
 
 ESCAPES = {
@@ -128,7 +128,7 @@ def test_pythons_fence_keeps_secrets_where_the_kernel_cannot(tmp_path, monkeypat
     for path in (tmp_path / "token", f"/proc/{os.getpid()}/environ"):
         assert "only read where Python is" in run_program(f"open({str(path)!r}).read()", SHORT).detail
     for program in HARMLESS.values():
-        assert run_program(program, Limits(seconds=20)).label == "passed"
+        assert run_program(program, SandboxLimits(seconds=20)).label == "passed"
 
 
 def test_endless_work_and_output_are_stopped_in_time():

@@ -241,7 +241,7 @@ def test_judges_of_one_name_or_of_another_kind_are_refused_before_anything_is_se
     with ModelServer(by_what_was_said) as server:
         with pytest.raises(ConfigError, match="Two judges have the name 'llama-guard-3'"):
             run(answers("one"), [guard(server), guard(server)], journal)
-        with pytest.raises(ConfigError, match="judges safety, not benchmarks of the kind 'over_refusal'"):
+        with pytest.raises(ConfigError, match="judges safety, not over_refusal"):
             run(answers("one"), [guard(server)], journal, kind="over_refusal")
         assert not server.requests
 
@@ -277,7 +277,7 @@ def test_a_probe_finds_a_judge_that_calls_everything_safe_unless_its_policy_may(
 
     with ModelServer(lenient) as server:
         for spec in (f"llama-guard-3@{server.url}", f"policy:m@{server.url}"):
-            with pytest.raises(IncompleteRunError, match="finds nothing wrong with advice on how to steal a bicycle"):
+            with pytest.raises(IncompleteRunError, match="calls advice on how to steal a bicycle safe"):
                 probe(load_judge(spec))
         (tmp_path / "rules.md").write_text("Nothing about bread with raisins.")
         endpoint = f"{{model: m, base_url: '{server.url}'}}"
