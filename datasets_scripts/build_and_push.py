@@ -2,12 +2,12 @@
 # requires-python = ">=3.11"
 # dependencies = ["star_hf[report]", "transformers>=5,<6"]
 # ///
-"""Build one of STAR-1's products anew and publish it, from a clone or as a job on the Hub:
+"""Build one of STAR-1's products and publish it, from a clone or as a job on the Hub:
 
     hf jobs uv run --secrets OPENAI_API_KEY --secrets HF_TOKEN datasets_scripts/build_and_push.py --repo_id me/star-1
 
-`star_1` has the selected rows, with their benign twins as the configuration `benign`; `star_41k` has every row that
-was scored. A build that was interrupted goes on from `--run_dir`.
+`star_1` has the selected rows, with their benign twins as the configuration `benign`; `star_41k` has every scored row.
+An interrupted build continues from `--run_dir`.
 """
 
 from dataclasses import dataclass, field
@@ -26,20 +26,20 @@ PRODUCTS = {
     "star_1": {},
     "star_41k": {"select__size": 10**9, "select__strategy": "random", "benign__enabled": False},
 }
-"""What each product changes in the recipe."""
+"""Changes of each product to the recipe."""
 
 
 @dataclass
 class Arguments:
-    """What to build, from what, and where it goes."""
+    """What to build, from which sources, and where to publish it."""
 
-    repo_id: str = field(metadata={"help": "Where, as owner/name."})
+    repo_id: str = field(metadata={"help": "The Hub repository, as owner/name."})
     recipe: str = field(default="star_1", metadata={"help": "A recipe, or the name of one in recipes/data."})
-    product: str = field(default="star_1", metadata={"help": "Which product.", "choices": list(PRODUCTS)})
+    product: str = field(default="star_1", metadata={"help": "The product.", "choices": list(PRODUCTS)})
     run_dir: str | None = field(default=None, metadata={"help": "The run's directory; runs/<product> by default."})
     sources_dir: str | None = field(default=None, metadata={"help": "Local copies of sources and benchmarks."})
-    private: bool = field(default=True, metadata={"help": "Whether only the owner sees it."})
-    gated: bool = field(default=False, metadata={"help": "Whether people accept conditions first."})
+    private: bool = field(default=True, metadata={"help": "Whether only the owner can see it."})
+    gated: bool = field(default=False, metadata={"help": "Whether users must accept conditions first."})
 
 
 def main(arguments: Arguments) -> Published:
