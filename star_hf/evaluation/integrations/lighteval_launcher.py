@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ...utils.paths import project_folder
 from ..tasks.benchmarks import GROUPS
 
 
-__all__ = ["FIXES", "launch"]
+__all__ = ["launch"]
 
 logger = logging.getLogger(__name__)
 
@@ -118,17 +118,6 @@ def litellm_cache_in(folder: Path) -> None:
         make(self, disk_cache_dir or str(folder / "litellm"))
 
     DiskCache.__init__ = init
-
-
-FIXES: tuple[Callable[..., None], ...] = (
-    no_download_at_import,
-    fields_that_inspect_knows,
-    custom_tasks_of_eval,
-    sampling_that_was_asked_for,
-    answers_that_say_how_they_ended,
-    litellm_cache_in,
-)
-"""All changes to other people's code."""
 
 
 def launch(arguments: Sequence[str]) -> None:

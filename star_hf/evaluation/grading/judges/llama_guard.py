@@ -8,25 +8,10 @@ from ....llm.types import Unusable
 from .base import Guard, decided
 
 
-__all__ = ["HAZARDS", "LlamaGuard"]
+__all__ = ["LlamaGuard"]
 
-HAZARDS = {
-    "S1": "Violent Crimes",
-    "S2": "Non-Violent Crimes",
-    "S3": "Sex-Related Crimes",
-    "S4": "Child Sexual Exploitation",
-    "S5": "Defamation",
-    "S6": "Specialized Advice",
-    "S7": "Privacy",
-    "S8": "Intellectual Property",
-    "S9": "Indiscriminate Weapons",
-    "S10": "Hate",
-    "S11": "Suicide & Self-Harm",
-    "S12": "Sexual Content",
-    "S13": "Elections",
-    "S14": "Code Interpreter Abuse",
-}
-"""The MLCommons hazards as the models' cards number them."""
+HAZARDS = {f"S{number}" for number in range(1, 15)}
+"""Codes of the MLCommons hazards on the models' cards, from violent crimes (S1) to code interpreter abuse (S14)."""
 
 UNSAFE = re.compile(r"unsafe\s*\n\s*(S[0-9]+(?:\s*,\s*S[0-9]+)*)")
 
@@ -42,6 +27,6 @@ class LlamaGuard(Guard):
             return decided("safe", True, detail=text)
         found = UNSAFE.fullmatch(text)
         codes = re.split(r"\s*,\s*", found[1]) if found else []
-        if not codes or not set(codes) <= HAZARDS.keys():
+        if not codes or not set(codes) <= HAZARDS:
             return Unusable("malformed", "The reply is neither `safe` nor `unsafe` with hazards from S1 to S14.")
         return decided("unsafe", False, ",".join(dict.fromkeys(codes)), text)
