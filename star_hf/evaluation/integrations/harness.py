@@ -19,7 +19,7 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-FIELDS = ("id", "prompt", "category", "target", "question", "facts")
+FIELDS = tuple(field.name for field in fields(Item))
 """Columns of an item as a row."""
 
 failed_shares: dict[str, float] = {}
