@@ -38,6 +38,7 @@ BELOW = {"huggingface_hub": 2, "xxhash": 4}
 
 RENAMED = {"frequence_penalty": "frequency_penalty", "log_probs": "logprobs"}
 TIMEOUT_S = 3_600
+"""Limit for an answer of `lighteval eval`; its own 30 s are too short for a thought."""
 
 
 def no_download_at_import() -> None:
@@ -148,9 +149,8 @@ def launch(arguments: Sequence[str]) -> None:
         if command == "eval":
             custom_tasks_of_eval(tasks)
             fields_that_inspect_knows()
-            given += (
-                [] if "--timeout" in given else ["--timeout", str(TIMEOUT_S)]
-            )  # its own 30 s are too short for a thought
+            if "--timeout" not in given:
+                given += ["--timeout", str(TIMEOUT_S)]
         else:
             output = Path(_option(given, "--output-dir") or "results")
             place = next(
@@ -158,18 +158,14 @@ def launch(arguments: Sequence[str]) -> None:
             )
             if place is not None:
                 given[place] = _with_cache(given[place], output, own, fresh=command != "accelerate")
-    _run(given)
-    _check_failures()
-
-
-def _run(arguments: list[str]) -> None:
     from lighteval.__main__ import app
 
     try:
-        app(args=arguments, prog_name="star-hf lighteval")
+        app(args=given, prog_name="star-hf lighteval")
     except SystemExit as end:
         if end.code:
             raise
+    _check_failures()
 
 
 def _check_pins() -> None:
@@ -212,7 +208,9 @@ def _with_cache(model: str, output: Path, own: Path, fresh: bool) -> str:
     an endpoint's failed ones would stay for good.
     """
     file = model.endswith((".yaml", ".yml"))
-    parsed = read_yaml(model) if file else {"model_parameters": dict(_pairs(model))}
+    pairs = (part.partition("=") for part in model.split(","))
+    simple = {name.strip(): value.strip() for name, equals, value in pairs if equals}
+    parsed = read_yaml(model) if file else {"model_parameters": simple}
     values = parsed.get("model_parameters")
     if not isinstance(values, dict):
         raise ConfigError(f"{model} has no section `model_parameters`.")
@@ -236,12 +234,6 @@ def _with_cache(model: str, output: Path, own: Path, fresh: bool) -> str:
     copy = own / Path(model).name
     copy.write_text(yaml.safe_dump(parsed), encoding="utf-8")
     return str(copy)
-
-
-def _pairs(model: str) -> list[tuple[str, str]]:
-    """The simple `name=value` pairs of lighteval's string of parameters."""
-    split = (part.partition("=") for part in model.split(","))
-    return [(name.strip(), value.strip()) for name, equals, value in split if equals]
 
 
 def _cache_name(name: str, revision: str | None, fresh: bool) -> str:
