@@ -40,10 +40,10 @@ class Source:
         homepage (`str`): Page of the source, where users accept conditions.
         files (`tuple[str, ...]`): Addresses of the files, as `https://` or `hf://`.
         options (`dict`): Arguments of the dataset builder, such as `sep`.
-        fields (`tuple[str, ...]`): Columns with a benchmark's texts, in the order in which its reader returns them: the
-            first of `columns` by default. Empty for a training source.
-        columns (`tuple[str, ...]`): The columns to read: that of the question first, with alternative names; empty for
-            all.
+        fields (`tuple[str, ...]`): Columns with a benchmark's texts, in the order in which its reader returns them; by
+            default the first of `columns`. Empty for a training source.
+        columns (`tuple[str, ...]`): The columns to read, that of the question first, with alternative names; empty
+            for all.
         local (`tuple[str, ...]`): Files (or patterns) of a local copy, relative to `<sources_dir>/<name>`.
         subset (`dict[str, int]` or `None`): `shuffle_seed` and `rows`, if the benchmark is a sample.
     """
