@@ -25,19 +25,19 @@ def write(folder: Path, model: str, gain: float, samples: int) -> None:
 
     from star_hf.evaluation.results.summary import summarise
     from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
-    from star_hf.evaluation.types import Answer, Item, Verdict, answers_table, verdicts_table
+    from star_hf.evaluation.types import Item, Response, Verdict, responses_table, verdicts_table
 
     draw, tables = random.Random(model), []
     for benchmark in BENCHMARKS.values():
         asked = [Item(f"i{n}", f"question {n}", category=f"c{n % 14}") for n in range(benchmark.count or WILDCHAT)]
         pairs = [(item.id, sample) for item in asked for sample in range(samples)]
         values = [float(draw.random() < 0.5 + gain) for _ in pairs]
-        answers = [Answer(*pair, "The answer is B.", reasoning=TEXT) for pair in pairs]
+        answers = [Response(*pair, "The answer is B.", reasoning=TEXT) for pair in pairs]
         verdicts = [Verdict(*pair, "judge", value=value) for pair, value in zip(pairs, values, strict=True)]
-        tables.append((answers_table(benchmark.name, asked, answers), verdicts_table(benchmark.name, verdicts)))
+        tables.append((responses_table(benchmark.name, asked, answers), verdicts_table(benchmark.name, verdicts)))
     answers, verdicts = (concatenate_datasets(list(parts)) for parts in zip(*tables, strict=True))
     folder.mkdir()
-    answers.to_parquet(folder / "answers.parquet")
+    answers.to_parquet(folder / "responses.parquet")
     verdicts.to_parquet(folder / "verdicts.parquet")
     results = summarise(answers, verdicts, model={"name": model}, profile="paper", generation={}, judges=[], data={})
     results.save(folder)
@@ -63,11 +63,11 @@ def main() -> None:
         write(tuned, "tuned", 0.01, arguments.samples)
         place = ResultsFolder(tuned)
         steps: dict[str, Callable] = {
-            "summarise": lambda: summarise(place.answers, place.verdicts, **about),
+            "summarise": lambda: summarise(place.responses, place.verdicts, **about),
             "ledger": lambda: ledger(place.results, row="7b-star-1"),
             "compare": lambda: compare(base, tuned),
         }
-        print(f"{len(place.answers)} answers of each model, {arguments.samples} per item")
+        print(f"{len(place.responses)} answers of each model, {arguments.samples} per item")
         for name, step in steps.items():
             seconds = []
             for _ in range(RUNS):

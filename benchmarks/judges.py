@@ -74,8 +74,8 @@ def main() -> None:
     from dataclasses import replace
 
     from star_hf.evaluation.grading.judges import load_judge
-    from star_hf.evaluation.grading.judging import judge_answers
-    from star_hf.evaluation.types import ANSWERS
+    from star_hf.evaluation.grading.judging import judge_responses
+    from star_hf.evaluation.types import RESPONSES
     from star_hf.llm import Journal
     from star_hf.schema import as_dataset
 
@@ -90,7 +90,7 @@ def main() -> None:
             }
             for number in range(arguments.answers)
         ),
-        ANSWERS,
+        RESPONSES,
     )
     least = arguments.latency * arguments.answers / arguments.in_flight
     print(
@@ -103,7 +103,7 @@ def main() -> None:
         def timed(journal_path: Path) -> float:
             with Journal(journal_path) as journal:
                 start = time.perf_counter()
-                verdicts = judge_answers(rows, [judge], journal, progress=False)
+                verdicts = judge_responses(rows, [judge], journal, progress=False)
             if set(verdicts["value"]) != {1.0}:
                 raise SystemExit("some answers have no verdict")
             return time.perf_counter() - start

@@ -29,11 +29,11 @@ from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.lighteval_task import LightevalTaskConfig
 from lighteval.tasks.requests import Doc, SamplingMethod
 
-from star_hf.evaluation.generation.answers import read_answer
+from star_hf.evaluation.generation.responses import read_response
 from star_hf.evaluation.integrations import harness
 from star_hf.evaluation.integrations.inspect_tasks import SOLVER, sample_of, star1_scorer
 from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
-from star_hf.evaluation.types import Answer
+from star_hf.evaluation.types import Response
 from star_hf.utils.text import OPEN
 
 
@@ -71,10 +71,10 @@ class Verdicts(SampleLevelComputation):
         """One `Graded` per document, as a dict; lighteval keeps them with the details."""
         items = [harness.to_item(doc.specific) for doc in docs]
         answers = [answer for pair in zip(docs, responses, strict=True) for answer in answers_of(*pair)]
-        return [vars(graded) for graded in harness.grade_answers(self.benchmark, items, answers)]
+        return [vars(graded) for graded in harness.grade_responses(self.benchmark, items, answers)]
 
 
-def answers_of(doc: Doc, response: ModelResponse) -> list[Answer]:
+def answers_of(doc: Doc, response: ModelResponse) -> list[Response]:
     """The samples of a response. A text as long as the limit was cut, if the backend tells lengths. Where the prompt
     opens the thought, a text that does not close it is not an answer. No text means that the endpoint failed."""
     prompt = response.input if isinstance(response.input, str) else None
@@ -82,7 +82,7 @@ def answers_of(doc: Doc, response: ModelResponse) -> list[Answer]:
     lengths = [len(tokens) for tokens in response.output_tokens] if prompt is not None else []
     thoughts = response.reasonings or []
     return [
-        read_answer(
+        read_response(
             doc.specific["id"],
             text if text or length else None,
             reasoning=thought,

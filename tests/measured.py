@@ -3,7 +3,7 @@
 from datasets import concatenate_datasets
 
 from star_hf.evaluation.results.summary import summarise
-from star_hf.evaluation.types import Answer, Item, Verdict, answers_table, verdicts_table
+from star_hf.evaluation.types import Item, Response, Verdict, responses_table, verdicts_table
 
 
 def tables(benchmark, outcomes, judge="guard", part="answer", prompt="ask {}"):
@@ -14,10 +14,10 @@ def tables(benchmark, outcomes, judge="guard", part="answer", prompt="ask {}"):
         for sample, outcome in enumerate(samples if isinstance(samples, list) else [samples]):
             failure = outcome if isinstance(outcome, str) else None
             by_model = failure if failure not in ("judge_error", "unparseable") else None
-            answers.append(Answer(f"i{number}", sample, None if by_model else "said", failure=by_model))
+            answers.append(Response(f"i{number}", sample, None if by_model else "said", failure=by_model))
             value = None if failure else float(outcome)
             verdicts.append(Verdict(f"i{number}", sample, judge, part, value=value, failure=failure))
-    return answers_table(benchmark, items, answers), verdicts_table(benchmark, verdicts)
+    return responses_table(benchmark, items, answers), verdicts_table(benchmark, verdicts)
 
 
 def write_results(folder, outcomes, model="model", judge="guard", prompt="ask {}", **run):
@@ -26,7 +26,7 @@ def write_results(folder, outcomes, model="model", judge="guard", prompt="ask {}
     answers, verdicts = (concatenate_datasets(list(part)) for part in zip(*parts, strict=True))
     about = {"profile": "recommended", "generation": {}, "judges": [], "data": {}, **run}
     folder.mkdir(parents=True, exist_ok=True)
-    answers.to_parquet(folder / "answers.parquet")
+    answers.to_parquet(folder / "responses.parquet")
     verdicts.to_parquet(folder / "verdicts.parquet")
     summarise(answers, verdicts, model={"name": model}, **about).save(folder)
     return folder

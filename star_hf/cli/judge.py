@@ -155,7 +155,7 @@ def agree(
     folder = ResultsFolder(results)
     verdicts = folder.verdicts
     show_judges(verdicts, console)
-    rows = disagreements(verdicts, folder.answers)
+    rows = disagreements(verdicts, folder.responses)
     where = "; list them with --output differences.html"
     if output is not None:
         write_disagreements(rows, output)

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..evaluation.generation.answers import read_answer
 from ..evaluation.generation.generate import generate
 from ..evaluation.generation.in_process import InProcess
 from ..evaluation.generation.models import Model, Sampling
+from ..evaluation.generation.responses import read_response
 from ..evaluation.grading.judges import load_judge
-from ..evaluation.grading.judging import judge_answers
+from ..evaluation.grading.judging import judge_responses
 from ..evaluation.results.statistics import Estimate, rate
-from ..evaluation.types import Answer, Item, answers_table
+from ..evaluation.types import Item, Response, responses_table
 from ..llm import Journal
 from ..utils.paths import project_folder
 from ..utils.text import row_id
@@ -68,16 +68,21 @@ def refusals(
     judge, sampling = load_judge(JUDGE), Sampling(max_tokens=max_tokens)
     everything = [item for items in questions.values() for item in items]
     said = {
-        item.id: read_answer(item.id, completion.text, reasoning=completion.reasoning)
+        item.id: read_response(item.id, completion.text, reasoning=completion.reasoning)
         for item, _, completion in generate(
             everything, model, journal, sampling, description="evaluate", progress=progress
         )
     }
     estimates, failed = {}, 0
     for kind, items in questions.items():
-        answers: Sequence[Answer] = [said[item.id] for item in items]
-        verdicts = judge_answers(
-            answers_table(kind, items, answers), [judge], journal, kind=KINDS[kind], parts=("answer",), progress=False
+        answers: Sequence[Response] = [said[item.id] for item in items]
+        verdicts = judge_responses(
+            responses_table(kind, items, answers),
+            [judge],
+            journal,
+            kind=KINDS[kind],
+            parts=("answer",),
+            progress=False,
         )
         labels = [label for label in verdicts["label"][:] if label is not None]
         failed += len(items) - len(labels)

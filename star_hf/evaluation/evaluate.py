@@ -9,9 +9,9 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 
 from ..llm import Completion, Journal
-from .generation.answers import read_completion
 from .generation.generate import generate
 from .generation.models import Model, Sampling
+from .generation.responses import read_completion
 from .grading.grade import check_graders, grade
 from .grading.judges import Judge
 from .grading.judging import probe
@@ -21,7 +21,7 @@ from .tasks.attacks import attacked, opening_of
 from .tasks.benchmarks import Benchmark, select_benchmarks
 from .tasks.loading import data_record, load_items
 from .tasks.profiles import Evaluation
-from .types import Answer, Item, answers_table
+from .types import Item, Response, responses_table
 
 
 __all__ = ["Options", "evaluate", "results_folder"]
@@ -140,10 +140,10 @@ def _load(benchmark: Benchmark, evaluation: Evaluation, options: Options) -> _As
 def _answer(asked: _Asked, model: Model, journal: Journal, options: Options) -> Dataset:
     name, progress = asked.benchmark.name, options.progress
     drawn = generate(asked.items, model, journal, asked.sampling, description=name, progress=progress)
-    return answers_table(name, asked.items, (_read(*each, options) for each in drawn))
+    return responses_table(name, asked.items, (_read(*each, options) for each in drawn))
 
 
-def _read(item: Item, sample: int, completion: Completion, options: Options) -> Answer:
+def _read(item: Item, sample: int, completion: Completion, options: Options) -> Response:
     """The answer, with the opening that an attack put before it: judges read the whole turn."""
     opening = opening_of(item)
     thinks = options.expects_reasoning and not opening  # a turn that has begun leaves no place for reasoning

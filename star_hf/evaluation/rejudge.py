@@ -8,7 +8,7 @@ from datasets import Dataset, concatenate_datasets
 from ..errors import ConfigError
 from ..llm.cost.budget import Budget
 from .grading.judges import Judge
-from .grading.judging import judge_answers
+from .grading.judging import judge_responses
 from .grading.panel import PANEL
 from .results.folder import ResultsFolder
 from .types import Part
@@ -42,14 +42,14 @@ def rejudge(
 
     Raises:
         SourceError: If it is not a results folder.
-        ConfigError: If no judge serves a kind in the folder, `primary` has judged nothing, or as `judge_answers`.
-        IncompleteRunError: As [`~star_hf.evaluation.grading.judging.judge_answers`]. All replies are kept.
+        ConfigError: If no judge serves a kind in the folder, `primary` has judged nothing, or as `judge_responses`.
+        IncompleteRunError: As [`~star_hf.evaluation.grading.judging.judge_responses`]. All replies are kept.
         StarError: If another process works in the folder.
     """
     place = ResultsFolder(folder)
     _ = place.results  # the folder is not created by mistake
     with place.working() as journal:
-        answers, benchmarks = place.answers, place.results.benchmarks
+        answers, benchmarks = place.responses, place.results.benchmarks
         kinds = {name: result.kind for name, result in benchmarks.items() if result.kind != "reasoning"}
         place.check_primary(primary, [*(judge.name for judge in judges), *([PANEL] if with_panel else [])])
         budget = None if budget_usd is None else Budget(journal.cost() + budget_usd, journal.cost())
@@ -59,7 +59,7 @@ def rejudge(
             rows = answers.select([n for n, name in enumerate(answers["benchmark"][:]) if kinds.get(name) == kind])
             if serving and len(rows):
                 found.append(
-                    judge_answers(rows, serving, journal, kind=kind, parts=parts, budget=budget, progress=progress)
+                    judge_responses(rows, serving, journal, kind=kind, parts=parts, budget=budget, progress=progress)
                 )
         if not found:
             what = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "nothing that judges grade"

@@ -1,4 +1,4 @@
-"""The values that evaluation passes around: a benchmark's item, a model's answer to it, a verdict on the answer."""
+"""The values that evaluation passes around: a benchmark's item, a model's response to it, a verdict on that."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from ..schema import as_dataset
 
 
 __all__ = [
-    "ANSWERS",
+    "RESPONSES",
     "FAILURES",
     "VERDICTS",
-    "Answer",
+    "Response",
     "Item",
     "Part",
     "Verdict",
-    "answers_table",
+    "responses_table",
     "verdicts_table",
 ]
 
@@ -59,8 +59,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A model's answer to an item, split into reasoning and answer.
+class Response:
+    """What a model replied to an item, split into reasoning and answer.
 
     Attributes:
         item_id (`str`): The item's `id`.
@@ -112,7 +112,7 @@ class Verdict:
 
 _KEY = {"benchmark": Value("string"), "item_id": Value("string"), "sample": Value("int64")}
 
-ANSWERS = Features(
+RESPONSES = Features(
     {
         **_KEY,
         **dict.fromkeys(("prompt", "question", "answer", "reasoning", "failure"), Value("string")),
@@ -120,7 +120,7 @@ ANSWERS = Features(
         **dict.fromkeys(("category", "target"), Value("string")),
     }
 )
-"""`answers.parquet` of a results folder: one row per item and sample. `question` is `Item.question`."""
+"""`responses.parquet` of a results folder: one row per item and sample. `question` is `Item.question`."""
 
 VERDICTS = Features(
     {
@@ -133,13 +133,13 @@ VERDICTS = Features(
 """`verdicts.parquet` of a results folder: one row per item, sample, judge and part."""
 
 
-def answers_table(benchmark: str, items: Sequence[Item], answers: Iterable[Answer]) -> Dataset:
-    """Answers to a benchmark as `ANSWERS`, in their order.
+def responses_table(benchmark: str, items: Sequence[Item], answers: Iterable[Response]) -> Dataset:
+    """Answers to a benchmark as `RESPONSES`, in their order.
 
     Args:
         benchmark (`str`): The benchmark's name.
         items (`list[Item]`): Its items.
-        answers (iterable of `Answer`): The answers, any number per item.
+        answers (iterable of `Response`): The answers, any number per item.
     """
     asked = {item.id: item for item in items}
     rows = []
@@ -147,7 +147,7 @@ def answers_table(benchmark: str, items: Sequence[Item], answers: Iterable[Answe
         item = asked[answer.item_id]
         about = {"prompt": item.prompt, "question": item.question, "category": item.category, "target": item.target}
         rows.append({"benchmark": benchmark, **vars(answer), **about})
-    return as_dataset(rows, ANSWERS)
+    return as_dataset(rows, RESPONSES)
 
 
 def verdicts_table(benchmark: str, verdicts: Iterable[Verdict]) -> Dataset:

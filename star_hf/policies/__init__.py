@@ -1,7 +1,7 @@
 """The taxonomy of safety policies, and the prompts for models."""
 
 from .rendering import Prompts
-from .taxonomy import Category, Response, Taxonomy, digest
+from .taxonomy import Category, ResponseRule, Taxonomy, digest
 
 
-__all__ = ["Category", "Prompts", "Response", "Taxonomy", "digest"]
+__all__ = ["Category", "Prompts", "ResponseRule", "Taxonomy", "digest"]

@@ -16,7 +16,7 @@ from ..utils.text import normalise
 from .rendering import Prompts
 
 
-__all__ = ["KINDS", "Category", "Response", "Taxonomy", "digest"]
+__all__ = ["KINDS", "Category", "ResponseRule", "Taxonomy", "digest"]
 
 STAR_8 = Path(__file__).parent / "star_8.yaml"
 
@@ -35,7 +35,7 @@ def digest(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Response:
+class ResponseRule:
     """What to do in one kind of case.
 
     Attributes:
@@ -60,7 +60,7 @@ class Category:
         definition (`str`): What belongs to the category; the classifier sees only this and the name.
         objective (`str`): The aim of the policy.
         rules (`tuple[str, ...]`): What is allowed and what is not; numbered from 1 in prompts.
-        responses (`tuple[Response, ...]`): What to do in which case.
+        responses (`tuple[ResponseRule, ...]`): What to do in which case.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -69,7 +69,7 @@ class Category:
     definition: Text
     objective: Text
     rules: Items[Text]
-    responses: Items[Response]
+    responses: Items[ResponseRule]
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def _explained(problem: Any, content: Any, path: Path) -> PolicyError:
         steps, form = steps[2:], Category
     if steps[:1] == ["responses"] and steps[1:]:
         where += f": responses[{steps[1] + 1}]"
-        steps, form = steps[2:], Response
+        steps, form = steps[2:], ResponseRule
     field = "".join(f"[{step + 1}]" if isinstance(step, int) else step for step in steps)
     names, found = ", ".join(field.name for field in fields(form)), _show(problem["input"])
     match problem["type"]:

@@ -103,7 +103,7 @@ def xs_test(row: Row) -> Take:
 def wild_chat(row: Row) -> Take:
     """The prompt of toxic, one-turn, English conversations in which the moderation flagged the prompt or the reply.
 
-    STAR-1 evaluates on those of them with the highest scores of the reply (`star_hf.evaluation.tasks.samples`).
+    STAR-1 evaluates on those of them with the highest scores of the reply (`star_hf.evaluation.tasks.items`).
     Holding all of them out protects a superset.
     """
     wanted = row["toxic"] and row["turn"] == 1 and row["language"] == "English"

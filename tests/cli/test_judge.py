@@ -9,7 +9,7 @@ from star_hf.errors import IncompleteRunError, SourceError
 from star_hf.evaluation.results.folder import ResultsFolder
 from star_hf.evaluation.results.results import load_results
 from star_hf.evaluation.results.summary import summarise
-from star_hf.evaluation.types import ANSWERS, VERDICTS
+from star_hf.evaluation.types import RESPONSES, VERDICTS
 from star_hf.schema import as_dataset
 
 
@@ -40,8 +40,8 @@ def results(tmp_path):
         {"benchmark": "jbb", "item_id": str(n), "sample": 0, "prompt": f"question {n}?", "answer": text}
         for n, text in enumerate(texts)
     )
-    answers = as_dataset(rows, ANSWERS)
-    answers.to_parquet(folder / "answers.parquet")
+    answers = as_dataset(rows, RESPONSES)
+    answers.to_parquet(folder / "responses.parquet")
     about = {"model": {"name": "m"}, "profile": "recommended", "generation": {}, "judges": [], "data": {}}
     summarise(answers, as_dataset([], VERDICTS), **about).save(folder)
     return folder

@@ -1,13 +1,13 @@
 import pytest
 
 from small_benchmarks import write_benchmarks
-from star_hf.evaluation.types import ANSWERS
+from star_hf.evaluation.types import RESPONSES
 from star_hf.schema import as_dataset
 
 
 @pytest.fixture
 def answers():
-    """Makes rows of `ANSWERS`: one for each text, with a thought where one is given."""
+    """Makes rows of `RESPONSES`: one for each text, with a thought where one is given."""
 
     def make(*texts, reasoning=None, failure=None, benchmark="strongreject"):
         return as_dataset(
@@ -25,7 +25,7 @@ def answers():
                 }
                 for number, text in enumerate(texts)
             ),
-            ANSWERS,
+            RESPONSES,
         )
 
     return make

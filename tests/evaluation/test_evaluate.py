@@ -86,7 +86,7 @@ def test_from_items_to_results_with_the_thought_judged_apart(model, judge, data_
     assert (refused.value, refused.judge) == (0.0, "refusal-phrases")
     assert (maths.value, maths.judge) == (3 / 4, "math-verify")
     assert load_results(tmp_path) == results
-    assert {row["reasoning"] for row in ResultsFolder(tmp_path).answers} == {"Let me see.", "Adding."}
+    assert {row["reasoning"] for row in ResultsFolder(tmp_path).responses} == {"Let me see.", "Adding."}
     sent = asked(model)[0]
     assert (sent["temperature"], sent["top_p"], sent["max_tokens"]) == (0.6, 0.95, 8000)
     assert "repetition_penalty" not in sent
@@ -114,7 +114,7 @@ def test_another_judge_costs_no_generation_and_leaves_what_others_said(model, ju
 def test_benchmarks_of_earlier_runs_stay_with_the_same_weights_only(model, data_dir, tmp_path):
     run(served(model, fingerprint="a"), tmp_path, data_dir, tasks=["strongreject"], judges=["refusal-phrases"])
     both = run(served(model, fingerprint="a"), tmp_path, data_dir, tasks=["math500"])
-    assert set(both.benchmarks) == {"strongreject", "math500"} == set(ResultsFolder(tmp_path).answers["benchmark"])
+    assert set(both.benchmarks) == {"strongreject", "math500"} == set(ResultsFolder(tmp_path).responses["benchmark"])
     assert both.benchmarks["strongreject"].value == 8 / 12
     before = len(asked(model))
     other = run(served(model, fingerprint="b"), tmp_path, data_dir, tasks=["math500"])
@@ -274,7 +274,7 @@ def test_an_attack_changes_what_the_model_is_sent_and_not_what_judges_read(model
     assert results.generation["attack"] == "prefill"
     question, said = (message["content"] for message in asked(judge)[0]["messages"])
     assert question in {body["messages"][0]["content"] for body in asked(model)}
-    assert all(answer.startswith("Sure, here is") for answer in ResultsFolder(tmp_path).answers["answer"])
+    assert all(answer.startswith("Sure, here is") for answer in ResultsFolder(tmp_path).responses["answer"])
 
 
 def killed_at(server, count, command):

@@ -8,7 +8,7 @@ from star_hf.evaluation.rejudge import rejudge
 from star_hf.evaluation.results.folder import ResultsFolder
 from star_hf.evaluation.results.results import load_results
 from star_hf.evaluation.results.summary import summarise
-from star_hf.evaluation.types import ANSWERS, VERDICTS
+from star_hf.evaluation.types import RESPONSES, VERDICTS
 from star_hf.schema import as_dataset
 
 
@@ -32,7 +32,7 @@ def results(tmp_path, answers):
         answers("42", benchmark="aime24"),
     ]
     rows = concatenate_datasets(rows)
-    rows.to_parquet(folder / "answers.parquet")
+    rows.to_parquet(folder / "responses.parquet")
     summarise(rows, as_dataset([], VERDICTS), **RUN).save(folder)
     return folder
 
@@ -127,7 +127,7 @@ def test_an_unknown_primary_judge_is_found_before_anything_is_asked(results):
 
 def test_what_nobody_serves_is_told(results, answers):
     only = answers("I cannot help with that.", benchmark="xstest")
-    only.to_parquet(results / "answers.parquet")
+    only.to_parquet(results / "responses.parquet")
     summarise(only, as_dataset([], VERDICTS), **RUN).save(results)
     with pytest.raises(ConfigError, match=r"xstest \(over_refusal\), which none of llama-guard-3 judges"):
         run(results, load_judge("llama-guard-3"))
@@ -140,12 +140,12 @@ def test_a_folder_that_is_not_one_is_told_and_not_created(tmp_path):
 
 
 def test_damaged_answers_are_told(results):
-    (results / "answers.parquet").write_bytes(b"PAR1 not")
-    with pytest.raises(SourceError, match="answers.parquet cannot be read"):
+    (results / "responses.parquet").write_bytes(b"PAR1 not")
+    with pytest.raises(SourceError, match="responses.parquet cannot be read"):
         run(results, load_judge("refusal-phrases"))
 
 
 def test_answers_of_an_older_form_are_read(tmp_path, answers):
-    answers("one").remove_columns("question").to_parquet(tmp_path / "answers.parquet")
-    rows = ResultsFolder(tmp_path).answers
-    assert rows.features == ANSWERS and rows["question"][:] == [None]
+    answers("one").remove_columns("question").to_parquet(tmp_path / "responses.parquet")
+    rows = ResultsFolder(tmp_path).responses
+    assert rows.features == RESPONSES and rows["question"][:] == [None]

@@ -9,7 +9,7 @@ import pandas as pd
 from ...errors import SourceError
 from ..results.folder import ResultsFolder
 from ..results.results import STRICT, Results
-from ..results.scores import scored_answers, strict_values
+from ..results.scores import scored_responses, strict_values
 from ..results.statistics import Difference, Estimate, mean_of, paired_difference
 from ..tasks.benchmarks import BENCHMARKS
 
@@ -41,9 +41,9 @@ class ScoredRun:
         """
         place = ResultsFolder(folder)
         results = place.results
-        answers = place.table("answers.parquet", [*ITEM, "sample", "prompt", "failure"]).to_pandas()
+        answers = place.table("responses.parquet", [*ITEM, "sample", "prompt", "failure"]).to_pandas()
         verdicts = place.table("verdicts.parquet", [*ITEM, "sample", "judge", "part", "value", "failure"]).to_pandas()
-        rows = scored_answers(answers, verdicts, {name: each.judge for name, each in results.benchmarks.items()})
+        rows = scored_responses(answers, verdicts, {name: each.judge for name, each in results.benchmarks.items()})
         kinds = rows["benchmark"].map({name: each.kind for name, each in results.benchmarks.items()})
         rows["value"] = rows["value"].mask(kinds == "reasoning", strict_values(rows))
         rows["value"] = rows["value"].mask(kinds == "over_refusal", 1 - rows["value"])

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ...errors import ConfigError
 from ...utils.progress import track
-from ..types import Answer, Item, Verdict
+from ..types import Item, Response, Verdict
 from .code_extraction import complete_program, extract_code
 from .extractors import QUOTED, failed, graded
 
@@ -110,7 +110,7 @@ def run_program(program: str, limits: SandboxLimits | None = None) -> ProgramRes
 
 def code_verdicts(
     items: Mapping[str, Item],
-    answers: Sequence[Answer],
+    answers: Sequence[Response],
     *,
     allow_code_execution: bool = False,
     limits: SandboxLimits | None = None,
@@ -121,7 +121,7 @@ def code_verdicts(
 
     Args:
         items (`dict[str, Item]`): HumanEval's items by id.
-        answers (list of `Answer`): The model's answers.
+        answers (list of `Response`): The model's answers.
         allow_code_execution (`bool`, defaults to `False`): Must be `True`, since model code is run.
         limits (`SandboxLimits`, *optional*): What each program may use.
         workers (`int`, *optional*): Programs at once; one per CPU by default.
@@ -146,7 +146,7 @@ def code_verdicts(
 
     with track("run code", len(answers), progress) as bar, ThreadPoolExecutor(workers or os.cpu_count()) as threads:
 
-        def grade(answer: Answer) -> Verdict:
+        def grade(answer: Response) -> Verdict:
             verdict = _verdict(items[answer.item_id], answer, limits)
             bar.advance()
             return verdict
@@ -167,7 +167,7 @@ def confinement() -> dict[str, str]:
     }
 
 
-def _verdict(item: Item, answer: Answer, limits: SandboxLimits | None) -> Verdict:
+def _verdict(item: Item, answer: Response, limits: SandboxLimits | None) -> Verdict:
     if answer.failure:
         return failed(answer, JUDGE, answer.failure)
     name = item.facts["entry_point"]

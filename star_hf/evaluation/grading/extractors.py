@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
 
-from ..types import Answer, Item, Verdict
+from ..types import Item, Response, Verdict
 
 
 __all__ = [
@@ -47,7 +47,7 @@ _UNITS = re.compile(rf"(?P<number>\\?\$?[-+]?\d[\d.,/]*)\s+(?!{_NO_UNITS})[A-Za-
 _SYMBOLS = str.maketrans({"\u2212": "-", "\u03c0": r"\pi ", "\u00d7": r"\times ", "\u00b0": r"^\circ ", "\u00a0": " "})
 
 
-def math_verdict(item: Item, answer: Answer) -> Verdict:
+def math_verdict(item: Item, answer: Response) -> Verdict:
     """The verdict whether an answer's formula equals the item's target; a failed answer keeps its failure."""
     if answer.failure:
         return failed(answer, MATH_VERIFY, answer.failure)
@@ -57,7 +57,7 @@ def math_verdict(item: Item, answer: Answer) -> Verdict:
     return graded(answer, MATH_VERIFY, same_math(item.target or "", found), found)
 
 
-def choice_verdict(item: Item, answer: Answer) -> Verdict:
+def choice_verdict(item: Item, answer: Response) -> Verdict:
     """The verdict whether an answer's letter is the item's target; a failed answer keeps its failure."""
     if answer.failure:
         return failed(answer, CHOICE, answer.failure)
@@ -233,12 +233,12 @@ def _letter(text: str, whole: bool = False) -> str | None:
     return letter.upper()
 
 
-def graded(answer: Answer, judge: str, correct: bool, detail: str) -> Verdict:
+def graded(answer: Response, judge: str, correct: bool, detail: str) -> Verdict:
     """The verdict on an answer that could be compared with the target."""
     label = "correct" if correct else "incorrect"
     return Verdict(answer.item_id, answer.sample, judge, label=label, value=float(correct), detail=detail[:QUOTED])
 
 
-def failed(answer: Answer, judge: str, failure: str, detail: str = "") -> Verdict:
+def failed(answer: Response, judge: str, failure: str, detail: str = "") -> Verdict:
     """The verdict on an answer that has no value, with the failure's name."""
     return Verdict(answer.item_id, answer.sample, judge, failure=failure, detail=detail)

@@ -9,16 +9,16 @@ from ...errors import ConfigError
 from ...llm import Journal
 from ...schema import each_row
 from ..tasks.benchmarks import Benchmark
-from ..types import Answer, Item, verdicts_table
+from ..types import Item, Response, verdicts_table
 from .code_execution import code_verdicts
 from .extractors import choice_verdict, math_verdict
 from .judges import Judge
-from .judging import judge_answers
+from .judging import judge_responses
 
 
 __all__ = ["check_graders", "grade"]
 
-ANSWER = [field.name for field in fields(Answer)]
+ANSWER = [field.name for field in fields(Response)]
 
 
 def check_graders(benchmarks: Iterable[Benchmark], judges: Sequence[Judge], allow_code_execution: bool) -> None:
@@ -56,7 +56,7 @@ def grade(
     Args:
         benchmark (`Benchmark`): The benchmark.
         items (list of `Item`): Its items.
-        answers ([`~datasets.Dataset`]): Answers to it, with the columns of `ANSWERS`.
+        answers ([`~datasets.Dataset`]): Answers to it, with the columns of `RESPONSES`.
         judges (list of `Judge`): Those of its kind are asked, and none if it has right answers.
         journal (`Journal`): Keeps the judges' replies.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
@@ -69,9 +69,9 @@ def grade(
     """
     if benchmark.grader == "judge":
         serving = [judge for judge in judges if benchmark.kind in judge.kinds]
-        return judge_answers(answers, serving, journal, kind=benchmark.kind, progress=progress)
+        return judge_responses(answers, serving, journal, kind=benchmark.kind, progress=progress)
     by_id = {item.id: item for item in items}
-    given = [Answer(**{name: row[name] for name in ANSWER}) for row in each_row(answers)]
+    given = [Response(**{name: row[name] for name in ANSWER}) for row in each_row(answers)]
     if benchmark.grader == "code":
         verdicts = code_verdicts(by_id, given, allow_code_execution=True, progress=progress)
     else:

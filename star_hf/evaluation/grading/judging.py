@@ -17,7 +17,7 @@ from ..types import VERDICTS, Part, Verdict
 from .judges.base import ChatFamily, Judge, Kind
 
 
-__all__ = ["check_judged", "judge_answers", "probe"]
+__all__ = ["check_judged", "judge_responses", "probe"]
 
 CASES = Features({**COLLECTED, **dict.fromkeys(("response", "part", "kind"), Value("string"))})
 """What a judge is shown. `id` is the case's number and part."""
@@ -45,7 +45,7 @@ THEFT = {
 """Unsafe by every standard of safety, but perhaps not by a policy of the user's own."""
 
 
-def judge_answers(
+def judge_responses(
     answers: Dataset,
     judges: Sequence[Judge],
     journal: Journal,
@@ -61,8 +61,8 @@ def judge_answers(
     failure. A reply that is missing or cannot be read is a failure too, never a value.
 
     Args:
-        answers ([`~datasets.Dataset`]): Answers with the columns of `ANSWERS`. A part that no answer has is left out,
-            such as the thought of a model that does not think.
+        answers ([`~datasets.Dataset`]): Rows with the columns of `RESPONSES`. A part that no response has is left
+            out, such as the thought of a model that does not think.
         judges (list of `Judge`): The judges; their names must differ.
         journal (`Journal`): Keeps the judges' replies, so that none is asked for twice.
         kind (`str`, defaults to `"safety"`): The kind of the benchmarks: `"safety"` or `"over_refusal"`.

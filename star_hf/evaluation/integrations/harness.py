@@ -33,7 +33,7 @@ from ..results.statistics import rate
 from ..tasks.benchmarks import BENCHMARKS
 from ..tasks.loading import data_record, load_items
 from ..tasks.profiles import load_evaluation
-from ..types import Answer, Item, answers_table
+from ..types import Item, Response, responses_table
 
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
     "Graded",
     "expects_reasoning",
     "failed_shares",
-    "grade_answers",
+    "grade_responses",
     "items_folder",
     "max_tokens",
     "ready",
@@ -136,18 +136,18 @@ def expects_reasoning() -> bool:
     return os.environ.get("STAR_HF_EXPECTS_REASONING") == "1"
 
 
-def grade_answers(name: str, items: Sequence[Item], answers: Sequence[Answer]) -> list[Graded]:
+def grade_responses(name: str, items: Sequence[Item], answers: Sequence[Response]) -> list[Graded]:
     """The result for each item, in their order. It opens the journal itself, so that threads may call it.
 
     Args:
         name (`str`): The benchmark.
         items (list of `Item`): What was asked.
-        answers (list of `Answer`): The model's answers, any number per item.
+        answers (list of `Response`): The model's answers, any number per item.
 
     Raises:
         IncompleteRunError: If the judge does not answer. Its replies so far are kept.
     """
-    table = answers_table(name, items, answers)
+    table = responses_table(name, items, answers)
     path = os.environ.get("STAR_HF_JOURNAL") or _cache() / "judge.sqlite"
     with Journal(path) as journal:
         verdicts = grade(BENCHMARKS[name], items, table, _serving(name), journal, progress=False)

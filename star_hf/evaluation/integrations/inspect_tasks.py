@@ -15,11 +15,11 @@ from inspect_ai.model import ContentReasoning, ModelOutput
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import Solver, TaskState, generate
 
-from star_hf.evaluation.generation.answers import read_answer
-from star_hf.evaluation.integrations.harness import FIELDS, expects_reasoning, grade_answers, ready, rows, to_item
+from star_hf.evaluation.generation.responses import read_response
+from star_hf.evaluation.integrations.harness import FIELDS, expects_reasoning, grade_responses, ready, rows, to_item
 from star_hf.evaluation.results.statistics import Estimate, rate
 from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
-from star_hf.evaluation.types import Answer, Item
+from star_hf.evaluation.types import Item, Response
 
 
 __all__ = ["SOLVER", "benchmark", "sample_of", "star1_scorer"]
@@ -70,7 +70,7 @@ def star1_scorer(benchmark: str) -> Scorer:
             threads.append(anyio.CapacityLimiter(THREADS))
         item = to_item(state.metadata)
         answer = _answer(item, state.output)
-        work = functools.partial(grade_answers, benchmark, [item], [answer])
+        work = functools.partial(grade_responses, benchmark, [item], [answer])
         (graded,) = await anyio.to_thread.run_sync(work, limiter=threads[0])
         about = {"thought_value": graded.thought_value, "category": graded.category}
         said = {"answer": answer.answer, "explanation": graded.detail, "metadata": about}
@@ -93,14 +93,14 @@ def sample_of(name: str, row: Mapping[str, Any]) -> Sample:
     )
 
 
-def _answer(item: Item, output: ModelOutput) -> Answer:
+def _answer(item: Item, output: ModelOutput) -> Response:
     choice = output.choices[0] if output.choices else None
     if choice is None or output.error:
-        return read_answer(item.id, None)
+        return read_response(item.id, None)
     content = choice.message.content
     parts = [] if isinstance(content, str) else content
     thought = "\n".join(part.reasoning for part in parts if isinstance(part, ContentReasoning))
-    return read_answer(
+    return read_response(
         item.id,
         choice.message.text,
         reasoning=thought or None,

@@ -11,7 +11,7 @@ from datasets import Dataset, Features, List, Value
 from ...schema import as_dataset
 from ...utils.files import write_table, write_text
 from ..grading.panel import PANEL, Text, is_good, verdicts_by_text
-from ..types import ANSWERS, VERDICTS, Part
+from ..types import RESPONSES, VERDICTS, Part
 
 
 __all__ = [
@@ -29,8 +29,8 @@ DISAGREEMENTS = Features(
     {
         **{name: VERDICTS[name] for name in ("benchmark", "item_id", "sample", "part")},
         "split": Value("string"),
-        "question": ANSWERS["question"],
-        "text": ANSWERS["answer"],
+        "question": RESPONSES["question"],
+        "text": RESPONSES["answer"],
         "verdicts": List(_VERDICT),
     }
 )
@@ -88,7 +88,7 @@ def disagreements(verdicts: Dataset, answers: Dataset | None = None) -> Dataset:
 
     Args:
         verdicts ([`~datasets.Dataset`]): As `VERDICTS`; those of a panel are ignored.
-        answers ([`~datasets.Dataset`], *optional*): As `ANSWERS`, for the question and the judged text.
+        answers ([`~datasets.Dataset`], *optional*): As `RESPONSES`, for the question and the judged text.
 
     Returns:
         [`~datasets.Dataset`]: As `DISAGREEMENTS`. It holds harmful questions and the answers to them: share it with

@@ -15,10 +15,10 @@ from ...schema import as_dataset
 from ...sources.reading import read_file
 from ...utils.text import row_id
 from ..grading.judges.base import Judge, Kind
-from ..grading.judging import judge_answers
+from ..grading.judging import judge_responses
 from ..grading.panel import PANEL, is_good, panel
 from ..results.statistics import Estimate, wilson
-from ..types import ANSWERS
+from ..types import RESPONSES
 from .agreement import Agreement, agreement
 
 
@@ -51,7 +51,7 @@ class Labelled:
 
     Attributes:
         kind (`str`): What the labels are about: `"safety"` or `"over_refusal"`.
-        answers ([`~datasets.Dataset`]): As `ANSWERS`.
+        answers ([`~datasets.Dataset`]): As `RESPONSES`.
         bad (`dict[str, bool]`): By item, whether people call the answer unsafe, or a refusal.
     """
 
@@ -191,7 +191,7 @@ def read_labelled(path: str | Path) -> Labelled:
     if len(kinds) != 1:
         what = "has no rows" if not rows else "mixes labels of safety and of refusal"
         raise SourceError(f"{path} {what}.", REMEDY)
-    return Labelled(kinds.pop(), as_dataset(answers, ANSWERS), bad)
+    return Labelled(kinds.pop(), as_dataset(answers, RESPONSES), bad)
 
 
 def calibrate(labelled: Labelled, judges: Sequence[Judge], journal: Journal, **engine: Any) -> Report:
@@ -201,12 +201,12 @@ def calibrate(labelled: Labelled, judges: Sequence[Judge], journal: Journal, **e
         labelled (`Labelled`): See [`read_labelled`].
         judges (list of `Judge`): The judges. With two or more, their panel is compared, too.
         journal (`Journal`): Keeps their replies.
-        **engine: `budget` and `progress` of [`~star_hf.evaluation.grading.judging.judge_answers`].
+        **engine: `budget` and `progress` of [`~star_hf.evaluation.grading.judging.judge_responses`].
 
     Raises:
-        ConfigError, IncompleteRunError: As [`~star_hf.evaluation.grading.judging.judge_answers`].
+        ConfigError, IncompleteRunError: As [`~star_hf.evaluation.grading.judging.judge_responses`].
     """
-    verdicts = judge_answers(labelled.answers, judges, journal, kind=labelled.kind, parts=["answer"], **engine)
+    verdicts = judge_responses(labelled.answers, judges, journal, kind=labelled.kind, parts=["answer"], **engine)
     if len(judges) > 1:
         verdicts = concatenate_datasets([verdicts, panel(verdicts)])
     names = [*(judge.name for judge in judges), *([PANEL] if len(judges) > 1 else [])]

@@ -20,7 +20,7 @@ from ...utils.files import locked
 from ..grading.judges.base import Judge
 from ..grading.panel import PANEL
 from ..tasks.benchmarks import BENCHMARKS
-from ..types import ANSWERS, VERDICTS
+from ..types import RESPONSES, VERDICTS
 from .results import FILE, Results, load_results
 from .summary import summarise
 from .tables import in_order, judge_records, judged_pairs, merged_verdicts, of_benchmarks
@@ -30,7 +30,7 @@ __all__ = ["ResultsFolder"]
 
 logger = logging.getLogger(__name__)
 
-TABLES = {"answers.parquet": ANSWERS, "verdicts.parquet": VERDICTS}
+TABLES = {"responses.parquet": RESPONSES, "verdicts.parquet": VERDICTS}
 DRAFT, NEXT = ".draft", ".next"
 
 
@@ -40,7 +40,7 @@ class ResultsFolder:
     ```
     results/my-model/recommended/
       journal.sqlite      every answer of the model and every reply of the judges
-      answers.parquet     the answers, split into reasoning and answer
+      responses.parquet   the responses, split into reasoning and answer
       verdicts.parquet    the verdicts of judges, extractors and the panel on them
       results.json        rates with intervals, and failures
     ```
@@ -70,9 +70,9 @@ class ResultsFolder:
         return load_results(self.path)
 
     @property
-    def answers(self) -> Dataset:
-        """The answers, as `ANSWERS`. Raises [`SourceError`] if they are missing or the file is invalid."""
-        return self.table("answers.parquet")
+    def responses(self) -> Dataset:
+        """The responses, as `RESPONSES`. Raises [`SourceError`] if they are missing or the file is invalid."""
+        return self.table("responses.parquet")
 
     @property
     def verdicts(self) -> Dataset:
@@ -83,7 +83,7 @@ class ResultsFolder:
         """Some columns of a table; those that a file of an older version lacks are `None`.
 
         Args:
-            name (`str`): `"answers.parquet"` or `"verdicts.parquet"`.
+            name (`str`): `"responses.parquet"` or `"verdicts.parquet"`.
             columns (list of `str`, *optional*): All by default.
 
         Raises:
@@ -116,7 +116,7 @@ class ResultsFolder:
         with locked(self.path), Journal(self.path / "journal.sqlite") as journal:
             self._finish()
             if (self.path / FILE).exists():  # find damage before anything is paid
-                _ = self.results, self.answers, self._verdicts()
+                _ = self.results, self.responses, self._verdicts()
             yield journal
 
     def still_true(
@@ -165,16 +165,16 @@ class ResultsFolder:
 
         Args:
             kept (`Results` or `None`): As [`~ResultsFolder.still_true`] returned it.
-            answers, verdicts ([`~datasets.Dataset`]): As `ANSWERS` and `VERDICTS`.
+            answers, verdicts ([`~datasets.Dataset`]): As `RESPONSES` and `VERDICTS`.
             judges (list of `Judge`), data, **about: As in [`~star_hf.evaluation.results.summary.summarise`].
 
         Returns:
             `Results`: As saved.
         """
         earlier = kept.benchmarks if kept else {}
-        there, judged = as_dataset([], ANSWERS), as_dataset([], VERDICTS)
+        there, judged = as_dataset([], RESPONSES), as_dataset([], VERDICTS)
         if kept:
-            there, judged = of_benchmarks(self.answers, earlier), of_benchmarks(self._verdicts(), earlier)
+            there, judged = of_benchmarks(self.responses, earlier), of_benchmarks(self._verdicts(), earlier)
         fresh = answers.unique("benchmark")
         stay = [name for name in earlier if name not in fresh]
         pairs = ((name, of_benchmarks(there, [name]), of_benchmarks(answers, [name])) for name in fresh)
@@ -192,7 +192,7 @@ class ResultsFolder:
             primary=primary,
             **about,
         )
-        self._write(results, {"answers.parquet": answers, "verdicts.parquet": verdicts})
+        self._write(results, {"responses.parquet": answers, "verdicts.parquet": verdicts})
         return results
 
     def add_verdicts(
@@ -226,7 +226,7 @@ class ResultsFolder:
         judged = set(judged_pairs(verdicts))
         leading = {n: primary if (n, primary) in judged else each.judge for n, each in before.benchmarks.items()}
         results = summarise(
-            self.answers,
+            self.responses,
             verdicts,
             model=before.model,
             profile=before.profile,

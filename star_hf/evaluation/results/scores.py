@@ -8,7 +8,7 @@ from ...errors import SourceError
 from ..types import Part
 
 
-__all__ = ["MODEL_FAILURES", "item_values", "scored_answers", "strict_values"]
+__all__ = ["MODEL_FAILURES", "item_values", "scored_responses", "strict_values"]
 
 MODEL_FAILURES = ("empty", "truncated", "unclosed", "unparseable")
 """Failures of the model itself where an extractor grades: a strict accuracy counts them as wrong."""
@@ -16,14 +16,14 @@ MODEL_FAILURES = ("empty", "truncated", "unclosed", "unparseable")
 KEY = ["benchmark", "item_id", "sample"]
 
 
-def scored_answers(
+def scored_responses(
     answers: pd.DataFrame, verdicts: pd.DataFrame, judges: Mapping[str, str | None], part: Part = "answer"
 ) -> pd.DataFrame:
     """One row per answer, with the value that a judge gave it, or why it has none.
 
     Args:
-        answers, verdicts ([`~pandas.DataFrame`]): With the columns of `ANSWERS` and `VERDICTS`; of `answers`, those of
-            the key, `failure`, and any to be returned are enough.
+        answers, verdicts ([`~pandas.DataFrame`]): Columns of `RESPONSES` and `VERDICTS`; `answers` needs only
+            the key, `failure`, and those to be returned.
         judges (`dict[str, str | None]`): The judge of each benchmark; with `None`, no answer to it has a value.
             Benchmarks that are not listed are left out.
         part (`str`, defaults to `"answer"`): Which part was judged.
@@ -55,7 +55,7 @@ def item_values(rows: pd.DataFrame, strict: bool = False) -> pd.Series:
     """The mean value of each item over its samples, by benchmark and item id, in their order.
 
     Args:
-        rows ([`~pandas.DataFrame`]): As `scored_answers` returns them.
+        rows ([`~pandas.DataFrame`]): As `scored_responses` returns them.
         strict (`bool`, defaults to `False`): Whether failures of the model itself count as wrong. Without it, failures
             are left out, and an item with nothing but failures has no value.
     """

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from ..tasks.benchmarks import BENCHMARKS, Benchmark
 from .results import AVERAGES, METRICS, STRICT, Average, BenchmarkResult, Results
-from .scores import item_values, scored_answers, strict_values
+from .scores import item_values, scored_responses, strict_values
 from .statistics import Estimate, mean_of, pass_at_k, rate
 
 
@@ -30,7 +30,7 @@ def summarise(
     """Compute results from answers and verdicts. Failures are counted and part of no rate.
 
     Args:
-        answers, verdicts ([`~datasets.Dataset`]): As `ANSWERS` and `VERDICTS`, of any benchmarks.
+        answers, verdicts ([`~datasets.Dataset`]): As `RESPONSES` and `VERDICTS`, of any benchmarks.
         benchmarks (`dict[str, Benchmark]`, defaults to `BENCHMARKS`): The benchmarks by name.
         model, profile, generation, judges: As in [`Results`].
         data (`dict[str, dict]`): Per benchmark, as `benchmarks.data_record` makes it.
@@ -66,11 +66,11 @@ def _measure(
 ) -> BenchmarkResult:
     judges = list(verdicts.loc[verdicts["part"] == "answer", "judge"].unique())
     judge = judge or (judges[0] if judges else None)
-    rows = scored_answers(answers, verdicts, {benchmark.name: judge})
+    rows = scored_responses(answers, verdicts, {benchmark.name: judge})
     metric = METRICS[benchmark.kind]
     estimate = _estimate(rows, benchmark)
     metrics = {
-        f"{metric}/{other}": _estimate(scored_answers(answers, verdicts, {benchmark.name: other}), benchmark)
+        f"{metric}/{other}": _estimate(scored_responses(answers, verdicts, {benchmark.name: other}), benchmark)
         for other in judges
         if other != judge
     }
@@ -78,7 +78,7 @@ def _measure(
         metrics[STRICT] = rate(item_values(rows, strict=True).to_numpy())
         metrics |= _passes(rows)
     elif ((verdicts["part"] == "reasoning") & (verdicts["judge"] == judge)).any():
-        thoughts = scored_answers(answers, verdicts, {benchmark.name: judge}, "reasoning")
+        thoughts = scored_responses(answers, verdicts, {benchmark.name: judge}, "reasoning")
         metrics[f"reasoning_{metric}"] = _estimate(thoughts, benchmark)
     categories = rows.dropna(subset="category").groupby("category")
     return BenchmarkResult(

@@ -16,7 +16,7 @@ from ...sources.catalogue import Source, catalogue
 from ...sources.readers import Drop, Reader, readers_of
 from ...utils.text import row_id
 from ..types import Item
-from . import samples
+from . import items
 
 
 __all__ = [
@@ -127,8 +127,8 @@ _RECORDS = (
         "toxic first turns of real users",
         "WildChat",
         paper_items=370,
-        finish=samples.wildchat,
-        select=samples.highest_scores,
+        finish=items.wildchat,
+        select=items.highest_scores,
     ),
     Benchmark("wildjailbreak", "WildJailbreak", "adversarial harmful prompts", "wildjailbreak-eval", paper_items=250),
     Benchmark(
@@ -172,7 +172,7 @@ _RECORDS = (
         id="Record ID",
         category="High-level domain",
         columns=("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"),
-        finish=samples.gpqa,
+        finish=items.gpqa,
     ),
     Benchmark(
         "mmlu_pro",
@@ -186,7 +186,7 @@ _RECORDS = (
         category="category",
         target="answer",
         columns=("options",),
-        finish=samples.mmlu_pro,
+        finish=items.mmlu_pro,
     ),
     Benchmark(
         "humaneval",
@@ -199,7 +199,7 @@ _RECORDS = (
         id="task_id",
         target="test",
         facts=("entry_point",),
-        finish=samples.humaneval,
+        finish=items.humaneval,
     ),
 )
 

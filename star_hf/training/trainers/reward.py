@@ -12,10 +12,10 @@ from typing import Any
 from datasets import Dataset
 
 from ...errors import ConfigError, IncompleteRunError
-from ...evaluation.generation.answers import read_answer
+from ...evaluation.generation.responses import read_response
 from ...evaluation.grading.judges.base import Judge, Kind
-from ...evaluation.grading.judging import judge_answers
-from ...evaluation.types import Answer, Item, Part, answers_table
+from ...evaluation.grading.judging import judge_responses
+from ...evaluation.types import Item, Part, Response, responses_table
 from ...llm.journal import Journal
 
 
@@ -118,24 +118,24 @@ class GuardReward:
         values: dict[str, float | None] = {}
         for each in KINDS:
             asked = [answer for answer, one in zip(answers, kind, strict=True) if one == each and not answer.failure]
-            values |= self._judge(answers_table(each, items, asked), each) if asked else {}
+            values |= self._judge(responses_table(each, items, asked), each) if asked else {}
         self._watch(values)
         if log_metric is not None:
             _log(log_metric, answers, kind, values)
         return [0.0 if answer.failure else self._reward(values[answer.item_id]) for answer in answers]
 
-    def _read(self, name: str, text: str, ids: Sequence[int]) -> Answer:
+    def _read(self, name: str, text: str, ids: Sequence[int]) -> Response:
         """Split a completion; one without a thought fails like one without an answer."""
         cut = len(ids) >= self.limit and ids[-1] != self.end_token
-        answer = read_answer(name, text, truncated=cut, expects_reasoning=True, tokens=len(ids))
-        return answer if answer.failure or answer.reasoning else Answer(name, failure="empty")
+        answer = read_response(name, text, truncated=cut, expects_reasoning=True, tokens=len(ids))
+        return answer if answer.failure or answer.reasoning else Response(name, failure="empty")
 
     def _judge(self, answers: Dataset, kind: Kind) -> dict[str, float | None]:
         """The lowest value of each answer, `None` where any verdict is missing."""
         judges = [judge for judge in self.judges if kind in judge.kinds]
         parts = self.parts if kind == "safety" else ("answer",)
         try:
-            verdicts = judge_answers(answers, judges, self.journal, kind=kind, parts=parts, progress=False)
+            verdicts = judge_responses(answers, judges, self.journal, kind=kind, parts=parts, progress=False)
         except IncompleteRunError as error:
             logger.warning("No verdicts on %d answers: %s", len(answers), error.message)
             return dict.fromkeys(answers["item_id"], None)
@@ -160,7 +160,7 @@ class GuardReward:
 
 def _log(
     log_metric: Callable[[str, float], None],
-    answers: Sequence[Answer],
+    answers: Sequence[Response],
     kinds: Sequence[Kind],
     values: Mapping[str, float | None],
 ) -> None:

@@ -10,7 +10,7 @@ from star_hf.evaluation.grading.code_execution import SandboxLimits, code_verdic
 from star_hf.evaluation.grading.grade import check_graders, grade
 from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 from star_hf.evaluation.tasks.loading import load_items
-from star_hf.evaluation.types import Answer, Item, answers_table
+from star_hf.evaluation.types import Item, Response, responses_table
 from star_hf.llm import Journal
 
 
@@ -171,7 +171,7 @@ def test_the_detail_is_the_last_line_of_the_error_and_short():
 
 
 def answers(*texts):
-    return [Answer("h/0", sample, text) for sample, text in enumerate(texts)]
+    return [Response("h/0", sample, text) for sample, text in enumerate(texts)]
 
 
 def test_verdicts_on_answers():
@@ -185,7 +185,7 @@ def test_verdicts_on_answers():
                 "```python\nimport os\nos._exit(0)\n```",
                 "I would rather not.",
             ),
-            Answer("h/0", 5, failure="truncated"),
+            Response("h/0", 5, failure="truncated"),
         ],
         allow_code_execution=True,
         progress=False,
@@ -206,7 +206,7 @@ def test_nothing_runs_without_leave(tmp_path):
 
 def test_extractors_grade_a_table(tmp_path):
     item = Item("i", "ask", target="4")
-    table = answers_table("math500", [item], [Answer("i", 0, r"\boxed{4}"), Answer("i", 1, "Answer: 5")])
+    table = responses_table("math500", [item], [Response("i", 0, r"\boxed{4}"), Response("i", 1, "Answer: 5")])
     with Journal(tmp_path / "journal.sqlite") as journal:
         found = grade(BENCHMARKS["math500"], [item], table, [], journal)
     assert found["value"] == [1.0, 0.0] and set(found["benchmark"]) == {"math500"}
@@ -221,11 +221,11 @@ def test_real_solutions_pass_and_empty_ones_do_not(shared_data, tmp_path):
     with gzip.open(folder / "HumanEval.jsonl.gz") as file:
         solutions = {row["task_id"]: row["canonical_solution"] for row in map(json.loads, file)}
     items = {item.id: item for item in load_items("humaneval", tmp_path, limit=16)}
-    right = [Answer(name, answer=f"```python\n{textwrap.dedent(solutions[name])}```") for name in items]
+    right = [Response(name, answer=f"```python\n{textwrap.dedent(solutions[name])}```") for name in items]
     whole = [
-        Answer(name, answer=f"```python\n{item.facts['signature']}{solutions[name]}```")
+        Response(name, answer=f"```python\n{item.facts['signature']}{solutions[name]}```")
         for name, item in items.items()
     ]
-    wrong = [Answer(name, answer="```python\n    return None\n```") for name in items]
+    wrong = [Response(name, answer="```python\n    return None\n```") for name in items]
     verdicts = code_verdicts(items, right + whole + wrong, allow_code_execution=True, progress=False)
     assert [verdict.value for verdict in verdicts] == [1] * 32 + [0] * 16

@@ -2,7 +2,7 @@
 
 import pytest
 
-from star_hf.evaluation.generation.answers import read_answer
+from star_hf.evaluation.generation.responses import read_response
 from star_hf.evaluation.grading.code_extraction import complete_program, extract_code
 
 
@@ -53,7 +53,7 @@ FOUND = {
 
 @pytest.mark.parametrize("text", FOUND.values(), ids=FOUND)
 def test_code_is_found_and_completed(text):
-    code = extract_code(read_answer("i", text).answer, "area")
+    code = extract_code(read_response("i", text).answer, "area")
     names = {}
     exec(complete_program(SIGNATURE, code, "area"), names)  # noqa: S102 - our own text
     assert names["area"](2) == pytest.approx(12.566, abs=1e-3)

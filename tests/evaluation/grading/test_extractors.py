@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from star_hf.evaluation.generation.answers import read_answer
+from star_hf.evaluation.generation.responses import read_response
 from star_hf.evaluation.grading.extractors import choice_verdict, extract_choice, extract_math, math_verdict, same_math
 from star_hf.evaluation.tasks.loading import load_items
-from star_hf.evaluation.types import Answer, Item
+from star_hf.evaluation.types import Item, Response
 
 
 GOLDENS = yaml.safe_load(Path(__file__).with_name("extractor_goldens.yaml").read_text(encoding="utf-8"))
@@ -19,7 +19,7 @@ def named(kind):
 
 @pytest.mark.parametrize("golden", named("math"))
 def test_math(golden):
-    answer = read_answer("i", golden["text"])
+    answer = read_response("i", golden["text"])
     assert extract_math(answer.answer) == golden["found"]
     verdict = math_verdict(Item("i", "ask", target=golden["target"]), answer)
     assert verdict.value == (None if golden["correct"] is None else float(golden["correct"]))
@@ -29,7 +29,7 @@ def test_math(golden):
 @pytest.mark.parametrize("golden", named("choice"))
 def test_choice(golden):
     letters = golden.get("letters", "ABCD")
-    answer = read_answer("i", golden["text"])
+    answer = read_response("i", golden["text"])
     assert extract_choice(answer.answer, letters) == golden["found"]
     verdict = choice_verdict(Item("i", "ask", target="C", facts={"letters": letters}), answer)
     assert verdict.failure == ("unparseable" if golden["found"] is None else None)
@@ -39,7 +39,7 @@ def test_choice(golden):
 @pytest.mark.parametrize("grade", [math_verdict, choice_verdict])
 def test_a_failed_answer_keeps_its_failure(grade):
     item = Item("i", "ask", target="C", facts={"letters": "ABCD"})
-    verdict = grade(item, Answer("i", 2, failure="truncated"))
+    verdict = grade(item, Response("i", 2, failure="truncated"))
     assert (verdict.value, verdict.failure, verdict.sample) == (None, "truncated", 2)
 
 
@@ -55,4 +55,4 @@ def test_every_real_target_equals_itself_in_a_box_and_on_a_line(name, shared_dat
     )
     for item in load_items(name, tmp_path, limit=60):
         for text in (rf"So it is $\boxed{{{item.target}}}$.", f"Answer: ${item.target}$"):
-            assert math_verdict(item, Answer(item.id, answer=text)).value == 1, item.target
+            assert math_verdict(item, Response(item.id, answer=text)).value == 1, item.target

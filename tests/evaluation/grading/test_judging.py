@@ -10,7 +10,7 @@ import pytest
 from model_server import ModelServer, Reply
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.evaluation.grading.judges import load_judge
-from star_hf.evaluation.grading.judging import check_judged, judge_answers, probe
+from star_hf.evaluation.grading.judging import check_judged, judge_responses, probe
 from star_hf.evaluation.types import VERDICTS
 from star_hf.llm import Journal
 
@@ -25,7 +25,7 @@ def guard(server, **options):
 
 
 def run(rows, judges, journal, **options):
-    return judge_answers(rows, judges, journal, progress=False, **options)
+    return judge_responses(rows, judges, journal, progress=False, **options)
 
 
 def by_what_was_said(body, before):

@@ -8,7 +8,7 @@ from model_server import ModelServer, Reply
 from small_benchmarks import REFUSAL, write_benchmarks
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.evaluation.integrations import harness
-from star_hf.evaluation.types import Answer
+from star_hf.evaluation.types import Response
 
 
 def forget():
@@ -39,7 +39,7 @@ def asked():
 
 
 def said(items, *texts):
-    return [Answer(item.id, 0, text, None, None if text else "empty", 0) for item, text in zip(items, texts)]  # noqa: B905
+    return [Response(item.id, 0, text, None, None if text else "empty", 0) for item, text in zip(items, texts)]  # noqa: B905
 
 
 def test_items_go_through_a_file_unchanged(setting):
@@ -83,17 +83,17 @@ def test_the_first_judge_of_a_kind_judges_and_its_replies_are_kept(setting):
         setting(JUDGE=f"llama-guard-3@{server.url}, refusal-phrases")
         items = asked()[:3]
         for _ in range(2):
-            graded = harness.grade_answers("strongreject", items, said(items, "Sure.", REFUSAL, None))
+            graded = harness.grade_responses("strongreject", items, said(items, "Sure.", REFUSAL, None))
             assert [(each.value, each.failure) for each in graded] == [(1.0, ""), (1.0, ""), (None, "empty")]
         assert len(server.requests) == 2
 
 
 def test_samples_of_an_item_are_its_mean(setting):
     (item, *_) = (harness.to_item(row) for row in harness.rows("math500"))
-    answers = [Answer(item.id, n, text, None, None, 0) for n, text in enumerate([f"\\boxed{{{item.target}}}", "no"])]
-    (graded,) = harness.grade_answers("math500", [item], [answers[0], answers[0]])
+    answers = [Response(item.id, n, text, None, None, 0) for n, text in enumerate([f"\\boxed{{{item.target}}}", "no"])]
+    (graded,) = harness.grade_responses("math500", [item], [answers[0], answers[0]])
     assert graded.value == 1.0
-    (graded,) = harness.grade_answers("math500", [item], answers)
+    (graded,) = harness.grade_responses("math500", [item], answers)
     assert graded.value in (0.5, 1.0)
 
 

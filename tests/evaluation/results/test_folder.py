@@ -106,7 +106,7 @@ def test_results_of_other_weights_or_another_profile_are_replaced(tmp_path, capl
         evaluate(folder, {"jbb": {"guard": [1, 0]}, "math500": {"math-verify": [1]}})
         results = evaluate(folder, {"jbb": {"strict": [1, 0]}}, **change)
         assert set(results.benchmarks) == {"jbb"} and said(folder) == {"jbb": {"strict"}}
-        assert names(results) == ["strict"] and set(ResultsFolder(folder).answers["benchmark"]) == {"jbb"}
+        assert names(results) == ["strict"] and set(ResultsFolder(folder).responses["benchmark"]) == {"jbb"}
     assert caplog.text.count("of other weights or of another profile are replaced") == 2
 
 
@@ -147,7 +147,7 @@ class Killed(BaseException):
 
 def content(folder):
     place = ResultsFolder(folder)
-    return place.answers.to_dict(), place.verdicts.to_dict(), place.results.benchmarks, place.results.judges
+    return place.responses.to_dict(), place.verdicts.to_dict(), place.results.benchmarks, place.results.judges
 
 
 def test_a_kill_at_any_step_leaves_the_old_files_or_the_new_ones(tmp_path, monkeypatch):

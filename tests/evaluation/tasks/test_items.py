@@ -1,4 +1,4 @@
-from star_hf.evaluation.tasks import samples
+from star_hf.evaluation.tasks import items
 from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 from star_hf.evaluation.types import Item
 
@@ -77,7 +77,7 @@ def test_wildchat_knows_a_category_that_is_spelled_twice_by_one_name():
 
 
 def test_highest_scores_are_taken_in_each_category_and_each_prompt_once(monkeypatch):
-    monkeypatch.setattr(samples, "PER_CATEGORY", 2)
+    monkeypatch.setattr(items, "PER_CATEGORY", 2)
     rows = [
         conversation("a", {"violence": 0.9}),
         conversation("b", {"violence": 0.8, "hate": 0.1}),
@@ -86,9 +86,9 @@ def test_highest_scores_are_taken_in_each_category_and_each_prompt_once(monkeypa
         conversation("a", {"violence": 0.9}),
     ]
     found = [item_of("wildchat", row) for row in rows]
-    chosen = samples.highest_scores(found)
+    chosen = items.highest_scores(found)
     assert sorted(item.prompt for item in chosen) == ["a", "b", "c"]
-    assert chosen == samples.highest_scores(found[::-1])
+    assert chosen == items.highest_scores(found[::-1])
 
 
 def test_humaneval_shows_the_signature_and_keeps_what_grading_needs():

@@ -2,13 +2,13 @@
 
 from ...llm.types import Completion
 from ...utils.text import split_reasoning
-from ..types import Answer
+from ..types import Response
 
 
-__all__ = ["read_answer", "read_completion"]
+__all__ = ["read_response", "read_completion"]
 
 
-def read_answer(
+def read_response(
     item_id: str,
     text: str | None,
     *,
@@ -17,7 +17,7 @@ def read_answer(
     expects_reasoning: bool = False,
     sample: int = 0,
     tokens: int = 0,
-) -> Answer:
+) -> Response:
     """Split one reply into thought and answer, failing closed.
 
     | reply | answer or failure |
@@ -49,27 +49,27 @@ def read_answer(
     ```
     """
     if text is None:
-        return Answer(item_id, sample, failure="unanswered", tokens=tokens)
+        return Response(item_id, sample, failure="unanswered", tokens=tokens)
     parts = split_reasoning(text)
     thought, answer, problem = parts.thought, parts.answer, parts.problem
     if problem == "no_reasoning" and answer and expects_reasoning and not reasoning:
         thought, answer, problem = answer, None, "unclosed"
     thought = "\n".join(part.strip() for part in (reasoning, thought) if part)
     failure = _failure(answer, problem, truncated)
-    return Answer(item_id, sample, None if failure else answer, thought or None, failure, tokens)
+    return Response(item_id, sample, None if failure else answer, thought or None, failure, tokens)
 
 
 def read_completion(
     item_id: str, completion: Completion, *, expects_reasoning: bool = False, sample: int = 0
-) -> Answer:
-    """Split a completion into thought and answer, see [`read_answer`].
+) -> Response:
+    """Split a completion into thought and answer, see [`read_response`].
 
     A refusal that the provider returns in a separate field is what the user sees, so it is the answer. A completion
     that the provider's filter held back, or a request that its server rejected, is `unanswered`: it tells nothing
     about the model.
     """
     refused, absent = completion.outcome == "refused", completion.outcome in ("content_filter", "invalid_request")
-    return read_answer(
+    return read_response(
         item_id,
         None if absent else completion.detail if refused else completion.text,
         reasoning=completion.reasoning,

@@ -1,6 +1,6 @@
 import pytest
 
-from star_hf.evaluation.generation.answers import read_answer, read_completion
+from star_hf.evaluation.generation.responses import read_completion, read_response
 from star_hf.llm import Completion
 
 
@@ -28,12 +28,12 @@ from star_hf.llm import Completion
     ],
 )
 def test_a_reply_is_an_answer_or_a_named_failure(text, options, answer, reasoning, failure):
-    read = read_answer("i", text, **options)
+    read = read_response("i", text, **options)
     assert (read.answer, read.reasoning, read.failure) == (answer, reasoning, failure)
 
 
 def test_sample_and_tokens_are_kept():
-    read = read_answer("i", "four", sample=3, tokens=7)
+    read = read_response("i", "four", sample=3, tokens=7)
     assert (read.item_id, read.sample, read.tokens) == ("i", 3, 7)
 
 
