@@ -52,6 +52,7 @@ class ForkServer:
         self._process = subprocess.Popen(
             [sys.executable, "-c", LOOP, imports],
             env=dict(env),
+            cwd=env["HF_HOME"],  # lighteval makes a cache in the working directory when it is imported
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -316,10 +316,10 @@ RECORDED = {
     ("change", "words"),
     [
         ({"datasets": {"path": "org/data"}}, "`datasets`: Input should be a valid list"),
-        ({"datasets": [{"name": "x"}]}, "`datasets.0.path`: Field required"),
+        ({"datasets": [{"name": "x"}]}, "`datasets.0.path` is missing"),
         ({"datasets": ["org/data"]}, "`datasets.0`: Input should be a valid dictionary"),
         ({"base_model": "org/base"}, "`base_model`: Input should be a valid dictionary"),
-        ({"base_model": {}}, "`base_model.name`: Field required"),
+        ({"base_model": {}}, "`base_model.name` is missing"),
         ({"method": None, "mode": 3}, "`method`: Input should be a valid string (got None)"),
         ({"seconds": "90"}, "`seconds`: Input should be a valid number"),
         (
