@@ -37,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Make reasoning models safe with little data, after STAR-1: build data, train, evaluate, publish.",
+    help="Make reasoning models safe with little data, as STAR-1 does: build data, train, evaluate, publish.",
 )
 app.add_typer(build.app)
 app.add_typer(shards.app)
@@ -56,19 +56,19 @@ app.add_typer(
 app.add_typer(
     endpoints.app,
     name="endpoints",
-    help="Test the endpoints of a recipe, or of your keys.",
+    help="Test the endpoints of a recipe, or every provider that you have a key for.",
     rich_help_panel=DATA,
 )
 app.add_typer(
     journal.app,
     name="journal",
-    help="Show, export, import and prune a run's journal of answers.",
+    help="Show, export, import and prune a run's journal of model calls.",
     rich_help_panel=DATA,
 )
 app.add_typer(
     judge.app,
     name="judge",
-    help="Compare judges with people and with each other, and judge answers again.",
+    help="Compare judges with people and with each other, and judge responses again.",
     rich_help_panel=EVALUATION,
 )
 

@@ -39,7 +39,7 @@ def audit(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ROLE=NAME", help="The column of the `question`, `response`, ... Can be given several times."
+            metavar="ROLE=NAME", help="Name of the column with the `question`, `response`, ... Can be repeated."
         ),
     ] = None,
     sources_dir: Annotated[
@@ -48,33 +48,42 @@ def audit(
     benchmark: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[=FILE]", help="Search only for this one, or for all and FILE. Can be given several times."
+            metavar="NAME[=FILE]",
+            help="Search only for this benchmark; with FILE, for your own as well. Can be repeated.",
         ),
     ] = None,
     policies: Annotated[Path | None, typer.Option(help="The taxonomy of your labels (YAML).")] = None,
     reasoning: Annotated[
         bool | None,
-        typer.Option("--reasoning/--no-reasoning", help="Whether each response must have reasoning and an answer."),
+        typer.Option(
+            "--reasoning/--no-reasoning",
+            help="Whether each response must have reasoning and an answer.",
+            show_default="if any response has reasoning",
+        ),
     ] = None,
-    ngram: Annotated[int, typer.Option(min=1, help="Words in a row that count as shared text.")] = 8,
-    tfidf: Annotated[float, typer.Option(min=0.01, max=1, help="Lowest TF-IDF cosine of similar rows.")] = 0.6,
+    ngram: Annotated[int, typer.Option(min=1, help="Number of consecutive words that count as shared text.")] = 8,
+    tfidf: Annotated[float, typer.Option(min=0.01, max=1, help="Minimum TF-IDF cosine of similar rows.")] = 0.6,
     embedding: Annotated[
-        float | None, typer.Option(min=0.01, max=1, help="Lowest embedding cosine of similar rows.")
+        float | None,
+        typer.Option(min=0.01, max=1, help="Minimum embedding cosine of similar rows. Not checked without it."),
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="A Hub id, a folder, onnx:MODEL or openai:MODEL.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Embedding model: a Hub id, a folder, onnx:MODEL or openai:MODEL.")
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all findings as JSON.")] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page, with collapsed texts.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page with the texts, collapsed.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write ids and counts without texts.")
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", help="Write ids and counts as Markdown, without texts."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Do not fail on a missing benchmark.")] = False,
 ) -> None:
     """Check any data set for duplicates, benchmark texts, broken rows and more.
 
-    The exit code is 1 if there is an error, and 3 if there is none but a benchmark was not available.
+    Exit code 0: no error; 1: an error; 2: wrong input; 3: no error, but a benchmark is not available.
 
     **Example:** `star-hf audit UCSC-VLAA/STAR-1 --html audit.html`
     """

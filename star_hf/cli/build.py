@@ -20,7 +20,7 @@ console = Console()
 RunDir = Annotated[Path | None, typer.Option(help="The run's directory.", show_default="runs/<recipe's name>")]
 Config = Annotated[Path | None, typer.Option(help="A YAML recipe, such as those in recipes/data/.")]
 ProfileOption = Annotated[
-    str | None, typer.Option(help="`paper` reproduces the published choices, `recommended` fixes them.")
+    str | None, typer.Option(help="`paper` reproduces the published choices, `recommended` fixes their mistakes.")
 ]
 SourcesDir = Annotated[Path | None, typer.Option(help="Local copies of the sources: DIR/SOURCE/FILE.")]
 Policies = Annotated[Path | None, typer.Option(help="Your own taxonomy and policies (YAML).")]
@@ -39,7 +39,7 @@ def demo(
 ) -> None:
     """Build a small data set and train on it: no key, no Hub, an embedded 135M model.
 
-    The embedded model shows how it works, not the quality: its reasoning and scores mean little.
+    This shows how the software works, not how good the data are: such a small model reasons and scores poorly.
     """
     from ..pipeline.build import build as run_build
     from ..utils.paths import project_folder
@@ -96,7 +96,7 @@ def build(
         typer.Option("--accept-unavailable", help="Remove rows whose requests all fail, as `unavailable`."),
     ] = False,
     budget: Annotated[
-        float | None, typer.Option(help="Dollars that the run may cost in total; it stops before it exceeds them.")
+        float | None, typer.Option(help="Maximum cost of the run in dollars. It stops before it exceeds this.")
     ] = None,
     batch: Annotated[
         bool,
@@ -104,7 +104,9 @@ def build(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Run the free stages (collect, and deduplicate), and forecast the others."),
+        typer.Option(
+            "--dry-run", help="Run the free stages (collect, deduplicate), and forecast the cost of the others."
+        ),
     ] = False,
 ) -> None:
     """Build a data set, or continue an interrupted build.
@@ -159,9 +161,9 @@ for _stage, _summary in {
     "collect": "Read the sources and the held-out sets into one schema (paper, Section 2.1).",
     "deduplicate": "Remove near-duplicates and overlaps with benchmarks (Section 2.1).",
     "classify": "Classify each question into the policies' categories (Section 2.2).",
-    "reason": "Let the teacher reason about the policies and answer (Section 2.2).",
+    "reason": "Ask the teacher for a response: reasoning about the policies, then an answer (Section 2.2).",
     "score": "Score each response 0-10 on three criteria (Section 2.3).",
-    "select": "Keep full scores and select a small, diverse set (Section 2.3).",
+    "select": "Keep rows with full marks and select a small, diverse set (Section 2.3).",
     "rewrite": "Write the benign twin of each selected row (Section 4.3, Appendix E).",
 }.items():
     _stage_command(_stage, _summary)

@@ -30,12 +30,12 @@ def _group() -> None:
 
 @app.command()
 def check(
-    config: Annotated[Path | None, typer.Option(help="Check the endpoints of this recipe.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Check one endpoint of this provider instead.")] = None,
-    model: Annotated[str | None, typer.Option(help="Its model.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="Its address, if the provider has no fixed one.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Check the endpoints of this YAML recipe.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Check this provider.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model to ask.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="URL of the server, if the provider has no fixed one.")] = None,
 ) -> None:
-    """Send a few one-line requests and report what works; the exit code is 1 if an endpoint is broken.
+    """Send a few one-line requests and report what works. The exit code is 1 if an endpoint does not work.
 
     Without options, every provider with a key in the environment is checked.
 

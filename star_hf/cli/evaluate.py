@@ -22,11 +22,14 @@ console = Console()
 @app.command(rich_help_panel=EVALUATION)
 def evaluate(
     model: Annotated[
-        str, typer.Option(help="A folder or a Hub id; with --base-url or --provider, the name on the server.")
+        str,
+        typer.Option(help="A folder or a Hub id. With --base-url, --provider or --endpoint: the name on the server."),
     ],
     tasks: Annotated[
         str,
-        typer.Option(help="Benchmarks and groups by commas: star1:safety, star1:reasoning, star1:xstest ..."),
+        typer.Option(
+            help="Benchmarks and groups, separated by commas: star1:safety, star1:reasoning, star1:xstest ..."
+        ),
     ] = "star1:safety",
     judge: Annotated[
         list[str] | None,
@@ -46,15 +49,19 @@ def evaluate(
         str | None,
         typer.Option(help="The provider: vllm (no key), openai, hf, deepseek ...", show_default="vllm"),
     ] = None,
-    endpoint: Annotated[Path | None, typer.Option(help="A YAML file with the endpoint, instead of these two.")] = None,
+    endpoint: Annotated[
+        Path | None, typer.Option(help="A YAML file with the endpoint, instead of --base-url and --provider.")
+    ] = None,
     fingerprint: Annotated[
         str | None, typer.Option(help="A label of the server's weights. Change it when they change.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Local copies of the data: DIR/NAME/FILE.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Items per benchmark.", min=1)] = None,
-    samples: Annotated[int | None, typer.Option(help="Answers per item.", min=1)] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens per answer, reasoning included.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Maximum items per benchmark.", min=1)] = None,
+    samples: Annotated[int | None, typer.Option(help="Responses per item.", min=1)] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Maximum tokens per response, reasoning included.", min=1)
+    ] = None,
     attack: Annotated[
         str | None, typer.Option(help="Attack on safety prompts: prefill, hijack, or FILE.py:FUNCTION of your own.")
     ] = None,
@@ -63,16 +70,20 @@ def evaluate(
     ] = False,
     expects_reasoning: Annotated[
         bool,
-        typer.Option("--expects-reasoning", help="The model always reasons first: no `</think>` means no answer."),
+        typer.Option(
+            "--expects-reasoning", help="The model always reasons first: a response without `</think>` has no answer."
+        ),
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Answers generated at once by a model in this process.", min=1)] = 8,
+    batch_size: Annotated[
+        int, typer.Option(help="Responses generated at once by a model in this process.", min=1)
+    ] = 8,
     dtype: Annotated[str, typer.Option(help="Data type of a model in this process.")] = "auto",
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, mps, or auto over all GPUs.", show_default="cuda if available")
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight to a server.", min=1)] = 64,
     max_failures: Annotated[
-        float, typer.Option(help="Accepted share of answers without a value, per benchmark.", min=0, max=1)
+        float, typer.Option(help="Accepted share of responses without a value, per benchmark.", min=0, max=1)
     ] = 0.1,
 ) -> None:
     """Measure a model's safety, over-refusal and reasoning, with intervals and counts of failures.
@@ -140,7 +151,7 @@ def _served(
     add_help_option=False,
 )
 def lighteval(context: typer.Context) -> None:
-    """Run lighteval with the STAR-1 tasks. All arguments are those of lighteval.
+    """Run lighteval with the STAR-1 tasks. All arguments are passed to lighteval.
 
     **Example:** `star-hf lighteval accelerate "model_name=models/tuned,dtype=bfloat16" star1:strongreject`
     """

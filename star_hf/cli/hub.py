@@ -41,21 +41,21 @@ Private = Annotated[
 Gated = Annotated[
     bool, typer.Option("--gated", help="Require people to accept conditions before they download anything.")
 ]
-Collection = Annotated[str | None, typer.Option(help="Title of your collection to add it to.", metavar="TITLE")]
+Collection = Annotated[str | None, typer.Option(help="Add it to your collection with this title.", metavar="TITLE")]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite-edits", help="Replace edits by hand in generated parts of the card.")
+    bool, typer.Option("--overwrite-edits", help="Replace what people edited in the generated parts of the card.")
 ]
 BaseResults = Annotated[
     Path | None, typer.Option(help="Results folder of the base model, to compare with.", metavar="DIR")
 ]
 AttackResults = Annotated[
     list[Path] | None,
-    typer.Option(help="Results folder of the model under an attack. Can be given several times.", metavar="DIR"),
+    typer.Option(help="Results folder of the model under an attack. Can be repeated.", metavar="DIR"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be published, without publishing.")]
 License = Annotated[
     str | None,
-    typer.Option(help="The licence, as the Hub spells it.", show_default="from the licences of the sources"),
+    typer.Option(help="The licence, in the Hub's spelling.", show_default="from the licences of the sources"),
 ]
 
 
@@ -68,7 +68,7 @@ def dataset(
     license: License = None,
     collection: Collection = None,
     allow_findings: Annotated[
-        bool, typer.Option("--allow-findings", help="Publish even if there is contamination or malformed rows.")
+        bool, typer.Option("--allow-findings", help="Publish even if the audit finds contamination or malformed rows.")
     ] = False,
     sources_dir: Annotated[
         Path | None, typer.Option(help="Local copies of the benchmarks to search for: DIR/NAME/FILE.")
@@ -92,7 +92,9 @@ def dataset(
 
 @publishing.command()
 def model(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The output folder of recipes/sft.py.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The output folder of a training, such as one by recipes/sft.py.")
+    ],
     repo_id: RepoId,
     results: Annotated[Path | None, typer.Option(help="The model's results folder.", metavar="DIR")] = None,
     base_results: BaseResults = None,
@@ -101,13 +103,13 @@ def model(
     gated: Gated = False,
     license: Annotated[
         str | None,
-        typer.Option(help="The licence, as the Hub spells it.", show_default="the licence of the base model"),
+        typer.Option(help="The licence, in the Hub's spelling.", show_default="the licence of the base model"),
     ] = None,
     collection: Collection = None,
     overwrite_edits: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Publish a trained model; its card has the base model, data, recipe, pre-flight check and results.
+    """Publish a trained model. Its card has the base model, data, recipe, pre-flight check and results.
 
     **Example:** `star-hf publish model runs/DeepSeek-R1-Distill-Qwen-7B-star1 --repo-id me/safer-7b`
     """
@@ -198,7 +200,7 @@ def verify(
 ) -> None:
     """Check that the Hub has what was published: hashes, counts, schema, card, contamination.
 
-    The exit code is 1 if it does not.
+    The exit code is 1 if something differs.
 
     **Example:** `star-hf verify me/star-1`
     """

@@ -33,7 +33,7 @@ def stats(
     run: Place,
     versions: Annotated[bool, typer.Option("--versions", help="Count each prompt version separately.")] = False,
 ) -> None:
-    """Show the contents of a journal: answers, outcomes, tokens, dollars and times per stage and model.
+    """Count the entries of a journal, with outcomes, tokens, dollars and times per stage and model.
 
     **Example:** `star-hf journal stats runs/star-1`
     """
@@ -48,11 +48,11 @@ def stats(
 @app.command()
 def export(
     run: Place,
-    output: Annotated[Path, typer.Argument(metavar="FILE", help="The Parquet file; an existing one is replaced.")],
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="The Parquet file. An existing one is replaced.")],
 ) -> None:
-    """Write all answers to a Parquet file, to look at or to import elsewhere.
+    """Write all entries to a Parquet file, to look at them or to import them elsewhere.
 
-    It holds answers to harmful questions: share it with the same care.
+    It contains responses to harmful questions: share it with care.
 
     **Example:** `star-hf journal export runs/star-1 answers.parquet`
     """
@@ -73,9 +73,9 @@ def import_(
         list[Path], typer.Argument(metavar="SOURCE...", help="Exports, journals or other runs' directories.")
     ],
 ) -> None:
-    """Import answers, so that they are not paid for twice: from a colleague, another machine, or a shard.
+    """Import entries, so that they are not paid for twice: from a colleague, another machine, or a shard.
 
-    Answers that the journal already has stay as they are. A source with an invalid row is refused as a whole.
+    Entries that the journal already has stay as they are. A source with an invalid row is refused as a whole.
 
     **Example:** `star-hf journal import runs/star-1 answers.parquet ../other/runs/star-1`
     """
@@ -98,18 +98,21 @@ def import_(
 @app.command()
 def prune(
     run: Place,
-    stage: Annotated[list[str] | None, typer.Option(help="Of this stage. Can be given several times.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="Remove entries of this stage. Can be repeated.")] = None,
     version: Annotated[
-        list[str] | None, typer.Option(help="Of the prompt version that starts with this. Can be given several times.")
+        list[str] | None,
+        typer.Option(help="Remove entries of the prompt version that starts with this. Can be repeated."),
     ] = None,
     outcome: Annotated[
         list[str] | None,
-        typer.Option(help="With this outcome, such as `truncated` or `refused`. Can be given several times."),
+        typer.Option(help="Remove entries with this outcome, such as `truncated` or `refused`. Can be repeated."),
     ] = None,
-    older_than: Annotated[float | None, typer.Option(min=0, metavar="DAYS", help="Older than this.")] = None,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="DAYS", help="Remove entries that are older than this.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
-    """Remove the answers that meet all conditions, permanently. If they are needed again, they are paid for again.
+    """Remove the entries that meet all conditions, permanently. If they are needed again, they are paid for again.
 
     Do not prune while a run uses the journal.
 

@@ -25,7 +25,7 @@ Judges = Annotated[
         help="NAME[:MODEL][@URL], a model's name, or a YAML file. Can be repeated. See `star-hf judge list`.",
     ),
 ]
-BudgetOption = Annotated[float | None, typer.Option(help="Most dollars that the judges may cost.")]
+BudgetOption = Annotated[float | None, typer.Option(help="Maximum cost of the judges in dollars.")]
 MaxFailed = Annotated[float, typer.Option(help="Accepted share of texts without a verdict, per judge.", min=0, max=1)]
 ResultsDir = Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder of `star-hf evaluate`.")]
 
@@ -52,19 +52,19 @@ def list_() -> None:
 def calibrate(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Labelled answers: question, response, label (.jsonl, .csv, .parquet)."),
+        typer.Argument(metavar="FILE", help="Labelled responses: question, response, label (.jsonl, .csv, .parquet)."),
     ],
     judge: Judges,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for journal, report and verdicts.", show_default="FILE without its extension"),
+        typer.Option(help="The folder for journal, report and verdicts.", show_default="FILE without its extension"),
     ] = None,
     budget: BudgetOption = None,
     max_failed: MaxFailed = 0.02,
 ) -> None:
-    """Compare judges with people's labels of the same answers.
+    """Compare judges with people's labels of the same responses.
 
-    Labels are `safe` and `unsafe`, or `compliance` and `refusal`. Answers without a verdict are counted separately.
+    Labels are `safe` and `unsafe`, or `compliance` and `refusal`. Responses without a verdict are counted separately.
 
     **Example:** `star-hf judge calibrate mine.jsonl --judge llama-guard-3@http://localhost:8001/v1 --judge gpt-4o`
     """
@@ -99,17 +99,19 @@ def run(
         str | None,
         typer.Option(
             metavar="JUDGE",
-            help="The judge, or `panel`, that makes the rates from now on.",
-            show_default="the present one",
+            help="The judge (or `panel`) that the rates come from, from now on.",
+            show_default="the same as before",
         ),
     ] = None,
-    answers_only: Annotated[bool, typer.Option("--answers-only", help="Do not judge the reasoning.")] = False,
+    answers_only: Annotated[
+        bool, typer.Option("--answers-only", help="Judge only the answers, not the reasoning.")
+    ] = False,
     budget: BudgetOption = None,
     max_failed: MaxFailed = 0.02,
 ) -> None:
-    """Judge the answers of a results folder again, or by a further judge. Nothing is generated.
+    """Judge the responses of a results folder again, or with another judge. Nothing is generated.
 
-    Earlier verdicts of a judge of the same name are replaced. No judge is asked the same question twice.
+    Earlier verdicts of a judge with the same name are replaced. Replies in the journal are not asked for again.
 
     **Example:** `star-hf judge run results/my-model/recommended --judge qwen3guard@http://localhost:8002/v1 --panel`
     """
@@ -138,12 +140,12 @@ def agree(
     results: ResultsDir,
     output: Annotated[
         Path | None,
-        typer.Option(help="Write the texts on which judges disagree there: a .html page or a .parquet file."),
+        typer.Option(help="Write the texts on which judges disagree to this .html page or .parquet file."),
     ] = None,
 ) -> None:
-    """Show how far the judges of a results folder agree, and how much each rate depends on the judge.
+    """Show how often the judges of a results folder agree, and how much each rate depends on the judge.
 
-    The written texts are harmful questions and answers, folded in the page: share them with care.
+    The file contains harmful questions and responses, collapsed in the page: share it with care.
 
     **Example:** `star-hf judge agree results/my-model/recommended --output differences.html`
     """

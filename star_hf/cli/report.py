@@ -25,21 +25,21 @@ def report(
         Path | None, typer.Option(help="The HTML file.", show_default="RUN/report.html", metavar="FILE")
     ] = None,
     training: Annotated[
-        Path | None, typer.Option(help="The output folder of a training on the data.", metavar="DIR")
+        Path | None, typer.Option(help="The output folder of a training on this data set.", metavar="DIR")
     ] = None,
     results: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A results folder of `star-hf evaluate`; the base model's first. Can be given several times.",
+            help="A results folder of `star-hf evaluate`, the base model's first. Can be repeated.",
             metavar="DIR",
         ),
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Number of rows to browse, kept and removed.")] = 600,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of rows.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed that chooses the rows.")] = 0,
 ) -> None:
     """Write a run's report: charts, numbers and samples in one HTML file, which needs no network.
 
-    The file contains harmful questions, hidden until you click. Share it with the same care.
+    The file contains harmful questions, hidden until you click. Share it with care.
 
     **Example:** `star-hf report runs/star-1 --training models/star-1 --results results/base --results results/star-1`
     """

@@ -21,17 +21,22 @@ console = Console()
 @app.command(rich_help_panel=DATA)
 def deduplicate_shards(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Parquet files, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for kept/ and removed/, which all workers can access.")],
+    out: Annotated[
+        Path, typer.Option(help="The folder for kept/ and removed/. All workers must be able to access it.")
+    ],
     config: Annotated[
         Path | None,
-        typer.Option(help="A YAML recipe, for its `deduplicate`, `scale` and held-out sets."),
+        typer.Option(help="A YAML recipe. Its sections `deduplicate` and `scale` and its held-out sets are used."),
     ] = None,
     sources_dir: Annotated[Path | None, typer.Option(help="Local copies of the held-out sets: DIR/SET/FILE.")] = None,
     shards: Annotated[int | None, typer.Option(min=1, help="Number of parts to split the rows into.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Number of parts to process at a time.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of parts to process at once.")] = None,
     minhash: Annotated[
         int | None,
-        typer.Option(min=1, help="Compare only rows with a common MinHash bucket of this many hashes."),
+        typer.Option(
+            min=1,
+            help="Compare only rows that share a MinHash bucket of this many hashes. Faster, but misses some pairs.",
+        ),
     ] = None,
 ) -> None:
     """Remove near-duplicates and overlaps with benchmarks from more rows than one machine holds.

@@ -26,7 +26,7 @@ console = Console()
 @app.command(rich_help_panel=TRAINING, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def preflight(
     context: typer.Context,
-    config: Annotated[Path, typer.Option(help="A training recipe, such as recipes/<model>/sft/config_star1.yaml.")],
+    config: Annotated[Path, typer.Option(help="A training recipe, such as `recipes/<model>/sft/config_star1.yaml`.")],
     method: Annotated[
         Literal["sft", "dpo", "grpo"] | None,
         typer.Option(help="Kind of training.", show_default="the name of the recipe's folder, or sft"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
@@ -60,6 +61,40 @@ def test_help_says_what_each_option_is_for(words):
     assert command.help
     silent = [option.name for option in command.params if not getattr(option, "help", "")]
     assert not silent, f"star-hf {' '.join(words)}: say what these are for: {silent}"
+
+
+def words_of(help_text: str) -> list[str]:
+    """The words of a help text as they must be printed: without the marks of Markdown."""
+    return re.sub(r"\*\*|`", "", help_text).split()
+
+
+def printed_words(output: str) -> list[str]:
+    """What a terminal shows, without the boxes around it."""
+    return re.sub(r"[│╭╮╰╯─]", " ", output).split()
+
+
+def contains(words: list[str], part: list[str]) -> bool:
+    return any(words[start : start + len(part)] == part for start in range(len(words) - len(part) + 1))
+
+
+@pytest.mark.parametrize("words", [words for words, command in commands() if command.add_help_option], ids=" ".join)
+def test_help_is_printed_in_full(words):
+    """Rich drops `<think>` and the like where it takes them for HTML: `recipes/<model>/sft` became `recipes//sft`."""
+    command = dict(commands())[words]
+    printed = printed_words(CliRunner().invoke(cli.app, [*words, "--help"], env={"COLUMNS": "400"}).output)
+    for text in (command.help, *(option.help for option in command.params if option.help)):
+        for paragraph in text.split("\n\n"):
+            assert contains(printed, words_of(paragraph)), f"star-hf {' '.join(words)} --help lacks: {paragraph}"
+
+
+def test_lost_brackets_are_found():
+    app = typer.Typer(rich_markup_mode="markdown")
+
+    @app.command()
+    def run(recipe: Annotated[str, typer.Option(help="One of recipes/<model>/sft.")]) -> None: ...
+
+    printed = printed_words(CliRunner().invoke(app, ["--help"]).output)
+    assert contains(printed, ["One", "of"]) and not contains(printed, words_of("One of recipes/<model>/sft."))
 
 
 @pytest.mark.parametrize("words", [words for words, _ in commands()], ids=" ".join)
