@@ -1,4 +1,4 @@
-"""`star-hf ledger` and `star-hf compare`: results beside the paper's, and two models compared."""
+"""`star-hf ledger` and `star-hf compare`: results compared with the paper, and two models with each other."""
 
 import json
 from pathlib import Path

@@ -39,7 +39,7 @@ def deduplicate_shards(
         ),
     ] = None,
 ) -> None:
-    """Remove near-duplicates and overlaps with benchmarks from more rows than one machine holds.
+    """Remove near-duplicates and overlaps with benchmarks from more rows than fit on one machine.
 
     Rows need `id`, `question` and `source`. The same command continues after any interruption.
 
