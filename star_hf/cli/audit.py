@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from ..errors import ConfigError
 from ..utils.files import write_text
 from ..utils.text import counted
 from .panels import SHARING
-from .tables.layout import new_table, number, say
+from .tables.layout import console, new_table, number, say
 
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
-console = Console()
 
 STYLES = {"error": "bold red", "gap": "bold yellow", "warning": "yellow", "note": "dim"}
 
@@ -117,7 +115,7 @@ def audit(
     ):
         if path is not None:
             write_text(path, text())
-            say(console, f"Wrote {path}.")
+            say(f"Wrote {path}.")
     _show(found)
     if not found.ok or (strict and found.of("warning")):
         raise typer.Exit(1)
@@ -145,9 +143,9 @@ def _show(audit: "Audit") -> None:
         table.add_row(Text(finding.severity, style), Text(finding.check), rows, Text(told))
     console.print(table)
     searched = ", ".join(f"{name} ({sum(facts['texts'].values()):,})" for name, facts in audit.benchmarks.items())
-    say(console, f"Searched for: {searched or 'no benchmark'}.")
+    say(f"Searched for: {searched or 'no benchmark'}.")
     for check, reason in audit.skipped.items():
-        say(console, f"Not checked: {check}, since {reason}.", "dim")
+        say(f"Not checked: {check}, since {reason}.", "dim")
     kinds = {severity: sum(finding.severity == severity for finding in audit.findings) for severity in STYLES}
     style = next((STYLES[severity] for severity in ("error", "gap") if kinds[severity]), "green")
-    say(console, f"{', '.join(counted(count, severity) for severity, count in kinds.items())}.", style)
+    say(f"{', '.join(counted(count, severity) for severity, count in kinds.items())}.", style)

@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ..errors import ConfigError
 from ..utils.extras import missing
 from .panels import DATA, STAGES
-from .tables.layout import say
+from .tables.layout import console, say
 
 
 __all__ = ["app"]
 
 app = typer.Typer()
-console = Console()
 
 RunDir = Annotated[Path | None, typer.Option(help="The run's directory.", show_default="runs/<recipe's name>")]
 Config = Annotated[Path | None, typer.Option(help="A YAML recipe, such as those in recipes/data/.")]
@@ -51,8 +49,8 @@ def demo(
         "It shows how it works and the format of the data set, not the quality.\n"
     )
     run = run_build(_configuration(recipe, run_dir, {"collect__questions": questions}), run_dir)
-    show_run(run, console)
-    show_rows(run, console)
+    show_run(run)
+    show_rows(run)
     if train:
         _train_demo(run_dir)
 
@@ -60,21 +58,20 @@ def demo(
 def _train_demo(run_dir: Path) -> None:
     """Fine-tune on the demo's data set, if the packages are installed, and compare the models."""
     if missing("trl"):
-        say(console, '\nTo train on it: pip install -c constraints.txt -e ".[train]"')
+        say('\nTo train on it: pip install -c constraints.txt -e ".[train]"')
         return
     from ..demo.train import train_demo
 
     record = train_demo(run_dir / "dataset", run_dir / "model")
     (_, first), *_, (updates, last) = record.losses
     say(
-        console,
         f"Trained in {updates} updates: the loss went from {first:.2f} to {last:.2f}. The model and the loss curve: "
         f"{run_dir / 'model' / 'tuned'}, loss.png\n",
     )
     from ..demo.before_after import before_after
     from .tables.before_after import show_before_after
 
-    show_before_after(*before_after(run_dir / "model" / "base", run_dir / "model" / "tuned", run_dir), console)
+    show_before_after(*before_after(run_dir / "model" / "base", run_dir / "model" / "tuned", run_dir))
 
 
 @app.command(rich_help_panel=DATA)
@@ -136,10 +133,10 @@ def build(
 
         free = "deduplicate" if settings.deduplicate.endpoint is None else "collect"
         run = run_build(settings, run_dir, until=free)
-        show_run(run, console)
-        show_forecast(forecast(settings, run), console)
+        show_run(run)
+        show_forecast(forecast(settings, run))
         return
-    show_run(run_build(settings, run_dir, until=until, budget_usd=budget), console)
+    show_run(run_build(settings, run_dir, until=until, budget_usd=budget))
 
 
 def _stage_command(stage: str, summary: str) -> None:
@@ -151,7 +148,7 @@ def _stage_command(stage: str, summary: str) -> None:
 
         if run_dir is None:
             raise ConfigError("No run directory is given.", f"Give one: star-hf {stage} --run-dir runs/star-1")
-        show_run(run_build(_configuration(config, run_dir, {}), run_dir, only=stage), console)
+        show_run(run_build(_configuration(config, run_dir, {}), run_dir, only=stage))
 
     command.__doc__ = f"{summary}\n\nWithout `--config` the run's own configuration is used."
     app.command(stage, rich_help_panel=STAGES)(command)
@@ -182,7 +179,7 @@ def explain(
     from ..pipeline.run import Run
     from .tables.run import show_story
 
-    show_story(row_id, tell(Run(run_dir), row_id), console)
+    show_story(row_id, tell(Run(run_dir), row_id))
 
 
 def _configuration(config: Path | None, run_dir: Path, overrides: dict[str, Any]) -> Any:

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from ..errors import ConfigError
 from ..utils.options import validated
-from .tables.layout import new_table, say
+from .tables.layout import console, new_table, say
 
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
-console = Console()
 
 
 @app.callback()
@@ -96,12 +94,12 @@ def _show(findings: "list[tuple[str, ProbeFinding]]") -> None:
     console.print(table)
     for roles, finding in findings:
         if finding.problem:
-            say(console, f"{roles}: {finding.problem}", "red")
+            say(f"{roles}: {finding.problem}", "red")
             continue
         # A teacher has no schema.
         advice = [line for line in finding.advice if roles != "teacher" or not line.startswith("structured")]
         if advice:
-            say(console, f"{roles}: set in the recipe  {'  '.join(advice)}")
+            say(f"{roles}: set in the recipe  {'  '.join(advice)}")
 
 
 def _facts(finding: "ProbeFinding") -> dict[str, str]:

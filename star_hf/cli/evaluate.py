@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from .panels import EVALUATION
+from .tables.layout import say
 
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
-console = Console()
 
 
 @app.command(rich_help_panel=EVALUATION)
@@ -98,7 +97,6 @@ def evaluate(
     from ..evaluation.grading.judges import load_judge
     from ..evaluation.results.results import check_complete
     from ..evaluation.tasks.profiles import load_evaluation
-    from .tables.layout import say
     from .tables.results import show_results
 
     evaluation = load_evaluation(profile)
@@ -121,8 +119,8 @@ def evaluate(
     folder = output or results_folder(model, evaluation.name, options.attack)
     wanted = [name.strip() for name in tasks.split(",") if name.strip()]
     results = run_evaluation(subject, wanted, folder, evaluation=evaluation, judges=judges, options=options)
-    show_results(results, console)
-    say(console, f"Written to {folder}")
+    show_results(results)
+    say(f"Written to {folder}")
     check_complete(results, max_failures)
 
 

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from ..errors import ConfigError, StarError
 from ..utils.text import counted
 from .panels import SHARING
-from .tables.layout import say
+from .tables.layout import console, say
 
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ __all__ = ["app", "publishing"]
 
 app = typer.Typer()
 publishing = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
-console = Console()
 
 
 def _named(repo_id: str) -> str:
@@ -158,10 +156,10 @@ def _publish(
     from ..hub.release import plan, publish
 
     for warning in release.warnings:
-        say(console, warning, "yellow")
+        say(warning, "yellow")
     if dry_run:
         _show(plan(release, repo_id, private=private, overwrite_edits=overwrite_edits))
-        say(console, "Nothing was published.")
+        say("Nothing was published.")
         return
     done = publish(
         release,
@@ -172,22 +170,22 @@ def _publish(
         overwrite_edits=overwrite_edits,
     )
     _show(done.plan)
-    say(console, f"{done.url} at {done.tag} ({done.commit[:8]})")
+    say(f"{done.url} at {done.tag} ({done.commit[:8]})")
 
 
 def _show(change: "ReleasePlan") -> None:
     """Print what would change, or changed."""
     place = f"{change.repo_id}, {'private' if change.private else 'public'}"
-    say(console, f"{place}, {'new' if change.parent is None else f'on top of {change.parent[:8]}'}:")
+    say(f"{place}, {'new' if change.parent is None else f'on top of {change.parent[:8]}'}:")
     for path, size in sorted(change.sizes.items()):
-        say(console, f"  push    {path} ({counted(size, 'byte')})")
+        say(f"  push    {path} ({counted(size, 'byte')})")
     for path in change.delete:
-        say(console, f"  delete  {path}")
+        say(f"  delete  {path}")
     for path in change.same:
-        say(console, f"  same    {path}", "dim")
+        say(f"  same    {path}", "dim")
     if change.card.kept:
         edits = ", ".join(change.card.kept)
-        say(console, f"Edits kept in the card: {edits}. --overwrite-edits replaces them.", "yellow")
+        say(f"Edits kept in the card: {edits}. --overwrite-edits replaces them.", "yellow")
 
 
 @app.command(rich_help_panel=SHARING)
@@ -207,12 +205,12 @@ def verify(
     from ..hub.verification import verify as verify_repository
 
     found = verify_repository(repo_id, revision=revision, sources_dir=sources_dir, progress=True)
-    say(console, f"{found.repo_id} at {found.commit[:8]}:")
+    say(f"{found.repo_id} at {found.commit[:8]}:")
     for check in found.checks:
         mark = ("ok   ", "green") if check.ok else ("wrong", "bold red")
         console.print(Text.assemble("  ", mark, f"  {check.name}: ", ("; ".join(check.notes), "dim")))
         for problem in check.problems:
-            say(console, f"           {problem}", "red")
+            say(f"           {problem}", "red")
     if not found.ok:
         raise StarError(
             f"{repo_id} is not what was published.",

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
 from ..errors import StarError
 from ..utils.text import counted
-from .tables.layout import new_table, number, say
+from .tables.layout import console, new_table, number, say
 
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
-console = Console()
 
 DAY_S = 86_400
 
@@ -42,7 +40,7 @@ def stats(
 
     with Journal(_existing(run)) as journal:
         _show(usage(journal, by_version=versions), f"Answers in {journal.path}", versions)
-        say(console, f"{len(journal):,} answers, {_megabytes(journal.size())}")
+        say(f"{len(journal):,} answers, {_megabytes(journal.size())}")
 
 
 @app.command()
@@ -61,7 +59,7 @@ def export(
 
     with Journal(_existing(run)) as journal:
         written = export_journal(journal, output)
-    say(console, f"{written:,} answers written to {output} ({_megabytes(output.stat().st_size)})")
+    say(f"{written:,} answers written to {output} ({_megabytes(output.stat().st_size)})")
 
 
 @app.command("import")
@@ -88,11 +86,10 @@ def import_(
             merged = import_answers(journal, source)
             same = merged.present - merged.differing
             say(
-                console,
                 f"{source}: {merged.new:,} new, {same:,} there already"
                 + (f", {merged.differing:,} answered differently here (kept as here)" if merged.differing else ""),
             )
-        say(console, f"{journal.path} holds {len(journal):,} answers.")
+        say(f"{journal.path} holds {len(journal):,} answers.")
 
 
 @app.command()
@@ -131,14 +128,12 @@ def prune(
             going = upkeep.usage(journal, selection)
             _show(going, f"To be removed from {journal.path}")
             say(
-                console,
                 f"{sum(part.answers for part in going):,} of {len(journal):,} answers to remove. Nothing was removed.",
             )
             return
         before = journal.size()
         removed = upkeep.prune(journal, selection)
         say(
-            console,
             f"{counted(removed, 'answer')} removed, {len(journal):,} left; "
             f"the size was {_megabytes(before)} and is {_megabytes(journal.size())}.",
         )
@@ -182,7 +177,7 @@ def _show(usages: "list[Usage]", title: str, versions: bool = False) -> None:
         table.add_row("all", "", *_numbers(usages), style="bold")
     console.print(table)
     if unpriced := sum(part.unpriced for part in usages):
-        say(console, f"{counted(unpriced, 'answer')} without a price, and not in the dollars.")
+        say(f"{counted(unpriced, 'answer')} without a price, and not in the dollars.")
 
 
 def _numbers(usages: "list[Usage]") -> tuple[str, str, str]:

@@ -1,11 +1,11 @@
 """`star-hf judge`: judges compared with people and with each other, and applied to existing answers."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from .tables.layout import console, new_table, say
 
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
-console = Console()
 
 Judges = Annotated[
     list[str],
@@ -37,7 +36,6 @@ def list_() -> None:
     **Example:** `star-hf judge list`
     """
     from ..evaluation.grading.judges import KNOWN, load_judge
-    from .tables.layout import new_table, say
 
     table = new_table("", "name", "default model and server", "judges")
     for name in KNOWN:
@@ -45,7 +43,7 @@ def list_() -> None:
         record = judge.record()
         table.add_row(name, f"{record['model'] or 'no model'}\n{record['at']}", "\n".join(judge.kinds))
     console.print(table)
-    say(console, "Any other name is a chat model: it judges safety by the policies, over-refusal as XSTest does.")
+    say("Any other name is a chat model: it judges safety by the policies, over-refusal as XSTest does.")
 
 
 @app.command()
@@ -73,20 +71,19 @@ def calibrate(
     from ..evaluation.judge_studies.calibration import read_labelled
     from ..llm.cost.budget import Budget
     from ..llm.journal import Journal
-    from ..utils.files import locked, write_table, write_text
+    from ..utils.files import locked, write_json, write_table
     from .tables.judges import show_agreement, show_report
-    from .tables.layout import say
 
     labelled, judges = read_labelled(file), _load(judge)
     folder = out or file.with_suffix("")
     with locked(folder), Journal(folder / "journal.sqlite") as journal:
         limit = None if budget is None else Budget(journal.cost() + budget, journal.cost())
         report = run_calibration(labelled, judges, journal, budget=limit)
-        write_text(folder / "calibration.json", json.dumps(report.to_dict(), indent=2) + "\n")
+        write_json(folder / "calibration.json", report.to_dict())
         write_table(report.verdicts, folder / "verdicts.parquet")
-    show_report(report, console)
-    show_agreement(report.agreement, console)
-    say(console, f"Written to {folder}: calibration.json, verdicts.parquet, journal.sqlite")
+    show_report(report)
+    show_agreement(report.agreement)
+    say(f"Written to {folder}: calibration.json, verdicts.parquet, journal.sqlite")
     check_judged(report.verdicts, max_failed)
 
 
@@ -118,7 +115,8 @@ def run(
     from ..evaluation.grading.judging import check_judged
     from ..evaluation.rejudge import rejudge
     from ..evaluation.results.folder import ResultsFolder
-    from .tables.judges import show_judges, show_results
+    from .tables.judges import show_judges
+    from .tables.results import show_results
 
     folder = ResultsFolder(results)
     _ = folder.results  # an invalid folder is found before a judge is asked
@@ -130,8 +128,8 @@ def run(
         primary=primary,
         budget_usd=budget,
     )
-    show_results(folder.results, console)
-    show_judges(folder.verdicts, console)
+    show_results(folder.results)
+    show_judges(folder.verdicts)
     check_judged(fresh, max_failed)
 
 
@@ -152,17 +150,16 @@ def agree(
     from ..evaluation.judge_studies.agreement import disagreements, write_disagreements
     from ..evaluation.results.folder import ResultsFolder
     from .tables.judges import show_judges
-    from .tables.layout import say
 
     folder = ResultsFolder(results)
     verdicts = folder.verdicts
-    show_judges(verdicts, console)
+    show_judges(verdicts)
     rows = disagreements(verdicts, folder.responses)
     where = "; list them with --output differences.html"
     if output is not None:
         write_disagreements(rows, output)
         where = f", listed in {output}"
-    say(console, f"Judges differ on {len(rows)} texts{where}.")
+    say(f"Judges differ on {len(rows)} texts{where}.")
 
 
 def _load(specs: list[str]) -> "list[Judge]":

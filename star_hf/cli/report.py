@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from .panels import SHARING
 from .tables.layout import say
@@ -13,7 +12,6 @@ from .tables.layout import say
 __all__ = ["app"]
 
 app = typer.Typer()
-console = Console()
 
 MEGABYTE = 1_000_000
 
@@ -46,4 +44,4 @@ def report(
     from ..report import write_report
 
     path = write_report(run, output, training=training, results=results or (), samples=samples, seed=seed)
-    say(console, f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB): open it in a browser.")
+    say(f"{path} ({path.stat().st_size / MEGABYTE:.1f} MB): open it in a browser.")

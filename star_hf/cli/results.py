@@ -1,15 +1,14 @@
 """`star-hf ledger` and `star-hf compare`: results compared with the paper, and two models with each other."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from ..utils.files import write_json, write_text
 from .panels import EVALUATION
-from .tables.layout import new_table, number, say
+from .tables.layout import console, new_table, number, say
 
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer()
-console = Console()
 
 DECISIONS = {
     "ship": ("SHIP", "bold green", 0),
@@ -78,10 +76,10 @@ def ledger(
     ledgers = [compare_with_paper(each, row, margin) for each in measured]
     for each in ledgers:
         _show_ledger(each)
-    _write_json(json_file, [each.to_dict() for each in ledgers])
-    _write(markdown, "\n".join(each.to_markdown() for each in ledgers))
+    tables = "\n".join(each.to_markdown() for each in ledgers)
+    _write(json_file, [each.to_dict() for each in ledgers], markdown, tables)
     if picture is not None:
-        say(console, f"Drawn to {draw_tradeoff(measured, picture)}")
+        say(f"Drawn to {draw_tradeoff(measured, picture)}")
 
 
 @app.command(rich_help_panel=EVALUATION)
@@ -120,10 +118,9 @@ def compare(
     criteria = Criteria(min_safety_gain, min_safe_rate, max_reasoning_cost, max_over_refusal_rise, max_failures, slack)
     found = compare_models(base, tuned, criteria)
     _show_comparison(found)
-    _write_json(json_file, found.to_dict())
-    _write(markdown, found.to_markdown())
+    _write(json_file, found.to_dict(), markdown, found.to_markdown())
     if picture is not None:
-        say(console, f"Drawn to {draw_tradeoff([load_results(base), load_results(tuned)], picture)}")
+        say(f"Drawn to {draw_tradeoff([load_results(base), load_results(tuned)], picture)}")
     raise typer.Exit(DECISIONS[found.decision][2])
 
 
@@ -135,7 +132,7 @@ def _show_ledger(found: "PaperComparison") -> None:
         table.add_row(line.name, *line.numbers, Text(line.verdict, styles.get(line.verdict, "yellow")))
     console.print(table)
     for note in found.notes:
-        say(console, f"- {note}")
+        say(f"- {note}")
 
 
 def _show_comparison(found: "Comparison") -> None:
@@ -146,24 +143,21 @@ def _show_comparison(found: "Comparison") -> None:
     console.print(table)
     for name, mean in found.sums.items():
         if mean.n:
-            say(console, f"{name}: {mean.percent(sign=True)}, mean of {mean.n}")
+            say(f"{name}: {mean.percent(sign=True)}, mean of {mean.n}")
     checks = new_table("Criteria", "criterion", "passed", "detail")
     for check in found.checks:
         checks.add_row(Text(check.name), MARKS[check.passed], Text(check.detail))
     console.print(checks)
     for note in found.notes:
-        say(console, f"- {note}")
+        say(f"- {note}")
     word, style, _ = DECISIONS[found.decision]
     console.print(Text(word, style))
 
 
-def _write_json(path: Path | None, data: Any) -> None:
-    _write(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path | None, text: str) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    say(console, f"Written to {path}")
+def _write(json_file: Path | None, data: Any, markdown: Path | None, text: str) -> None:
+    if json_file is not None:
+        write_json(json_file, data)
+        say(f"Written to {json_file}")
+    if markdown is not None:
+        write_text(markdown, text)
+        say(f"Written to {markdown}")

@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..errors import ConfigError
 from ..utils.text import counted
 from .panels import DATA
-from .tables.layout import new_table, number, say
+from .tables.layout import console, new_table, number, say
 
 
 __all__ = ["app"]
 
 app = typer.Typer()
-console = Console()
 
 
 @app.command(rich_help_panel=DATA)
@@ -78,4 +76,4 @@ def deduplicate_shards(
     for reason, rows in {"kept": tally.kept, **tally.removed}.items():
         table.add_row(reason, f"{rows:,}")
     console.print(table)
-    say(console, f'load_dataset("parquet", data_dir="{out}/kept", split="train")')
+    say(f'load_dataset("parquet", data_dir="{out}/kept", split="train")')

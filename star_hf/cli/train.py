@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..utils.formatting import readable
 from .panels import TRAINING
+from .tables.layout import console
 
 
 __all__ = ["app"]
@@ -20,7 +20,6 @@ METHODS = ("sft", "dpo", "grpo")
 """Kinds of training: modules of `star_hf.training.trainers`, scripts and folders of `recipes/`."""
 
 app = typer.Typer()
-console = Console()
 
 
 @app.command(rich_help_panel=TRAINING, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

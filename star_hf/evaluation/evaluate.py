@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,9 @@ class Options:
     Attributes:
         data_dir (`Path` or `None`): Local copies of the data, `<data_dir>/<card>/<file>`.
         limit (`int` or `None`): Items per benchmark.
-        samples (`int` or `None`): Answers per item, in place of the profile's.
-        max_tokens (`int` or `None`): Tokens per answer, in place of the profile's.
-        attack (`str` or `None`): The attack on safety prompts, see [`~star_hf.evaluation.tasks.attacks`].
-        allow_code_execution (`bool`): Whether code that the model wrote may be run.
-        expects_reasoning (`bool`): Whether the model always reasons first, so that text without `</think>` is
-            reasoning that never ended.
-        progress (`bool`): Whether to show progress bars.
+        samples, max_tokens (`int` or `None`): Answers per item and tokens per answer, in place of the profile's.
+        attack (`str` or `None`): See [`~star_hf.evaluation.tasks.attacks`].
+        expects_reasoning (`bool`): As for [`~star_hf.evaluation.generation.responses.read_response`].
     """
 
     data_dir: Path | None = None
@@ -88,13 +84,7 @@ def evaluate(
         tasks (list of `str`): Benchmarks or groups, with or without `star1:`.
         folder (`str` or `Path`): The results folder; [`~star_hf.evaluation.results.folder.ResultsFolder`] says what
             of earlier evaluations stays in it.
-        evaluation (`Evaluation`): The profile.
-        judges (list of `Judge`): The judges of safety and over-refusal. The first that serves a kind makes its
-            `value`, or the panel does if it did so before.
-        options (`Options`, *optional*): Further options.
-
-    Returns:
-        `Results`: As saved. [`~star_hf.evaluation.results.results.check_complete`] fails if too much is missing.
+        judges (list of `Judge`): The first that serves a kind makes its `value`, or the panel does if it did before.
 
     Raises:
         ConfigError: If a benchmark has no judge, code may not be run, or an endpoint refuses the run.
@@ -157,12 +147,12 @@ def _generation(
     """`Results.generation`: the profile's sampling, the attack on the safety benchmarks, and each benchmark's own."""
     there = kept.benchmarks if kept else {}
     earlier = kept.generation.get("benchmarks", {}) if kept else {}
-    own = {each.benchmark.name: {**asdict(each.sampling), "limit": options.limit} for each in asked}
+    own = {each.benchmark.name: {**each.sampling.model_dump(), "limit": options.limit} for each in asked}
     attack, now = options.attack, any(each.benchmark.kind == "safety" for each in asked)
     if not now and any(result.kind == "safety" for result in there.values()):
         attack = kept.generation.get("attack")
     return {
-        **asdict(Sampling(**evaluation.generation.given())),
+        **evaluation.generation.model_dump(),
         "profile": evaluation.name,
         "attack": attack,
         "benchmarks": {**{name: each for name, each in earlier.items() if name in there}, **own},

@@ -29,16 +29,11 @@ def rejudge(
 ) -> Dataset:
     """Have judges judge the answers of a results folder, each benchmark by those that serve its kind.
 
-    Args:
-        folder (`str` or `Path`): The results folder. Verdicts, panel and `results.json` in it are updated.
-        judges (list of `Judge`): The judges.
-        parts (list of `str`, defaults to both): What is judged: `"answer"`, `"reasoning"`.
-        with_panel, primary: As in [`~star_hf.evaluation.results.folder.ResultsFolder.add_verdicts`].
-        budget_usd (`float`, *optional*): Dollars that the judges may cost, beyond what the folder has cost already.
-        progress (`bool`, defaults to `True`): Whether to show progress bars.
+    Verdicts, panel and `results.json` in the folder are updated, see
+    [`~star_hf.evaluation.results.folder.ResultsFolder.add_verdicts`]. The result are the verdicts of these judges.
 
-    Returns:
-        [`~datasets.Dataset`]: The verdicts of these judges, as `VERDICTS`.
+    Args:
+        budget_usd (`float`, *optional*): Dollars that the judges may cost, beyond what the folder has cost already.
 
     Raises:
         SourceError: If it is not a results folder.

@@ -134,13 +134,7 @@ VERDICTS = Features(
 
 
 def responses_table(benchmark: str, items: Sequence[Item], answers: Iterable[Response]) -> Dataset:
-    """Answers to a benchmark as `RESPONSES`, in their order.
-
-    Args:
-        benchmark (`str`): The benchmark's name.
-        items (`list[Item]`): Its items.
-        answers (iterable of `Response`): The answers, any number per item.
-    """
+    """Answers to a benchmark, any number per item, as `RESPONSES`, in their order."""
     asked = {item.id: item for item in items}
     rows = []
     for answer in answers:

@@ -1,10 +1,8 @@
-import io
-
 import pytest
-from rich.console import Console
 
 from model_server import ModelServer
 from small_benchmarks import answer, tiny_model
+from star_hf.cli.tables import layout
 from star_hf.cli.tables.before_after import show_before_after
 from star_hf.demo.before_after import before_after, read_questions, refusals
 from star_hf.evaluation.generation.models import Served
@@ -31,7 +29,7 @@ def test_refusals_and_thoughts_are_counted_by_kind_and_an_endless_thought_is_no_
 
 
 @pytest.mark.slow
-def test_two_models_are_asked_once_and_stand_side_by_side(tiny, tmp_path):
+def test_two_models_are_asked_once_and_stand_side_by_side(tiny, tmp_path, monkeypatch, capsys):
     tuned = tiny_model(tmp_path / "tuned", seed=1)
     compared = before_after(tiny, tuned, tmp_path, max_tokens=8, progress=False)
     with Journal(tmp_path / "evaluation.sqlite") as journal:
@@ -39,7 +37,8 @@ def test_two_models_are_asked_once_and_stand_side_by_side(tiny, tmp_path):
     assert before_after(tiny, tuned, tmp_path, max_tokens=8, progress=False) == compared
     with Journal(tmp_path / "evaluation.sqlite") as journal:
         assert len(journal) == 24
-    shown = io.StringIO()
-    show_before_after(*compared, Console(file=shown, width=120))
+    monkeypatch.setattr(layout.console, "width", 120)
+    show_before_after(*compared)
+    shown = capsys.readouterr().out
     for words in ("before", "after", "refused mildly harmful questions", "0.0 (0.0 to ", "star-hf evaluate"):
-        assert words in shown.getvalue()
+        assert words in shown

@@ -1,9 +1,7 @@
 """The demo's comparison on a terminal."""
 
-from rich.console import Console
-
 from ...demo.before_after import Refusals
-from .layout import new_table, number
+from .layout import console, new_table, number
 
 
 __all__ = ["show_before_after"]
@@ -16,7 +14,7 @@ ROWS = (
 """Fields of `Refusals` as rows of the table, with the desired change."""
 
 
-def show_before_after(before: Refusals, after: Refusals, console: Console) -> None:
+def show_before_after(before: Refusals, after: Refusals) -> None:
     """Print the comparison as a table."""
     table = new_table("Before and after, in percent", "", number("before"), number("after"), "desired")
     for field, name, desired in ROWS:

@@ -1,48 +1,32 @@
-"""Tables of `star-hf judge`: rates, judges beside people and beside each other; never a judged text."""
+"""Tables of `star-hf judge`: judges beside people and beside each other; never a judged text."""
 
 from collections.abc import Sequence
 
 from datasets import Dataset
-from rich.console import Console
 from rich.text import Text
 
 from ...evaluation.judge_studies.agreement import Agreement, agreement
 from ...evaluation.judge_studies.calibration import Report
 from ...evaluation.judge_studies.sensitivity import Swap, swaps
-from ...evaluation.results.results import Results
 from ...evaluation.results.statistics import Estimate
 from ...utils.formatting import decimal, percent
-from .layout import new_table, number
+from .layout import console, new_table, number
 
 
-__all__ = ["show_agreement", "show_judges", "show_report", "show_results"]
+__all__ = ["show_agreement", "show_judges", "show_report"]
 
 
-def show_results(results: Results, console: Console) -> None:
-    """The rates of `results.json`, with those by the other judges."""
-    table = new_table(
-        "Rates in results.json", "benchmark", "rate", *map(number, ("%\n95 % interval", "items", "without a value"))
-    )
-    for name, benchmark in results.benchmarks.items():
-        rates = {f"{benchmark.metric}/{benchmark.judge}": benchmark.estimate, **benchmark.metrics}
-        for place, (metric, estimate) in enumerate(rates.items()):
-            of = f"{estimate.n} of {benchmark.items}"
-            failures = "" if place else _counts(benchmark.failures)
-            table.add_row("" if place else name, Text(metric), _estimate(estimate), of, failures)
-    console.print(table)
-
-
-def show_judges(verdicts: Dataset, console: Console) -> None:
+def show_judges(verdicts: Dataset) -> None:
     """How much each rate depends on the judge, and how far the judges agree; nothing for a single judge."""
     found = swaps(verdicts)
     if found:
-        _show_swaps(found, console)
+        _show_swaps(found)
         judged = {(swap.benchmark, swap.part) for swap in found}
         pairs = zip(verdicts["benchmark"][:], verdicts["part"][:], strict=True)
-        show_agreement(agreement(verdicts.select([n for n, pair in enumerate(pairs) if pair in judged])), console)
+        show_agreement(agreement(verdicts.select([n for n, pair in enumerate(pairs) if pair in judged])))
 
 
-def _show_swaps(found: list[Swap], console: Console) -> None:
+def _show_swaps(found: list[Swap]) -> None:
     judges = list(dict.fromkeys(judge for swap in found for judge in swap.rates))
     title = "The same texts under each judge: desired outcomes, in percent of the texts that all judged"
     table = new_table(title, "benchmark, part", *map(number, ("texts", *judges, "spread")))
@@ -53,7 +37,7 @@ def _show_swaps(found: list[Swap], console: Console) -> None:
     console.print(table)
 
 
-def show_report(report: Report, console: Console) -> None:
+def show_report(report: Report) -> None:
     """One column for each judge: precision, recall, accuracy, F1 and the counts behind them."""
     bad = "unsafe" if report.kind == "safety" else "refused"
     title = f"Judges compared with people, who call {report.bad} of {report.answers} answers {bad}"
@@ -72,7 +56,7 @@ def show_report(report: Report, console: Console) -> None:
     console.print(f"A positive is an answer called {bad}. Answers without a verdict are part of no other number.")
 
 
-def show_agreement(found: Sequence[Agreement], console: Console) -> None:
+def show_agreement(found: Sequence[Agreement]) -> None:
     """Kappa of each two judges, and of all; nothing for a single judge."""
     if not found:
         return

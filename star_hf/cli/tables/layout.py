@@ -8,16 +8,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 
-__all__ = ["new_table", "number", "say"]
+__all__ = ["console", "new_table", "number", "say"]
+
+console = Console()
 
 
 def new_table(title: str, *columns: str | Column, **options: Any) -> Table:
     """An empty table in the style of the command line.
 
-    Args:
-        title (`str`): Its title; empty for none.
-        *columns (`str` or `Column`): Names of left-justified columns, or columns such as those of [`number`].
-        **options: Further options of `rich.table.Table`.
+    A column is a name, which is left-justified, or a `Column` such as that of [`number`]; options are `rich`'s.
     """
     named = (Column(Text(name), overflow="fold") if isinstance(name, str) else name for name in columns)
     shown = Text(title, "table.title") if title else None
@@ -30,6 +29,6 @@ def number(name: str, **options: Any) -> Column:
     return Column(Text(name), justify="right", overflow="fold", **options)
 
 
-def say(console: Console, text: str, style: str = "") -> None:
+def say(text: str, style: str = "") -> None:
     """Print text as it is: not wrapped, without markup and highlighting."""
     console.print(Text(text, style), soft_wrap=True)

@@ -1,16 +1,10 @@
 """Results on a terminal: each rate with its interval and failures."""
 
-from typing import TYPE_CHECKING
+from rich.table import Table
 
 from ...evaluation.results.results import STRICT, BenchmarkResult, Results
-from .layout import new_table, number, say
-
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from ...evaluation.results.statistics import Estimate
+from ...evaluation.results.statistics import Estimate
+from .layout import console, new_table, number, say
 
 
 __all__ = ["show_results"]
@@ -19,13 +13,8 @@ NAMES = {"safe_rate": "safe", "over_refusal_rate": "refused", "accuracy": "right
 NUMBERS = ("value", "95 % interval", "items")
 
 
-def show_results(results: Results, console: "Console") -> None:
-    """Print the rates of each benchmark, those of its categories, and the averages.
-
-    Args:
-        results (`Results`): The results.
-        console (`Console`): Where to print.
-    """
+def show_results(results: Results) -> None:
+    """Print the rates of each benchmark, those of its categories, and the averages."""
     console.print(_rates(results))
     categories = new_table("By category", "benchmark", "category", *map(number, NUMBERS))
     for name, result in results.benchmarks.items():
@@ -37,10 +26,10 @@ def show_results(results: Results, console: "Console") -> None:
     for name, result in results.benchmarks.items():
         if result.failures:
             no_rate = f"no rate but {STRICT}" if result.kind == "reasoning" else "no rate"
-            say(console, f"{name}: {result.reasons}; they are part of {no_rate}.")
+            say(f"{name}: {result.reasons}; they are part of {no_rate}.")
 
 
-def _rates(results: Results) -> "Table":
+def _rates(results: Results) -> Table:
     title = f"{results.model['name']}, profile {results.profile}, in percent"
     table = new_table(title, "benchmark", "what", "by", *map(number, (*NUMBERS, "failed")))
     for name, result in results.benchmarks.items():
@@ -65,5 +54,5 @@ def _row(name: str, result: BenchmarkResult) -> tuple[str, ...]:
     )
 
 
-def _numbers(estimate: "Estimate") -> tuple[str, str]:
+def _numbers(estimate: Estimate) -> tuple[str, str]:
     return estimate.percent(interval=False), estimate.interval()

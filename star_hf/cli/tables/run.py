@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -12,13 +12,13 @@ from ...pipeline.explain import Event
 from ...pipeline.forecast import StageForecast
 from ...pipeline.run import Run
 from ...transforms.deduplicate import STEPS
-from .layout import new_table, number, say
+from .layout import console, new_table, number, say
 
 
 __all__ = ["show_forecast", "show_rows", "show_run", "show_story"]
 
 
-def show_run(run: Run, console: Console) -> None:
+def show_run(run: Run) -> None:
     """Print the tables of a run: rows in and out per stage, categories by sources, tokens and cost."""
     console.print(_funnel(run))
     if list(run.records)[-1:] == ["deduplicate"]:
@@ -32,15 +32,14 @@ def show_run(run: Run, console: Console) -> None:
     missing = run.records["collect"].notes.get("missing", {}) if "collect" in run.records else {}
     if missing:
         say(
-            console,
             f"missing: {', '.join(missing)}; reasons and remedies are above and in {run.manifest_path}",
             "yellow",
         )
     if (run.folder / "dataset").exists() and "select" in run.records:
-        say(console, f'\nLoad it: load_dataset("{run.folder / "dataset"}", split="train")')
+        say(f'\nLoad it: load_dataset("{run.folder / "dataset"}", split="train")')
 
 
-def show_forecast(stages: list[StageForecast], console: Console) -> None:
+def show_forecast(stages: list[StageForecast]) -> None:
     """Print the forecast of the stages that call a model, with the sum."""
     numbers = map(number, ("requests", "tokens in", "out", "$", "hours"))
     table = new_table("Forecast, at most", "stage", "model", *numbers)
@@ -58,10 +57,10 @@ def show_forecast(stages: list[StageForecast], console: Console) -> None:
         highlight=False,
     )
     if unpriced := sorted({stage.model for stage in stages if stage.cost_usd is None}):
-        say(console, f"Without a price, and not in the sum: {', '.join(unpriced)}", "yellow")
+        say(f"Without a price, and not in the sum: {', '.join(unpriced)}", "yellow")
 
 
-def show_rows(run: Run, console: Console, limit: int = 3) -> None:
+def show_rows(run: Run, limit: int = 3) -> None:
     """Print the first rows of the finished data set, shortened."""
     rows = run.table("select")
     for row in rows.select(range(min(limit, len(rows)))):
@@ -73,10 +72,10 @@ def show_rows(run: Run, console: Console, limit: int = 3) -> None:
         )
         console.print(Panel(body, title=row["id"], title_align="left"))
     if len(rows):
-        say(console, f"The history of a row: star-hf explain {rows[0]['id']} --run-dir {run.folder}")
+        say(f"The history of a row: star-hf explain {rows[0]['id']} --run-dir {run.folder}")
 
 
-def show_story(row_id: str, events: list[Event], console: Console) -> None:
+def show_story(row_id: str, events: list[Event]) -> None:
     """Print one panel per event of a row."""
     console.print(Text(row_id, style="bold"))
     for event in events:

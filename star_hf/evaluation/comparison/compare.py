@@ -76,10 +76,6 @@ class Comparison:
 def compare(base: str | Path, tuned: str | Path, criteria: Criteria | None = None) -> Comparison:
     """Compare two results folders.
 
-    Args:
-        base, tuned (`str` or `Path`): Results folders of `star-hf evaluate`.
-        criteria ([`Criteria`], *optional*): When to ship.
-
     Raises:
         [`SourceError`]: If one is not a results folder, or the two have no benchmark in common.
     """

@@ -40,13 +40,7 @@ class Criteria:
 
 @dataclass(frozen=True)
 class Criterion:
-    """One criterion, applied to the numbers.
-
-    Attributes:
-        name (`str`): The criterion in words.
-        passed (`bool` or `None`): Whether it passes; `None` if that is undecided.
-        detail (`str`): The numbers behind it.
-    """
+    """One criterion in words, whether it passes (`None` if that is undecided), and the numbers behind it."""
 
     name: str
     passed: bool | None
@@ -54,13 +48,7 @@ class Criterion:
 
 
 def decide(pairs: Sequence[Pair], criteria: Criteria, missing: Sequence[str] = ()) -> tuple[Criterion, ...]:
-    """Apply the criteria to two models' results.
-
-    Args:
-        pairs (list of `Pair`): The benchmarks that both have.
-        criteria ([`Criteria`]): The limits.
-        missing (list of `str`): Benchmarks that only the base has.
-    """
+    """Apply the criteria to two models' results; `missing` are the benchmarks that only the base has."""
     gain = mean_difference(pairs, SAFETY)
     cost = mean_difference(pairs, REASONING).negative()
     rise = mean_difference(pairs, OVER_REFUSAL)
@@ -99,7 +87,7 @@ def _not_less_safe(pairs: Sequence[Pair]) -> Criterion:
     safety = {pair.name: pair.difference for pair in pairs if pair.kind == "safety"}
     compared = {benchmark: difference for benchmark, difference in safety.items() if difference.value is not None}
     worse = [
-        f"{benchmark} {difference.estimate.percent(sign=True)}"
+        f"{benchmark} {difference.percent(sign=True)}"
         for benchmark, difference in compared.items()
         if difference.value < 0 and difference.p_value < SIGNIFICANT
     ]
@@ -108,7 +96,7 @@ def _not_less_safe(pairs: Sequence[Pair]) -> Criterion:
     if not safety or len(compared) < len(safety):
         missing = (f"{benchmark} could not be compared" for benchmark in safety if benchmark not in compared)
         return Criterion(name, None, ", ".join(missing))
-    changes = (f"{n} {each.estimate.percent(interval=False, sign=True)}" for n, each in compared.items())
+    changes = (f"{n} {each.percent(interval=False, sign=True)}" for n, each in compared.items())
     return Criterion(name, True, ", ".join(changes))
 
 

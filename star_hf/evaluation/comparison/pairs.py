@@ -84,7 +84,7 @@ class Pair:
         """Base, tuned and difference in percent, the p-value, and the number of items."""
         change = self.difference
         p_value = "-" if change.p_value is None else f"{change.p_value:.2g}"
-        return self.base.percent(), self.tuned.percent(), change.estimate.percent(sign=True), p_value, str(change.n)
+        return self.base.percent(), self.tuned.percent(), change.percent(sign=True), p_value, str(change.n)
 
 
 def pairs_of(base: ScoredRun, tuned: ScoredRun) -> tuple[Pair, ...]:
@@ -106,7 +106,7 @@ def pairs_of(base: ScoredRun, tuned: ScoredRun) -> tuple[Pair, ...]:
 
 def mean_difference(pairs: Sequence[Pair], names: Sequence[str]) -> Estimate:
     """The unweighted mean of the differences on some benchmarks; without a value if one could not be compared."""
-    return mean_of([pair.difference.estimate for pair in pairs if pair.name in names])
+    return mean_of([pair.difference for pair in pairs if pair.name in names])
 
 
 def _pair(name: str, base: ScoredRun, tuned: ScoredRun, both: pd.DataFrame) -> Pair:

@@ -40,11 +40,9 @@ MARGIN = 0.1
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of one of the paper's tables.
+    """A row of one of the paper's tables, such as `"7b-star-1"`.
 
     Attributes:
-        name (`str`): Its name here, such as `"7b-star-1"`.
-        table (`str`): The table's title.
         model (`str` or `None`): The model on the Hub, where there is one.
         cells (`dict[str, Estimate]`): Per benchmark the rate, 0 to 1, with its interval.
         averages (`dict[str, float]`): The paper's own `"safety"` and `"reasoning"`, 0 to 1.
@@ -63,15 +61,7 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class Line:
-    """One number beside the paper's.
-
-    Attributes:
-        name (`str`): A benchmark, or an average such as `"safety"`.
-        ours (`Estimate`): The measured rate.
-        paper (`Estimate` or `None`): The paper's cell.
-        difference (`Estimate` or `None`): Ours minus the paper's.
-        verdict (`str`): `"agrees"`, `"differs"`, `"too few items to tell"` or `"not in the paper"`.
-    """
+    """The rate of a benchmark, or of an average such as `"safety"`, beside the paper's: ours minus theirs."""
 
     name: str
     ours: Estimate
@@ -88,14 +78,7 @@ class Line:
 
 @dataclass(frozen=True)
 class PaperComparison:
-    """A model's results beside a row of the paper.
-
-    Attributes:
-        model (`str`): The model's name.
-        row (`PaperRow`): The row.
-        lines (`tuple[Line, ...]`): Benchmarks in the paper's order, then averages.
-        notes (`tuple[str, ...]`): Differences between the two measurements.
-    """
+    """A model's results beside a row of the paper: benchmarks in the paper's order, then averages."""
 
     model: str
     row: PaperRow
@@ -143,7 +126,6 @@ def ledger(results: Results, row: str | None = None, margin: float = MARGIN) -> 
     """Compare results with the paper's. For reasoning, failures of the model itself count as wrong, as in the paper.
 
     Args:
-        results ([`Results`]): The results.
         row (`str`, *optional*): A name of `paper_rows()`; by default that of the model's name.
         margin (`float`, defaults to 0.1): Largest difference of two rates that agree.
 

@@ -29,9 +29,6 @@ def draw_tradeoff(models: Sequence[Results], path: str | Path) -> Path:
         models (list of `Results`): Base and tuned, for example, in this order.
         path (`str` or `Path`): The picture: `.png`, `.svg` or `.pdf`.
 
-    Returns:
-        `Path`: The picture.
-
     Raises:
         [`ConfigError`]: If the models share no safety or no reasoning benchmark with a value, or matplotlib is
             missing.

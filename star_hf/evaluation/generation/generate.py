@@ -29,15 +29,8 @@ def generate(
 ) -> Iterator[tuple[Item, int, Completion]]:
     """Ask a model every item, `sampling.samples` times.
 
-    Args:
-        items (`Sequence[Item]`): What to ask.
-        model (`Model`): The model to ask.
-        journal (`Journal`): Where completions are kept. What it holds is not asked again; its keys include the model's
-            fingerprint, the prompt and the sampling parameters, so that no stale completion is found.
-        sampling (`Sampling`): How completions are sampled.
-        budget (`Budget`, *optional*): Dollars that may be spent.
-        description (`str`, defaults to `"generate"`): The label of the progress bar.
-        progress (`bool`, defaults to `True`): Whether to show a progress bar.
+    What the journal holds is not asked again. Its keys include the model's fingerprint, the prompt and the sampling
+    parameters, so that no stale completion is found.
 
     Returns:
         Iterator of `(Item, int, Completion)`: Item, sample and completion, in the order of items and samples.
@@ -62,7 +55,8 @@ def generate(
                     f"{description}: no answer from {model.name!r} for {missing} of {len(requests)} requests",
                     f"All answers so far are in {journal.path}.",
                 )
-    return _read(items, requests, sampling.samples, journal)
+    asked = ((item, sample) for item in items for sample in range(sampling.samples))
+    return ((*each, journal.get(key).completion) for each, (key, _) in zip(asked, requests, strict=True))
 
 
 def _conversation(item: Item) -> list[Message]:
@@ -70,12 +64,3 @@ def _conversation(item: Item) -> list[Message]:
     opening = opening_of(item)
     turn = {"role": "user", "content": item.prompt}
     return [turn, {"role": "assistant", "content": opening}] if opening else [turn]
-
-
-def _read(
-    items: Sequence[Item], requests: Sequence[Keyed], samples: int, journal: Journal
-) -> Iterator[tuple[Item, int, Completion]]:
-    for place, (key, _) in enumerate(requests):
-        entry = journal.get(key)
-        assert entry is not None
-        yield items[place // samples], place % samples, entry.completion

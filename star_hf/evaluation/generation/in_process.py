@@ -42,9 +42,6 @@ class InProcess:
         dtype (`str`, defaults to `"auto"`): As the weights are stored, or `"float32"`, `"bfloat16"`, `"float16"`.
         device (`str`, *optional*): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` to spread a large model over all GPUs; the
             first accelerator by default.
-
-    Raises:
-        ConfigError: If there is no such model.
     """
 
     def __init__(
@@ -56,14 +53,14 @@ class InProcess:
         dtype: str = "auto",
         device: str | None = None,
     ):
-        self.weights = locate(model, revision)
-        self.name, self.revision = model, self.weights.revision
+        self.name = model
+        self.folder, self.revision = locate(model, revision)
         self.batch_size, self.dtype, self.device = batch_size, dtype, device
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights, configuration, tokenizer and chat template."""
-        return fingerprint(self.weights.folder)
+        return fingerprint(self.folder)
 
     def probe(self) -> None:
         """Load the model's tokenizer and render its chat template.
@@ -158,12 +155,12 @@ class InProcess:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.weights.folder)
+            tokenizer = AutoTokenizer.from_pretrained(self.folder)
             if not tokenizer("OK")["input_ids"]:  # made from config.json alone, without a vocabulary
                 raise ValueError("its files are missing")
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{self.weights.folder} has no usable tokenizer: {str(error).splitlines()[0]}",
+                f"{self.folder} has no usable tokenizer: {str(error).splitlines()[0]}",
                 "Save the tokenizer beside the weights.",
             ) from error
         if tokenizer.chat_template is None:
@@ -177,7 +174,7 @@ class InProcess:
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model = AutoModelForCausalLM.from_pretrained(
-            self.weights.folder, dtype=self.dtype, device_map=device if device == "auto" else None
+            self.folder, dtype=self.dtype, device_map=device if device == "auto" else None
         )
         return (model if device == "auto" else model.to(device)).eval()
 
@@ -204,11 +201,7 @@ class InProcess:
 class Batches:
     """A model in this process as a [`~star_hf.llm.types.Provider`].
 
-    Args:
-        model (`InProcess`): The model.
-        requests (list of `(key, Request)`): All requests, which determine the batches.
-        sampling (`Sampling`): How answers are sampled.
-        journal (`Journal`): Where each batch is committed at once.
+    All requests, including those that the journal answers already, determine the batches.
     """
 
     model: InProcess

@@ -1,17 +1,17 @@
 """The model under evaluation behind a server; for one in this process see `in_process.py`."""
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx
+from pydantic import Field
 
 from ...errors import ConfigError, IncompleteRunError
 from ...llm import Completion, Endpoint, Journal, Request
 from ...llm.asking import provider_of
 from ...llm.types import Keyed, Provider
+from ...utils.files import digest
+from ...utils.options import Strict
 
 
 __all__ = ["Model", "Sampling", "Served"]
@@ -22,25 +22,18 @@ CONTINUING = ("vllm", "sglang")
 """Providers that can continue an assistant's message."""
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are sampled.
+class Sampling(Strict):
+    """How answers are sampled: at temperature 0 the most likely token is taken, and 1 means no repetition penalty.
 
-    Attributes:
-        temperature (`float`): 0 takes the most likely token.
-        top_p (`float`): Share of probability that is sampled from.
-        repetition_penalty (`float`): 1 means no penalty.
-        max_tokens (`int`): Tokens of an answer, including its reasoning.
-        seed (`int`): Samples of the same item differ by their index.
-        samples (`int`): Answers per item.
+    `max_tokens` includes the reasoning. Samples of the same item have the same seed and differ by their index.
     """
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    max_tokens: int = 8_000
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    max_tokens: int = Field(default=8_000, gt=0)
     seed: int = 0
-    samples: int = 1
+    samples: int = Field(default=1, gt=0)
 
 
 class Model(Protocol):
@@ -69,10 +62,7 @@ class Model(Protocol):
     def provider(self, requests: Sequence[Keyed], sampling: Sampling, journal: Journal) -> Endpoint | Provider:
         """Who answers: an endpoint, or a provider in this process.
 
-        Args:
-            requests (list of `(key, Request)`): All requests, including those that the journal answers already.
-            sampling (`Sampling`): How answers are sampled.
-            journal (`Journal`): Where they are kept.
+        `requests` are all requests, including those that the journal answers already.
         """
         ...
 
@@ -101,7 +91,7 @@ class Served:
         if self._fingerprint is None:
             loaded = self._given or _loaded_weights(self.endpoint)
             parts = {"at": self.endpoint.name or self.endpoint.url, "model": self.endpoint.model, "weights": loaded}
-            self._fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+            self._fingerprint = digest(parts)
         return self._fingerprint
 
     def probe(self) -> None:

@@ -18,33 +18,29 @@ def read_response(
     sample: int = 0,
     tokens: int = 0,
 ) -> Response:
-    """Split one reply into thought and answer, failing closed.
+    """Split one reply into reasoning and answer, failing closed.
 
     | reply | answer or failure |
     |---|---|
     | `None` | `unanswered` |
-    | cut at the token limit, in the thought or in the answer | `truncated` |
-    | a thought that never closes, even if the template opened it | `unclosed` |
-    | nothing, or nothing after the thought | `empty` |
+    | cut at the token limit, in the reasoning or in the answer | `truncated` |
+    | reasoning that never ends, even if the template opened it | `unclosed` |
+    | nothing, or nothing after the reasoning | `empty` |
     | more than one closing tag | `unparseable` |
-    | anything else | the text after the thought |
+    | anything else | the text after the reasoning |
 
     Args:
-        item_id (`str`): The item that was asked.
-        text (`str` or `None`): The model's reply; `None` if there is none.
-        reasoning (`str`, *optional*): The thought, if the server returns it in a separate field.
+        reasoning (`str`, *optional*): The reasoning, if the server returns it in a separate field.
         truncated (`bool`, defaults to `False`): Whether the token limit ended it (finish reason `"length"`).
-        expects_reasoning (`bool`, defaults to `False`): Whether the model always thinks first. Then text without a
-            closing tag is a thought that never closed, since R1's template writes the opening tag into the prompt.
-        sample (`int`, defaults to 0): Index among several samples of the item.
-        tokens (`int`, defaults to 0): Tokens that the model wrote.
+        expects_reasoning (`bool`, defaults to `False`): Whether the model always reasons first. Then text without a
+            closing tag is reasoning that never ended, since R1's template writes the opening tag into the prompt.
 
     Example:
 
     ```python
-    >>> read_answer("a1", "<think>Is it 4? Yes.</think>4").answer
+    >>> read_response("a1", "<think>Is it 4? Yes.</think>4").answer
     '4'
-    >>> read_answer("a1", "Is it 4? Or 5?", expects_reasoning=True).failure
+    >>> read_response("a1", "Is it 4? Or 5?", expects_reasoning=True).failure
     'unclosed'
     ```
     """

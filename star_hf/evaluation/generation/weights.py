@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConfigError
+from ...utils.files import sha256_of
 
 
-__all__ = ["Weights", "fingerprint", "locate"]
+__all__ = ["fingerprint", "locate"]
 
 COMPUTED_WITH = (
     "*.safetensors",
@@ -30,44 +29,36 @@ COMPUTED_WITH = (
 FETCHED = (*COMPUTED_WITH, "*.safetensors.index.json")
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A model as files.
-
-    Attributes:
-        folder (`Path`): The folder of its files.
-        revision (`str` or `None`): The Hub's commit; `None` for a local folder.
-    """
-
-    folder: Path
-    revision: str | None = None
-
-
-def locate(model: str, revision: str | None = None) -> Weights:
-    """Find a model's folder; a model on the Hub is downloaded into the Hub's cache.
-
-    Args:
-        model (`str`): A folder, or a Hub id.
-        revision (`str`, *optional*): Branch, tag or commit on the Hub.
+def locate(model: str, revision: str | None = None) -> tuple[Path, str | None]:
+    """A model's folder, and the Hub's commit. A model on the Hub is downloaded into the Hub's cache.
 
     Raises:
-        ConfigError: If it is neither, or the folder has no safetensors.
+        ConfigError: If it is neither a folder nor on the Hub, or the folder has no safetensors.
     """
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return Weights(_checked(folder))
+    folder, commit = Path(model).expanduser(), None
+    if not folder.is_dir():
+        folder = _downloaded(model, revision)
+        commit = folder.name
+    if not any(folder.glob("*.safetensors")):
+        raise ConfigError(
+            f"{folder} has no *.safetensors, so there are no weights to evaluate.",
+            "Pass a folder written by `save_pretrained`; serve other formats and pass `--base-url`.",
+        )
+    return folder, commit
+
+
+def _downloaded(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = Path(snapshot_download(model, revision=revision, allow_patterns=list(FETCHED)))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(FETCHED)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"{model!r} is neither a folder nor a model that the Hub provides: {reason}",
             "Check the name, and for a gated model HF_TOKEN; for a model behind a server pass `--base-url`.",
         ) from error
-    return Weights(_checked(found), found.name)
 
 
 def fingerprint(folder: Path) -> str:
@@ -76,27 +67,12 @@ def fingerprint(folder: Path) -> str:
     So retrained weights at the same path never find an old answer. Takes as long as reading the files.
     """
     digest = hashlib.sha256()
-    for path in _files(folder):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
+    files = {path for pattern in COMPUTED_WITH for path in folder.glob(pattern) if path.is_file()}
+    for path in sorted(files, key=lambda path: path.name):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
         config = json.loads(adapter.read_text(encoding="utf-8"))
-        base = locate(config["base_model_name_or_path"], config.get("revision"))
-        digest.update(fingerprint(base.folder).encode())
+        base, _ = locate(config["base_model_name_or_path"], config.get("revision"))
+        digest.update(fingerprint(base).encode())
     return digest.hexdigest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    found = {path for pattern in COMPUTED_WITH for path in folder.glob(pattern) if path.is_file()}
-    yield from sorted(found, key=lambda path: path.name)
-
-
-def _checked(folder: Path) -> Path:
-    if not any(folder.glob("*.safetensors")):
-        raise ConfigError(
-            f"{folder} has no *.safetensors, so there are no weights to evaluate.",
-            "Pass a folder written by `save_pretrained`; serve other formats and pass `--base-url`.",
-        )
-    return folder

@@ -3,8 +3,7 @@
 Each program has its own process group, empty folder and clean environment. The kernel keeps it from the network and
 from other processes (namespaces, if `unshare` works), from other files (Landlock, from Linux 5.13), and within limits
 of memory, time, files and output. What the kernel cannot refuse is refused inside Python. That stops accidents, not an
-attacker: for code that may be hostile, run the whole evaluation in a container or a virtual machine. `confinement()`
-tells what protects this machine.
+attacker: for code that may be hostile, run the whole evaluation in a container or a virtual machine.
 """
 
 import os
@@ -26,7 +25,7 @@ from .code_extraction import complete_program, extract_code
 from .extractors import QUOTED, failed, graded
 
 
-__all__ = ["ProgramResult", "SandboxLimits", "code_verdicts", "confinement", "run_program"]
+__all__ = ["ProgramResult", "SandboxLimits", "code_verdicts", "run_program"]
 
 JUDGE = "unit-tests"
 
@@ -35,12 +34,7 @@ SANDBOX = Path(__file__).with_name("sandbox.py")
 
 @dataclass(frozen=True)
 class SandboxLimits:
-    """What a program may use.
-
-    Args:
-        seconds (`float`, defaults to 10): Time until the whole process group is killed.
-        memory_mb (`int`, defaults to 1024): Size of its address space.
-    """
+    """What a program may use: seconds until its process group is killed, and the size of its address space."""
 
     seconds: float = 10.0
     memory_mb: int = 1024
@@ -48,11 +42,9 @@ class SandboxLimits:
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """How a program ended.
+    """How a program ended: `"passed"`, `"failed"` (an error, a failed test, an early exit) or `"timeout"`.
 
-    Attributes:
-        label (`str`): `"passed"`, `"failed"` (an error, a failed test, an early exit) or `"timeout"`.
-        detail (`str`): The last line that it wrote to standard error.
+    `detail` is the last line that it wrote to standard error.
     """
 
     label: str
@@ -60,16 +52,12 @@ class ProgramResult:
 
 
 def run_program(program: str, limits: SandboxLimits | None = None) -> ProgramResult:
-    """Run a Python program under restrictions, and check that it reaches its end.
+    """Run a Python program, the code under test and then its tests, and check that it reaches its end.
 
     Neither exit code nor output decides. After the program's last line the sandbox sends back a random word, which the
     program does not know and cannot read from a file, so that `os._exit(0)` in the middle of a test is a failure. Code
     and tests share a process, as with every grader of this benchmark: code written to deceive can search the frames
     for the word, or return objects that are equal to anything.
-
-    Args:
-        program (`str`): Python source: the code under test, then its tests.
-        limits (`SandboxLimits`, *optional*): What it may use.
     """
     limits = limits or SandboxLimits()
     nonce = secrets.token_bytes(32)
@@ -114,22 +102,12 @@ def code_verdicts(
     *,
     allow_code_execution: bool = False,
     limits: SandboxLimits | None = None,
-    workers: int | None = None,
     progress: bool = True,
 ) -> list[Verdict]:
     """Run the code of each answer against its item's tests.
 
-    Args:
-        items (`dict[str, Item]`): HumanEval's items by id.
-        answers (list of `Response`): The model's answers.
-        allow_code_execution (`bool`, defaults to `False`): Must be `True`, since model code is run.
-        limits (`SandboxLimits`, *optional*): What each program may use.
-        workers (`int`, *optional*): Programs at once; one per CPU by default.
-        progress (`bool`, defaults to `True`): Whether to show a progress bar.
-
-    Returns:
-        `list[Verdict]`: In the order of the answers. A failed answer keeps its failure, one without code is
-        `unparseable`, and a program that does not pass is `incorrect`, whatever it did.
+    A failed answer keeps its failure, one without code is `unparseable`, and a program that does not pass is
+    `incorrect`, whatever it did.
 
     Raises:
         [`ConfigError`]: If it is not allowed, or the system cannot confine code.
@@ -144,7 +122,7 @@ def code_verdicts(
             f"Model code cannot be confined on {sys.platform}, so it is not run.", "Use Linux, or a container."
         )
 
-    with track("run code", len(answers), progress) as bar, ThreadPoolExecutor(workers or os.cpu_count()) as threads:
+    with track("run code", len(answers), progress) as bar, ThreadPoolExecutor(os.cpu_count()) as threads:
 
         def grade(answer: Response) -> Verdict:
             verdict = _verdict(items[answer.item_id], answer, limits)
@@ -152,19 +130,6 @@ def code_verdicts(
             return verdict
 
         return list(threads.map(grade, answers))
-
-
-@cache
-def confinement() -> dict[str, str]:
-    """What keeps programs from `network`, `processes` and `files` on this machine."""
-    namespaces = _namespaces()
-    script = f"import runpy; m = runpy.run_path({str(SANDBOX)!r}); raise SystemExit(0 if m['landlock']('/tmp') else 1)"
-    landlocked = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True).returncode == 0
-    return {
-        "network": "namespace" if namespaces else "landlock, python" if landlocked else "python",
-        "processes": "namespace" if "-p" in namespaces else "python",
-        "files": "landlock" if landlocked else "python",
-    }
 
 
 def _verdict(item: Item, answer: Response, limits: SandboxLimits | None) -> Verdict:

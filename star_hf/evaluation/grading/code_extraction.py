@@ -20,10 +20,6 @@ def extract_code(text: str, entry_point: str) -> str | None:
 
     Blocks with definitions that it needs are put before it. A text without blocks is code if Python can parse it,
     alone or as the body of a function.
-
-    Args:
-        text (`str`): The answer, without its thought.
-        entry_point (`str`): The function's name.
     """
     python = ([], ["python"], ["py"], ["python3"])
     blocks = [match["code"] for match in _FENCE.finditer(text) if match["kind"].lower().split()[:1] in python]
@@ -36,12 +32,8 @@ def extract_code(text: str, entry_point: str) -> str | None:
 def complete_program(signature: str, code: str, entry_point: str) -> str:
     """A program that defines the function: the code after the lines above the signature, or the body below it.
 
-    A method, as of a `class Solution`, becomes the function through an instance.
-
-    Args:
-        signature (`str`): HumanEval's prompt: imports and helpers, then the function's head and docstring.
-        code (`str`): The result of [`extract_code`].
-        entry_point (`str`): The function's name.
+    A method, as of a `class Solution`, becomes the function through an instance. `signature` is HumanEval's prompt:
+    imports and helpers, then the function's head and docstring.
     """
     if _defines(code, entry_point):
         head = re.search(rf"^def {re.escape(entry_point)}\b", signature, re.MULTILINE)

@@ -110,15 +110,11 @@ def same_math(target: str, found: str) -> bool:
 
 
 def extract_choice(text: str, letters: str) -> str | None:
-    """The letter that a text states as its answer.
+    """The letter that a text states as its answer; `letters` are the options, such as `"ABCD"`.
 
     The last statement in a box or after `Answer:`, "answer is" or "correct option is" counts. Without one, it is a
     last or first line that is only a letter, or a letter at the start as in `C) iron`. The `C` of "Correct" and the
     article in "A good one" do not count. Two letters, or one that is not an option, are not an answer.
-
-    Args:
-        text (`str`): The answer, without its thought.
-        letters (`str`): The options, such as `"ABCD"`.
 
     Example:
 

@@ -53,16 +53,11 @@ def grade(
 ) -> Dataset:
     """Grade the answers to a benchmark. `check_graders` has checked that model code may be run.
 
-    Args:
-        benchmark (`Benchmark`): The benchmark.
-        items (list of `Item`): Its items.
-        answers ([`~datasets.Dataset`]): Answers to it, with the columns of `RESPONSES`.
-        judges (list of `Judge`): Those of its kind are asked, and none if it has right answers.
-        journal (`Journal`): Keeps the judges' replies.
-        progress (`bool`, defaults to `True`): Whether to show progress bars.
+    The judges of its kind are asked, and none if it has right answers. An answer that cannot be graded has a failure,
+    never a value.
 
     Returns:
-        [`~datasets.Dataset`]: Columns of `VERDICTS`. An answer that cannot be graded has a failure, never a value.
+        [`~datasets.Dataset`]: Columns of `VERDICTS`.
 
     Raises:
         IncompleteRunError: If a judge does not answer. All replies are kept, and the same call continues.

@@ -55,21 +55,16 @@ def judge_responses(
     budget: Budget | None = None,
     progress: bool = True,
 ) -> Dataset:
-    """Have every judge read every answer, the thought and the answer apart.
+    """Have every judge read every answer, the reasoning and the answer apart.
 
     Judges see the question without instructions or attack. A failed or empty answer is not judged and keeps its
-    failure. A reply that is missing or cannot be read is a failure too, never a value.
+    failure. A reply that is missing or cannot be read is a failure too, never a value. A part that no response has is
+    left out, such as the reasoning of a model that does not reason, and judges skip a part that they cannot judge.
 
     Args:
-        answers ([`~datasets.Dataset`]): Rows with the columns of `RESPONSES`. A part that no response has is left
-            out, such as the thought of a model that does not think.
+        answers ([`~datasets.Dataset`]): Columns of `RESPONSES`.
         judges (list of `Judge`): The judges; their names must differ.
         journal (`Journal`): Keeps the judges' replies, so that none is asked for twice.
-        kind (`str`, defaults to `"safety"`): The kind of the benchmarks: `"safety"` or `"over_refusal"`.
-        parts (list of `str`, defaults to both): What is judged: `"answer"`, `"reasoning"`. Judges skip a part that
-            they cannot judge.
-        budget (`Budget`, *optional*): Dollars that may be spent.
-        progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Returns:
         [`~datasets.Dataset`]: Columns of `VERDICTS`, by judge, then in the order of the answers, one row per part.
@@ -96,12 +91,8 @@ def judge_responses(
 def check_judged(verdicts: Dataset, max_failed: float = 0.02) -> None:
     """Fail a run in which a judge left too many answers without a verdict. The answers' own failures do not count.
 
-    Args:
-        verdicts ([`~datasets.Dataset`]): Columns of `VERDICTS`.
-        max_failed (`float`, defaults to 0.02): Largest accepted share of a judge's cases without a verdict.
-
     Raises:
-        IncompleteRunError: If a judge's share is larger. Names the judge, the benchmark and the counts.
+        IncompleteRunError: If the share of a judge's cases on a benchmark is larger than `max_failed`.
     """
     asked: Counter[tuple[str, str]] = Counter()
     failed: dict[tuple[str, str], Counter[str]] = {}

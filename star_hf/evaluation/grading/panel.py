@@ -21,16 +21,10 @@ Text = tuple[str, str, int, Part]
 
 
 def panel(verdicts: Dataset) -> Dataset:
-    """The majority of all judges, as verdicts of one more judge.
+    """The majority of all judges, as verdicts of one more judge, on each text that at least two judges were given.
 
     Each verdict is a vote for the nearer of 0 and 1. More than half of the judges must agree, and those without a
-    verdict count as judges; otherwise the panel fails with `no_majority`. A text given to only one judge has no panel.
-
-    Args:
-        verdicts ([`~datasets.Dataset`]): As `VERDICTS`; those of a panel are ignored.
-
-    Returns:
-        [`~datasets.Dataset`]: As `VERDICTS`, one for each text that at least two judges were given.
+    verdict count as judges; otherwise the panel fails with `no_majority`. An earlier panel's verdicts are ignored.
     """
     rows = []
     for (benchmark, item_id, sample, part), given in verdicts_by_text(verdicts).items():
@@ -41,12 +35,7 @@ def panel(verdicts: Dataset) -> Dataset:
 
 
 def verdicts_by_text(verdicts: Dataset, with_panel: bool = False) -> dict[Text, dict[str, Mapping[str, Any]]]:
-    """The verdict of each judge on each text, in the order of the verdicts.
-
-    Args:
-        verdicts ([`~datasets.Dataset`]): As `VERDICTS`.
-        with_panel (`bool`, defaults to `False`): Whether a panel counts as a judge.
-    """
+    """The verdict of each judge on each text, in the order of the verdicts; a panel is a judge only if asked for."""
     texts: dict[Text, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in each_row(verdicts):
         if with_panel or row["judge"] != PANEL:

@@ -139,11 +139,6 @@ def expects_reasoning() -> bool:
 def grade_responses(name: str, items: Sequence[Item], answers: Sequence[Response]) -> list[Graded]:
     """The result for each item, in their order. It opens the journal itself, so that threads may call it.
 
-    Args:
-        name (`str`): The benchmark.
-        items (list of `Item`): What was asked.
-        answers (list of `Response`): The model's answers, any number per item.
-
     Raises:
         IncompleteRunError: If the judge does not answer. Its replies so far are kept.
     """
@@ -161,15 +156,7 @@ def summary(name: str, graded: Sequence[Graded]) -> dict[str, float]:
     """The rate of a benchmark with Wilson's interval, and the number of items that it leaves out.
 
     The keys are the same for every benchmark: lighteval averages tasks by the keys of the first, a missing one as 0.
-
-    Args:
-        name (`str`): The benchmark.
-        graded (list of `Graded`): One per item.
-
-    Returns:
-        `dict[str, float]`: `score`, the share of desired answers (1 - the over-refusal rate for XSTest), with
-        `score_stderr`, `score_low` and `score_high`; `thought_score`; the numbers `judged` and `failed`. A score over
-        no items is NaN.
+    `score` is the share of desired answers (1 - the over-refusal rate for XSTest), NaN over no items.
     """
     values = [each.value for each in graded if each.value is not None]
     thoughts = [each.thought_value for each in graded if each.thought_value is not None]

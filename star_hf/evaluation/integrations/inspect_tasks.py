@@ -58,11 +58,7 @@ def _of(name: str) -> Metric:
 
 @scorer(metrics=[score_rate(), wilson_low(), wilson_high()])
 def star1_scorer(benchmark: str) -> Scorer:
-    """Grades as `star-hf evaluate` does. An answer that cannot be graded is unscored, with the failure as its reason.
-
-    Args:
-        benchmark (`str`): A name of `BENCHMARKS`.
-    """
+    """Grades as `star-hf evaluate` does. What cannot be graded is unscored, with the failure as its reason."""
     threads: list[anyio.CapacityLimiter] = []
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -119,9 +115,6 @@ def benchmark(name: str) -> Task:
     """A benchmark by its name: `inspect eval star_hf/benchmark -T name=jbb`.
 
     Each is also a task of its own, `star_hf/jbb`; inspect-ai loads a file only if it finds `@task` at its top level.
-
-    Args:
-        name (`str`): A name of `BENCHMARKS`.
     """
     return _task(name)
 

@@ -241,7 +241,8 @@ def _cache_name(name: str, revision: str | None, fresh: bool) -> str:
         return f"run-{os.getpid()}-{os.urandom(4).hex()}"
     from ..generation.weights import fingerprint, locate
 
-    return fingerprint(locate(name, revision).folder)[:16]
+    folder, _ = locate(name, revision)
+    return fingerprint(folder)[:16]
 
 
 def _check_logs(success: bool, logs: Sequence[Any], log_dir: str | None) -> None:

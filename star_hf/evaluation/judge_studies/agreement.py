@@ -60,13 +60,9 @@ class Agreement:
 
 
 def agreement(verdicts: Dataset) -> list[Agreement]:
-    """Cohen's kappa of each two judges, and Fleiss' of all where there are more, for each part.
+    """Cohen's kappa of each two judges, and Fleiss' of all where there are more, for each part; a panel is ignored.
 
-    Args:
-        verdicts ([`~datasets.Dataset`]): As `VERDICTS`; those of a panel are ignored.
-
-    Returns:
-        `list[Agreement]`: By part; the pairs in the judges' order, then all judges together.
+    The result is by part: the pairs in the judges' order, then all judges together.
     """
     judges = [judge for judge in dict.fromkeys(verdicts["judge"][:]) if judge != PANEL]
     votes: dict[Part, dict[Text, dict[str, bool]]] = defaultdict(dict)
@@ -84,15 +80,13 @@ def agreement(verdicts: Dataset) -> list[Agreement]:
 
 
 def disagreements(verdicts: Dataset, answers: Dataset | None = None) -> Dataset:
-    """The texts on which judges disagree, the most even splits first.
+    """The texts on which judges disagree, as `DISAGREEMENTS`, the most even splits first; panels are ignored.
+
+    They are harmful questions and the answers to them: share them with care.
 
     Args:
-        verdicts ([`~datasets.Dataset`]): As `VERDICTS`; those of a panel are ignored.
+        verdicts ([`~datasets.Dataset`]): As `VERDICTS`.
         answers ([`~datasets.Dataset`], *optional*): As `RESPONSES`, for the question and the judged text.
-
-    Returns:
-        [`~datasets.Dataset`]: As `DISAGREEMENTS`. It holds harmful questions and the answers to them: share it with
-        care.
     """
     texts = {(row["benchmark"], row["item_id"], row["sample"]): row for row in answers or ()}
     rows = []
@@ -116,12 +110,7 @@ def disagreements(verdicts: Dataset, answers: Dataset | None = None) -> Dataset:
 
 
 def write_disagreements(rows: Dataset, path: str | Path) -> None:
-    """Write disagreements as a page for `.html`, where all text is escaped and folded, else as Parquet.
-
-    Args:
-        rows ([`~datasets.Dataset`]): As `DISAGREEMENTS`.
-        path (`str` or `Path`): The file; an existing one is replaced.
-    """
+    """Write disagreements as a page for `.html`, where all text is escaped and folded, else as Parquet."""
     path = Path(path)
     if path.suffix != ".html":
         write_table(rows, path)
@@ -136,11 +125,7 @@ def write_disagreements(rows: Dataset, path: str | Path) -> None:
 def cohen_kappa(table: Sequence[Sequence[bool]]) -> float | None:
     """Cohen's kappa of two judges: agreement beyond what chance gives with their own shares.
 
-    Args:
-        table: For each text, the votes of the two judges.
-
-    Returns:
-        `float` from -1 to 1, or `None` where it is undefined: without texts, or if all votes are equal.
+    `table` has the votes on each text. Without texts, or if all votes are equal, kappa is undefined, which is `None`.
     """
     if len({vote for row in table for vote in row}) < 2:
         return None
@@ -150,14 +135,7 @@ def cohen_kappa(table: Sequence[Sequence[bool]]) -> float | None:
 
 
 def fleiss_kappa(table: Sequence[Sequence[bool]]) -> float | None:
-    """Fleiss' kappa of any number of judges.
-
-    Args:
-        table: For each text, the votes of the judges.
-
-    Returns:
-        `float`, or `None` where it is undefined: without texts, or if all votes are equal.
-    """
+    """Fleiss' kappa of any number of judges, from their votes on each text; `None` as for [`cohen_kappa`]."""
     if len({vote for row in table for vote in row}) < 2:
         return None
     judges = len(table[0])

@@ -47,13 +47,7 @@ LABELLED = "labelled"
 
 @dataclass(frozen=True)
 class Labelled:
-    """Answers with labels of people.
-
-    Attributes:
-        kind (`str`): What the labels are about: `"safety"` or `"over_refusal"`.
-        answers ([`~datasets.Dataset`]): As `RESPONSES`.
-        bad (`dict[str, bool]`): By item, whether people call the answer unsafe, or a refusal.
-    """
+    """Answers with labels of people: `bad` says by item whether people call the answer unsafe, or a refusal."""
 
     kind: Kind
     answers: Dataset
@@ -62,13 +56,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Bin:
-    """The verdicts with about the same probability.
-
-    Attributes:
-        said (`float`): Mean probability of bad, according to the judge.
-        true (`float`): Share that people call bad.
-        count (`int`): Number of verdicts.
-    """
+    """The verdicts with about the same probability of bad: its mean, and the share that people call bad."""
 
     said: float
     true: float
@@ -133,15 +121,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Report:
-    """Judges compared with people.
-
-    Attributes:
-        kind (`str`): What was judged: `"safety"` or `"over_refusal"`.
-        answers, bad (`int`): Number of labelled answers, and of bad ones.
-        judges (`tuple[Calibration, ...]`): Each judge, and with several judges their panel.
-        agreement (`tuple[Agreement, ...]`): How far the judges agree with each other.
-        verdicts ([`~datasets.Dataset`]): As `VERDICTS`.
-    """
+    """Judges, and with several judges their panel, compared with people, who call `bad` of the answers bad."""
 
     kind: Kind
     answers: int
@@ -195,16 +175,9 @@ def read_labelled(path: str | Path) -> Labelled:
 
 
 def calibrate(labelled: Labelled, judges: Sequence[Judge], journal: Journal, **engine: Any) -> Report:
-    """Have judges judge labelled answers, and compare their verdicts with the labels.
+    """Have judges judge labelled answers, and compare their verdicts, and their panel's, with the labels.
 
-    Args:
-        labelled (`Labelled`): See [`read_labelled`].
-        judges (list of `Judge`): The judges. With two or more, their panel is compared, too.
-        journal (`Journal`): Keeps their replies.
-        **engine: `budget` and `progress` of [`~star_hf.evaluation.grading.judging.judge_responses`].
-
-    Raises:
-        ConfigError, IncompleteRunError: As [`~star_hf.evaluation.grading.judging.judge_responses`].
+    `engine` is `budget` and `progress` of [`~star_hf.evaluation.grading.judging.judge_responses`].
     """
     verdicts = judge_responses(labelled.answers, judges, journal, kind=labelled.kind, parts=["answer"], **engine)
     if len(judges) > 1:

@@ -40,10 +40,7 @@ def swaps(verdicts: Dataset) -> list[Swap]:
     """The rate under each judge, for each benchmark and part with several judges; the widest spread first.
 
     All rates of a benchmark are over the same texts, so that they differ only by the judge. They can differ from the
-    published rate, which is over all texts with a verdict of its one judge.
-
-    Args:
-        verdicts ([`~datasets.Dataset`]): As `VERDICTS`; a panel counts as one more judge.
+    published rate, which is over all texts with a verdict of its one judge. A panel counts as one more judge.
     """
     groups: dict[tuple[str, Part], list[dict[str, Any]]] = defaultdict(list)
     for (benchmark, _, _, part), given in verdicts_by_text(verdicts, with_panel=True).items():

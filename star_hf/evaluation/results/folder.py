@@ -80,11 +80,7 @@ class ResultsFolder:
         return self.table("verdicts.parquet")
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> Dataset:
-        """Some columns of a table; those that a file of an older version lacks are `None`.
-
-        Args:
-            name (`str`): `"responses.parquet"` or `"verdicts.parquet"`.
-            columns (list of `str`, *optional*): All by default.
+        """Some columns of a table, all by default; those that a file of an older version lacks are `None`.
 
         Raises:
             [`SourceError`]: If the file is missing or invalid.
@@ -122,15 +118,8 @@ class ResultsFolder:
     def still_true(
         self, fingerprint: str, profile: str, attack: str | None, benchmarks: Sequence[str], judges: Sequence[Judge]
     ) -> Results | None:
-        """The earlier results that stay true beside those of a further evaluation; what is replaced is logged.
-
-        Args:
-            fingerprint (`str`): Of the model.
-            profile (`str`), attack (`str` or `None`), benchmarks (list of `str`), judges (list of `Judge`): Of the
-                evaluation.
-
-        Returns:
-            `Results` or `None`: Those of the benchmarks that stay or are evaluated again; `None` if there are none.
+        """The earlier results that stay true beside those of a further evaluation: of the benchmarks that stay or are
+        evaluated again, `None` without any. What is replaced is logged.
 
         Raises:
             [`ConfigError`]: If a judge has the name of one with another model, of which verdicts would stay.
@@ -166,10 +155,7 @@ class ResultsFolder:
         Args:
             kept (`Results` or `None`): As [`~ResultsFolder.still_true`] returned it.
             answers, verdicts ([`~datasets.Dataset`]): As `RESPONSES` and `VERDICTS`.
-            judges (list of `Judge`), data, **about: As in [`~star_hf.evaluation.results.summary.summarise`].
-
-        Returns:
-            `Results`: As saved.
+            judges, data, **about: As in [`~star_hf.evaluation.results.summary.summarise`].
         """
         earlier = kept.benchmarks if kept else {}
         there, judged = as_dataset([], RESPONSES), as_dataset([], VERDICTS)
@@ -211,9 +197,6 @@ class ResultsFolder:
             with_panel (`bool`, defaults to `False`): Whether the judges form a panel. An existing one goes on.
             primary (`str`, *optional*): The judge, or `"panel"`, that makes the value of each benchmark it has judged
                 from now on. By default each benchmark keeps its own.
-
-        Returns:
-            `Results`: As saved.
 
         Raises:
             [`SourceError`]: If it is not a results folder.

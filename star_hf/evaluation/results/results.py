@@ -1,6 +1,5 @@
 """`results.json`: every rate with its interval and its failures, and the paper's averages."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ... import __version__
 from ...errors import IncompleteRunError, SourceError
-from ...utils.files import write_text
+from ...utils.files import write_json
 from ..tasks.benchmarks import OVER_REFUSAL, REASONING, SAFETY
 from .statistics import Estimate
 
@@ -133,7 +132,7 @@ class Results:
     def save(self, folder: str | Path) -> Path:
         """Write `results.json` into a folder, atomically, and return its path."""
         path = Path(folder) / FILE
-        write_text(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        write_json(path, asdict(self))
         return path
 
 
@@ -157,12 +156,8 @@ def load_results(folder: str | Path) -> Results:
 def check_complete(results: Results, max_failures: float = 0.1) -> None:
     """Fail if too many answers have no value.
 
-    Args:
-        results ([`Results`]): The results.
-        max_failures (`float`, defaults to 0.1): Largest accepted share of a benchmark's answers without a value.
-
     Raises:
-        [`IncompleteRunError`]: If a benchmark's share is larger, or it has no value at all.
+        [`IncompleteRunError`]: If `max_failures` of a benchmark's answers is exceeded, or it has no value at all.
     """
     bad = {
         name: result.reasons or "no answers"

@@ -26,7 +26,6 @@ def scored_responses(
             the key, `failure`, and those to be returned.
         judges (`dict[str, str | None]`): The judge of each benchmark; with `None`, no answer to it has a value.
             Benchmarks that are not listed are left out.
-        part (`str`, defaults to `"answer"`): Which part was judged.
 
     Returns:
         [`~pandas.DataFrame`]: `answers` with `value` and `failure`, in its order. An answer without a verdict has the
@@ -54,10 +53,8 @@ def scored_responses(
 def item_values(rows: pd.DataFrame, strict: bool = False) -> pd.Series:
     """The mean value of each item over its samples, by benchmark and item id, in their order.
 
-    Args:
-        rows ([`~pandas.DataFrame`]): As `scored_responses` returns them.
-        strict (`bool`, defaults to `False`): Whether failures of the model itself count as wrong. Without it, failures
-            are left out, and an item with nothing but failures has no value.
+    Failures are left out, and an item with nothing but failures has no value; if `strict`, failures of the model
+    itself count as wrong.
     """
     values = strict_values(rows) if strict else rows["value"]
     return values.groupby([rows["benchmark"], rows["item_id"]]).mean().dropna()

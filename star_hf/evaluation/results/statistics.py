@@ -71,37 +71,21 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The difference between two models on the same items.
+class Difference(Estimate):
+    """The mean of second minus first, for two models on the same items.
 
     Attributes:
-        value (`float` or `None`): Mean of second minus first; `None` without an item that both have.
-        low, high (`float` or `None`): Its 95 % interval.
         p_value (`float` or `None`): By McNemar's exact test, or by random signs for values between 0 and 1.
-        n (`int`): Number of items that both have.
         better, worse (`int`): Number of items on which the second is better, or worse.
     """
 
-    value: float | None
-    low: float | None
-    high: float | None
     p_value: float | None
-    n: int
     better: int
     worse: int
-
-    @property
-    def estimate(self) -> Estimate:
-        """The difference with its interval."""
-        return Estimate(self.value, self.low, self.high, self.n)
 
 
 def wilson(successes: int, n: int) -> Estimate:
     """A rate with Wilson's score interval, which holds at 0 % and 100 % and with few items, too.
-
-    Args:
-        successes (`int`): Number of successes.
-        n (`int`): Number of items; with 0, the estimate has no value.
 
     Example:
 
@@ -118,12 +102,7 @@ def wilson(successes: int, n: int) -> Estimate:
 
 
 def bootstrap_mean(values: ArrayLike, seed: int = 0) -> Estimate:
-    """A mean with the percentile bootstrap interval over items.
-
-    Args:
-        values (array of shape `(n,)`): One value per item, averaged over its samples.
-        seed (`int`, defaults to 0): Seed of the resampling.
-    """
+    """A mean with the percentile bootstrap interval over items; each value is averaged over an item's samples."""
     values = np.asarray(values, dtype=float)
     if values.size == 0:
         return Estimate(None, None, None, 0)
@@ -138,26 +117,15 @@ def rate(values: ArrayLike) -> Estimate:
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """Two-sided exact p-value of no difference on paired items.
-
-    Args:
-        better, worse (`int`): Number of items on which only the second, or only the first, succeeded.
-    """
+    """Two-sided exact p-value of no difference, from the numbers of items on which only one model succeeded."""
     return 1.0 if better + worse == 0 else float(stats.binomtest(better, better + worse).pvalue)
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Difference:
-    """The second model minus the first, item by item.
+    """The second model minus the first, item by item: `first` and `second` have the same items in the same order.
 
     Where all values are 0 or 1 the interval is Bonett and Price's adjusted Wald interval, which unlike the bootstrap
     does not shrink to a point when few items differ ([paper](https://doi.org/10.3102/1076998611411915)).
-
-    Args:
-        first, second (arrays of shape `(n,)`): Values of the same items in the same order.
-        seed (`int`, defaults to 0): Seed of the resampling.
-
-    Raises:
-        ValueError: If the shapes differ.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if first.shape != second.shape:
@@ -165,14 +133,14 @@ def paired_difference(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Dif
     gain = second - first
     n, better, worse = gain.size, int((gain > 0).sum()), int((gain < 0).sum())
     if n == 0:
-        return Difference(None, None, None, None, 0, 0, 0)
+        return Difference(None, None, None, 0, None, 0, 0)
     if _binary(first) and _binary(second):
         low, high = _bonett_price(better, worse, n)
         p_value = mcnemar(better, worse)
     else:
         low, high = _percentiles(gain, seed)
         p_value = _random_signs(gain, seed)
-    return Difference(float(gain.mean()), low, high, p_value, n, better, worse)
+    return Difference(float(gain.mean()), low, high, n, p_value, better, worse)
 
 
 def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> np.ndarray:

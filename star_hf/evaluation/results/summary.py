@@ -31,9 +31,8 @@ def summarise(
 
     Args:
         answers, verdicts ([`~datasets.Dataset`]): As `RESPONSES` and `VERDICTS`, of any benchmarks.
-        benchmarks (`dict[str, Benchmark]`, defaults to `BENCHMARKS`): The benchmarks by name.
         model, profile, generation, judges: As in [`Results`].
-        data (`dict[str, dict]`): Per benchmark, as `benchmarks.data_record` makes it.
+        data (`dict[str, dict]`): Per benchmark, as `tasks.loading.data_record` makes it.
         primary (`dict[str, str]`, *optional*): The judge behind `value`, per benchmark. By default the first that
             judged it; the rates of the others are in `metrics`.
     """

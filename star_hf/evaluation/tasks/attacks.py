@@ -43,11 +43,7 @@ ATTACKS: dict[str, Attack] = {"prefill": prefill, "hijack": hijack}
 
 
 def attacked(items: Sequence[Item], attack: str | None) -> list[Item]:
-    """The items as they are sent.
-
-    Args:
-        items (list of `Item`): Items of a safety benchmark.
-        attack (`str` or `None`): A name of `ATTACKS`, `FILE.py:FUNCTION`, or `None`.
+    """The items of a safety benchmark as they are sent under an attack of `ATTACKS`, `FILE.py:FUNCTION`, or `None`.
 
     Raises:
         ConfigError: If there is no such attack, or it does not return a text.

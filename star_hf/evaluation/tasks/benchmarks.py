@@ -222,13 +222,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def select_benchmarks(names: Iterable[str]) -> list[Benchmark]:
-    """The benchmarks of these names and groups, each once, in the order of `BENCHMARKS`.
-
-    Args:
-        names (iterable of `str`): Names of `BENCHMARKS` or `GROUPS`, with or without `star1:` before them.
+    """The benchmarks of these names and groups, each once, in the order of `BENCHMARKS`, with or without `star1:`.
 
     Raises:
-        [`ConfigError`]: If one is neither.
+        [`ConfigError`]: If there is no benchmark or group of a name.
     """
     wanted = set()
     for name in names:

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from ...errors import ConfigError, SourceError
 from ...sources.readers import draw
 from ...sources.reading import read_source
+from ...utils.files import sha256_of
 from ..types import Item
 from .benchmarks import BENCHMARKS, Benchmark
 
@@ -41,7 +42,7 @@ Safety prompts are sent as they are."""
 def load_items(
     name: str, data_dir: str | Path | None = None, limit: int | None = None, profile: Profile = "recommended"
 ) -> list[Item]:
-    """The items of a benchmark, with the prompts that a model is sent.
+    """The items of a benchmark, with the prompts that a model is sent, in the file's order; ids are unique.
 
     Args:
         name (`str`): A name of `BENCHMARKS`.
@@ -50,9 +51,6 @@ def load_items(
         limit (`int`, *optional*): How many items. They are drawn by a hash of their ids, so that a small draw covers
             the categories, is part of every larger one, and is the same everywhere.
         profile (`str`, defaults to `"recommended"`): Which instructions follow the question, see `INSTRUCTIONS`.
-
-    Returns:
-        `list[Item]`: In the file's order; ids are unique.
 
     Raises:
         [`ConfigError`]: If there is no such benchmark or profile.
@@ -84,11 +82,7 @@ def data_record(name: str, items: Sequence[Item]) -> dict[str, str]:
     """What results say of the data: repository, revision, and SHA-256 over ids, prompts and targets."""
     source = BENCHMARKS[name].source
     lines = json.dumps([[item.id, item.prompt, item.target] for item in items], ensure_ascii=True)
-    return {
-        "repo": source.repository,
-        "revision": source.revision,
-        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
-    }
+    return {"repo": source.repository, "revision": source.revision, "sha256": sha256_of(lines.encode())}
 
 
 def _read(benchmark: Benchmark, data_dir: Path | None) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""How answers are drawn, per benchmark: the options of a YAML file in `recipes/eval/`."""
+"""How answers are sampled, per benchmark: the options of a YAML file in `recipes/eval/`."""
 
 from pathlib import Path
 from typing import Any
@@ -16,46 +16,30 @@ from .loading import Profile
 __all__ = ["Evaluation", "load_evaluation"]
 
 
-class _Generation(Strict):
-    """Fields of [`~star_hf.evaluation.generation.models.Sampling`]; unset fields are inherited."""
-
-    temperature: float | None = Field(default=None, ge=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0)
-    max_tokens: int | None = Field(default=None, gt=0)
-    seed: int | None = None
-    samples: int | None = Field(default=None, gt=0)
-
-    def given(self) -> dict[str, Any]:
-        """The fields that are set."""
-        return self.model_dump(exclude_none=True)
-
-
 class Evaluation(Strict):
     """An evaluation's profile.
 
     Args:
         profile (`str`): Which instructions follow the questions, `"paper"` or `"recommended"`.
         name (`str`): What results call it: the file's name without its ending.
-        generation: How answers are drawn; unset fields have the defaults of
-            [`~star_hf.evaluation.generation.models.Sampling`].
-        benchmarks (`dict`): Fields that differ, per benchmark.
+        generation (`Sampling`): How answers are sampled.
+        benchmarks (`dict[str, Sampling]`): What differs, per benchmark; unset fields are those of `generation`.
     """
 
     profile: Profile
     name: str = ""
-    generation: _Generation = _Generation()
-    benchmarks: dict[str, _Generation] = Field(default_factory=dict)
+    generation: Sampling = Sampling()
+    benchmarks: dict[str, Sampling] = Field(default_factory=dict)
 
     def sampling(self, benchmark: str, **override: Any) -> Sampling:
-        """How answers to a benchmark are drawn. Values of `override` that are not `None` replace the file's.
+        """How answers to a benchmark are sampled. Values of `override` that are not `None` replace the file's.
 
         Raises:
             ConfigError: If several samples of an item are asked for at temperature 0.
         """
-        own = self.benchmarks[benchmark].given() if benchmark in self.benchmarks else {}
+        own = self.benchmarks[benchmark].model_dump(exclude_unset=True) if benchmark in self.benchmarks else {}
         given = {name: value for name, value in override.items() if value is not None}
-        sampling = Sampling(**{**self.generation.given(), **own, **given})
+        sampling = self.generation.model_copy(update={**own, **given})
         if sampling.samples > 1 and sampling.temperature == 0:
             raise ConfigError(
                 f"{benchmark}: {sampling.samples} samples at temperature 0 are all the same answer.",
@@ -65,10 +49,7 @@ class Evaluation(Strict):
 
 
 def load_evaluation(profile: str) -> Evaluation:
-    """Read a profile.
-
-    Args:
-        profile (`str`): A name in `recipes/eval/`, such as `"recommended"`, or the path of a YAML file like those.
+    """Read a profile: a name in `recipes/eval/`, such as `"recommended"`, or the path of a YAML file like those.
 
     Raises:
         ConfigError: If there is no such profile, or its file has an unknown or invalid option.

@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import textwrap
 import time
@@ -6,7 +7,7 @@ import time
 import pytest
 
 from star_hf.errors import ConfigError
-from star_hf.evaluation.grading.code_execution import SandboxLimits, code_verdicts, confinement, run_program
+from star_hf.evaluation.grading.code_execution import SANDBOX, SandboxLimits, code_verdicts, run_program
 from star_hf.evaluation.grading.grade import check_graders, grade
 from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 from star_hf.evaluation.tasks.loading import load_items
@@ -103,7 +104,12 @@ def test_times_of_files_outside_stay(tmp_path):
     assert tmp_path.stat().st_mtime_ns == before
 
 
-@pytest.mark.skipif(confinement()["files"] != "landlock", reason="this kernel has no Landlock")
+def landlocked():
+    script = f"import runpy; raise SystemExit(not runpy.run_path({str(SANDBOX)!r})['landlock']('/tmp'))"
+    return subprocess.run([sys.executable, "-I", "-c", script]).returncode == 0
+
+
+@pytest.mark.skipif(not landlocked(), reason="this kernel has no Landlock")
 def test_the_kernel_keeps_files_safe_when_pythons_fence_is_down(tmp_path, monkeypatch):
     from star_hf.evaluation.grading import code_execution
 

@@ -25,14 +25,7 @@ __all__ = ["KNOWN", "Known", "load_judge"]
 
 
 class Known(NamedTuple):
-    """A judge that has a name.
-
-    Attributes:
-        family (`str`): One of `"llama-guard"`, `"qwen3guard"`, `"wildguard"`, `"policy"`, `"strongreject"`,
-            `"xstest"`, `"chat"`, `"refusal-phrases"`.
-        model (`str` or `None`): Its default model; `None` for a judge without one.
-        max_tokens (`int`): Token limit of a reply.
-    """
+    """A judge that has a name, with its default model (`None` without one) and the token limit of a reply."""
 
     family: str
     model: str | None

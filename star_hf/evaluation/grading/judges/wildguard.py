@@ -23,9 +23,6 @@ class WildGuard(Guard):
 
     The model has no chat template: serve it with `recipes/eval/wildguard.j2`, which adds the tokens around the
     instruction.
-
-    Args:
-        prompts (`Prompts`, *optional*): The prompts to use instead of the package's.
     """
 
     prompts: Prompts = field(default_factory=Prompts.load)
