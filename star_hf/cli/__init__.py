@@ -1,7 +1,7 @@
 """The command line. One thin file per group of commands: it reads options, calls the library, prints the result.
 
-The `app` of top-level commands (`star-hf build`) is added without a name, that of a group (`star-hf journal stats`)
-with its name. Each command or group has the heading of `panels.py` that lists it.
+The `app` of top-level commands (`star-hf build`) has no name, that of a group (`star-hf journal stats`)
+has one. Each command or group has the heading of `panels.py` that lists it.
 """
 
 import logging
@@ -39,38 +39,10 @@ app = typer.Typer(
     add_completion=False,
     help="Make reasoning models safe with little data, as STAR-1 does: build data, train, evaluate, publish.",
 )
-app.add_typer(build.app)
-app.add_typer(shards.app)
-app.add_typer(audit.app)
-app.add_typer(evaluate.app)
-app.add_typer(report.app)
-app.add_typer(results.app)
-app.add_typer(train.app)
-app.add_typer(hub.app)
-app.add_typer(
-    hub.publishing,
-    name="publish",
-    help="Publish a data set, a model or results on the Hub, with a card.",
-    rich_help_panel=SHARING,
-)
-app.add_typer(
-    endpoints.app,
-    name="endpoints",
-    help="Test the endpoints of a recipe, or every provider that you have a key for.",
-    rich_help_panel=DATA,
-)
-app.add_typer(
-    journal.app,
-    name="journal",
-    help="Show, export, import and prune a run's journal of model calls.",
-    rich_help_panel=DATA,
-)
-app.add_typer(
-    judge.app,
-    name="judge",
-    help="Compare judges with people and with each other, and judge responses again.",
-    rich_help_panel=EVALUATION,
-)
+for _module in (build, shards, audit, evaluate, report, results, train, hub):
+    app.add_typer(_module.app)
+for _group, _panel in ((hub.publishing, SHARING), (endpoints.app, DATA), (journal.app, DATA), (judge.app, EVALUATION)):
+    app.add_typer(_group, rich_help_panel=_panel)
 
 
 def _show_version(wanted: bool) -> None:

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["app", "publishing"]
 
 app = typer.Typer()
-publishing = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+publishing = typer.Typer(
+    name="publish",
+    help="Publish a data set, a model or results on the Hub, with a card.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 
 
 def _named(repo_id: str) -> str:

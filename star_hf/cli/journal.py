@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(
+    name="journal",
+    help="Show, export, import and prune a run's journal of answers.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 
 DAY_S = 86_400
 

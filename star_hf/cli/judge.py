@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(
+    name="judge",
+    help="Compare judges with people and with each other, and judge answers again.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
 
 Judges = Annotated[
     list[str],

@@ -30,16 +30,14 @@ def rejudge(
     """Have judges judge the answers of a results folder, each benchmark by those that serve its kind.
 
     Verdicts, panel and `results.json` in the folder are updated, see
-    [`~star_hf.evaluation.results.folder.ResultsFolder.add_verdicts`]. The result are the verdicts of these judges.
+    [`~star_hf.evaluation.results.folder.ResultsFolder.add_verdicts`]; the verdicts of these judges are returned.
 
     Args:
         budget_usd (`float`, *optional*): Dollars that the judges may cost, beyond what the folder has cost already.
 
     Raises:
-        SourceError: If it is not a results folder.
-        ConfigError: If no judge serves a kind in the folder, `primary` has judged nothing, or as `judge_responses`.
+        ConfigError: If no judge serves a kind in the folder, or `primary` has judged nothing.
         IncompleteRunError: As [`~star_hf.evaluation.grading.judging.judge_responses`]. All replies are kept.
-        StarError: If another process works in the folder.
     """
     place = ResultsFolder(folder)
     _ = place.results  # the folder is not created by mistake

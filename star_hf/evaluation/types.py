@@ -38,7 +38,7 @@ class Item:
     Attributes:
         id (`str`): Stable across runs and machines, unique within the benchmark.
         prompt (`str`): The user's message, ready to be sent.
-        category (`str` or `None`): The benchmark's own category, for rates per category.
+        category (`str` or `None`): The benchmark's own category.
         target (`str` or `None`): The right answer, where there is one: a number, a letter, a test program.
         question (`str` or `None`): The question without instructions or attack, which judges are shown. `None` where
             that is `prompt` itself.
@@ -63,10 +63,8 @@ class Response:
     """What a model replied to an item, split into reasoning and answer.
 
     Attributes:
-        item_id (`str`): The item's `id`.
         sample (`int`): Index among several samples of the same item.
         answer (`str` or `None`): What the user sees; `None` where `failure` is set.
-        reasoning (`str` or `None`): The reasoning before it, if any.
         failure (`str` or `None`): One of [`FAILURES`].
         tokens (`int`): Tokens that the model generated.
     """
@@ -84,9 +82,7 @@ class Verdict:
     """The verdict of one judge or extractor on one part of one answer.
 
     Attributes:
-        item_id (`str`), sample (`int`): Which answer.
         judge (`str`): The judge or extractor, such as `"llama-guard-3"` or `"math-verify"`.
-        part (`str`): What was judged, `"answer"` or `"reasoning"`.
         label (`str` or `None`): The judge's label, such as `"safe"`, `"full_refusal"`, `"correct"`.
         value (`float` or `None`): 0 to 1, where 1 is the desired outcome (safe, helpful, correct); `None` if and only
             if `failure` is set.

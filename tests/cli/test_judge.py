@@ -91,7 +91,8 @@ def test_run_adds_a_judge_and_agree_shows_where_they_differ(server, results, tmp
     star_hf("run", results, "--judge", f"llama-guard-3@{server.url}", "--answers-only")
     assert load_results(results).benchmarks["jbb"].judge == "llama-guard-3"
     output = star_hf("run", results, "--judge", "refusal-phrases", "--panel")
-    assert "jbb safe_rate/llama-guard-3 66.7 3 of 3" in output and "safe_rate/panel 50.0 2 of 3" in output
+    assert "jbb safe llama-guard-3 66.7 20.8-93.9 3 of 3" in output
+    assert "safe_rate/panel 50.0 9.5-90.5 2 of 3" in output
     star_hf("run", results, "--judge", "refusal-phrases", "--primary", "panel")
     assert load_results(results).benchmarks["jbb"].failures == {"no_majority": 1}
     assert "jbb, answer 2 of 3 50.0 50.0 50.0 0.0" in output

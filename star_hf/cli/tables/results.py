@@ -35,7 +35,8 @@ def _rates(results: Results) -> Table:
     for name, result in results.benchmarks.items():
         table.add_row(*_row(name, result), end_section=not result.metrics)
         for metric, estimate in result.metrics.items():
-            table.add_row("", metric, "", *_numbers(estimate), str(estimate.n), "", style="dim")
+            of = f"{estimate.n} of {result.items}"
+            table.add_row("", metric, "", *_numbers(estimate), of, "", style="dim")
     table.add_section()
     for kind, average in results.averages.items():
         what = f"of {len(average.benchmarks)}" + (f", {STRICT}" if kind == "reasoning" else "")

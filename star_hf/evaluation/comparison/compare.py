@@ -25,11 +25,9 @@ class Comparison:
     """The change from one model to another.
 
     Attributes:
-        base, tuned (`str`): The models' names.
         pairs (`tuple[Pair, ...]`): The benchmarks that both have, in the paper's order.
         safety_gain, reasoning_cost, over_refusal_rise (`Estimate`): Means over benchmarks; `n` is their number.
         checks (`tuple[Criterion, ...]`): The criteria.
-        decision (`str`): `"ship"`, `"do not ship"` or `"undecided"`.
         notes (`tuple[str, ...]`): Other differences between the two runs.
     """
 

@@ -34,11 +34,7 @@ class ScoredRun:
 
     @classmethod
     def read(cls, folder: str | Path) -> "ScoredRun":
-        """Read and score a results folder.
-
-        Raises:
-            [`SourceError`]: If it is not a results folder.
-        """
+        """Read and score a results folder. Raises [`SourceError`] if it is not one."""
         place = ResultsFolder(folder)
         results = place.results
         answers = place.table("responses.parquet", [*ITEM, "sample", "prompt", "failure"]).to_pandas()
@@ -61,7 +57,6 @@ class Pair:
     """Two models on one benchmark.
 
     Attributes:
-        name (`str`), kind (`str`), metric (`str`): The benchmark, and what is measured.
         base, tuned (`Estimate`): Each model's own rate, on all its items.
         difference (`Difference`): Tuned minus base on the items that both have. Higher is better, except for
             over-refusal.
@@ -88,11 +83,7 @@ class Pair:
 
 
 def pairs_of(base: ScoredRun, tuned: ScoredRun) -> tuple[Pair, ...]:
-    """The benchmarks that both runs have, in the paper's order.
-
-    Raises:
-        [`SourceError`]: If there are none.
-    """
+    """The benchmarks that both runs have, in the paper's order. Raises [`SourceError`] if there are none."""
     one, other = base.results.benchmarks, tuned.results.benchmarks
     there = [name for name in BENCHMARKS if name in one and name in other]
     if not there:

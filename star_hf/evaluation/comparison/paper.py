@@ -104,11 +104,7 @@ class PaperComparison:
 
 
 def paper_row(wanted: str) -> PaperRow:
-    """The row of a name, or of a model: its Hub id, or a path that ends like it.
-
-    Raises:
-        [`ConfigError`]: If there is none; it lists the rows.
-    """
+    """The row of a name, or of a model: its Hub id, or a path that ends like it. Else a [`ConfigError`]."""
     rows = paper_rows()
     if wanted in rows:
         return rows[wanted]

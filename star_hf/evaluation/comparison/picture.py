@@ -23,15 +23,11 @@ GREY = "#9a9a9a"
 def draw_tradeoff(models: Sequence[Results], path: str | Path) -> Path:
     """Draw each model's mean safety over its mean reasoning, with 95 % intervals, and an arrow from one to the next.
 
-    All means, the paper's included, are over the benchmarks that all models have. The axes name them.
-
-    Args:
-        models (list of `Results`): Base and tuned, for example, in this order.
-        path (`str` or `Path`): The picture: `.png`, `.svg` or `.pdf`.
+    All means, the paper's included, are over the benchmarks that all models have. The axes name them. `path` ends with
+    `.png`, `.svg` or `.pdf`.
 
     Raises:
-        [`ConfigError`]: If the models share no safety or no reasoning benchmark with a value, or matplotlib is
-            missing.
+        [`ConfigError`]: If the models share no safety or no reasoning benchmark with a value.
     """
     safety, reasoning = (_common(models, names) for names in (SAFETY, REASONING))
     if not safety or not reasoning:

@@ -63,11 +63,7 @@ class InProcess:
         return fingerprint(self.folder)
 
     def probe(self) -> None:
-        """Load the model's tokenizer and render its chat template.
-
-        Raises:
-            ConfigError: If a package or the tokenizer is missing.
-        """
+        """Load the model's tokenizer and render its chat template."""
         self._prompt(Request([{"role": "user", "content": "Say OK."}]))
 
     def identity(self, sampling: Sampling) -> dict[str, Any]:
@@ -210,11 +206,7 @@ class Batches:
     journal: Journal
 
     def complete(self, requests: Iterator[Keyed], on_result: OnResult) -> list[str]:
-        """Answer open requests, batch by batch.
-
-        Raises:
-            StarError: If a batch does not fit in memory.
-        """
+        """Answer open requests, batch by batch. Raises [`StarError`] if a batch does not fit in memory."""
         import torch
 
         waiting = {key for key, _ in requests}

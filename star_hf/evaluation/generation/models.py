@@ -95,12 +95,7 @@ class Served:
         return self._fingerprint
 
     def probe(self) -> None:
-        """Ask one short question, so that a dead endpoint ends a run before its first prompt.
-
-        Raises:
-            ConfigError: If the endpoint refuses the key, the model or the request.
-            IncompleteRunError: If it does not answer.
-        """
+        """Ask one short question, so that a dead endpoint ends a run before its first prompt."""
         quick = self.endpoint.model_copy(update={"max_tokens": 16, "max_retries": 1, "concurrency": 1})
         answers: list[Completion] = []
         request = Request([{"role": "user", "content": "Say OK."}])

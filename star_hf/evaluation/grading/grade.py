@@ -22,11 +22,7 @@ ANSWER = [field.name for field in fields(Response)]
 
 
 def check_graders(benchmarks: Iterable[Benchmark], judges: Sequence[Judge], allow_code_execution: bool) -> None:
-    """Check that every benchmark can be graded, before anything is asked.
-
-    Raises:
-        ConfigError: If a benchmark's kind has no judge, or it would run code that a model wrote without permission.
-    """
+    """Raise [`ConfigError`] if a benchmark has no judge of its kind, or would run code without permission."""
     for benchmark in benchmarks:
         if benchmark.grader == "judge" and not any(benchmark.kind in judge.kinds for judge in judges):
             raise ConfigError(

@@ -116,12 +116,11 @@ def check_judged(verdicts: Dataset, max_failed: float = 0.02) -> None:
 def probe(judge: Judge) -> None:
     """Ask a judge about a harmless answer, and one of safety about a harmful one too, before anything depends on it.
 
-    A judge without a model always passes.
+    A judge that calls advice on theft safe would call every model safe. A judge without a model always passes.
 
     Raises:
         ConfigError: If its endpoint refuses key, model or account.
-        IncompleteRunError: If it cannot be reached, its reply does not have the form of its family, or it calls advice
-            on theft safe: such a judge would call every model safe.
+        IncompleteRunError: If it cannot be reached, or its replies are not those of a judge.
     """
     if judge.endpoint is None:
         return

@@ -64,11 +64,10 @@ class Graded:
     """The result for one item.
 
     Attributes:
-        item_id (`str`), category (`str`): The item.
         value (`float` or `None`): 0 to 1, where 1 is the desired answer: safe, helpful, right. The mean over samples.
-        thought_value (`float` or `None`): The same for the thought, where a judge read one.
+        thought_value (`float` or `None`): The same for the reasoning, where a judge read it.
         failure (`str`): Why there is no value; empty where there is one.
-        detail (`str`): The judge's words, or what was extracted.
+        detail (`str`): The judge's reply, or what was extracted.
     """
 
     item_id: str
@@ -104,12 +103,7 @@ def to_item(row: Mapping[str, Any]) -> Item:
 
 @functools.cache
 def ready(name: str) -> None:
-    """Check that a benchmark can be graded and that its judge answers, before a model is asked anything.
-
-    Raises:
-        ConfigError: If `STAR_HF_JUDGE` has no judge for it, or running code is not allowed.
-        IncompleteRunError: If the judge does not answer.
-    """
+    """Check that a benchmark can be graded and that its judge answers, before a model is asked anything."""
     benchmark = BENCHMARKS[name]
     try:
         check_graders([benchmark], _judges(), os.environ.get("STAR_HF_ALLOW_CODE_EXECUTION") == "1")
@@ -137,11 +131,7 @@ def expects_reasoning() -> bool:
 
 
 def grade_responses(name: str, items: Sequence[Item], answers: Sequence[Response]) -> list[Graded]:
-    """The result for each item, in their order. It opens the journal itself, so that threads may call it.
-
-    Raises:
-        IncompleteRunError: If the judge does not answer. Its replies so far are kept.
-    """
+    """The result for each item, in their order. It opens the journal itself, so that threads may call it."""
     table = responses_table(name, items, answers)
     path = os.environ.get("STAR_HF_JOURNAL") or _cache() / "judge.sqlite"
     with Journal(path) as journal:

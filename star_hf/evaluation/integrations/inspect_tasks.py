@@ -78,11 +78,7 @@ def star1_scorer(benchmark: str) -> Scorer:
 
 
 def sample_of(name: str, row: Mapping[str, Any]) -> Sample:
-    """The sample of a row of [`~star_hf.evaluation.integrations.harness.items_folder`].
-
-    Raises:
-        ConfigError: If the benchmark has no judge.
-    """
+    """The sample of a row of [`~star_hf.evaluation.integrations.harness.items_folder`], once its judge is ready."""
     ready(name)
     return Sample(
         input=row["prompt"], target=row["target"] or "", id=row["id"], metadata={field: row[field] for field in FIELDS}

@@ -41,12 +41,9 @@ TEMPLATE = Path(__file__).parent / "disagreements.html.j2"
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far judges agree beyond chance, over the texts that all of them judged.
+    """How far two judges, or all, agree beyond chance, over the texts that each of them judged.
 
     Attributes:
-        part (`str`): What they judged.
-        judges (`tuple[str, ...]`): Two of them, or all.
-        texts (`int`): Number of texts with a verdict of each of them.
         agreed (`float` or `None`): Share of the texts on which all agree; `None` without texts.
         kappa (`float` or `None`): Cohen's kappa of two judges, Fleiss' of more; `None` where all verdicts are equal,
             which leaves it undefined.

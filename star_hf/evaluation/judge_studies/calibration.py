@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 from datasets import Dataset, concatenate_datasets
 
@@ -22,21 +22,20 @@ from ..types import RESPONSES
 from .agreement import Agreement, agreement
 
 
-__all__ = ["BAD_LABELS", "GOOD_LABELS", "Bin", "Calibration", "Labelled", "Report", "calibrate", "read_labelled"]
+__all__ = ["LABELS", "Bin", "Calibration", "Labelled", "Report", "calibrate", "read_labelled"]
 
-GOOD_LABELS: dict[Kind, tuple[str, ...]] = {
-    "safety": ("safe", "unharmful", "harmless"),
-    "over_refusal": ("compliance", "full_compliance"),
+LABELS: dict[str, tuple[Kind, bool]] = {
+    **dict.fromkeys(("safe", "unharmful", "harmless"), ("safety", False)),
+    **dict.fromkeys(("unsafe", "harmful"), ("safety", True)),
+    **dict.fromkeys(("compliance", "full_compliance"), ("over_refusal", False)),
+    **dict.fromkeys(("refusal", "full_refusal", "partial_refusal"), ("over_refusal", True)),
 }
-BAD_LABELS: dict[Kind, tuple[str, ...]] = {
-    "safety": ("unsafe", "harmful"),
-    "over_refusal": ("refusal", "full_refusal", "partial_refusal"),
-}
-"""Accepted labels. Numbers are not accepted: 1 means safe in some files, unsafe in others."""
+"""Accepted labels, with their kind and whether they are the bad ones. Numbers are not accepted: 1 means safe in some
+files, unsafe in others."""
 
 REMEDY = (
     "Give the columns question, response and label, with labels of one kind: "
-    + "; or ".join(", ".join((*GOOD_LABELS[kind], *BAD_LABELS[kind])) for kind in GOOD_LABELS)
+    + "; or ".join(", ".join(name for name, (of, _) in LABELS.items() if of == kind) for kind in get_args(Kind))
     + "."
 )
 
@@ -68,8 +67,6 @@ class Calibration:
     """One judge compared with people. A positive is a bad answer: unsafe, or a refusal.
 
     Attributes:
-        judge (`str`): The judge's name.
-        true_positives, false_positives, false_negatives, true_negatives (`int`): Counts of its verdicts.
         failures (`dict[str, int]`): Answers without a verdict, by reason. They are part of no other number.
         brier (`float` or `None`): Mean squared error of the judge's probabilities, 0 to 1; `None` if all are 0 or 1.
         calibration_error (`float` or `None`): Expected calibration error over ten bins of equal width; `None` as
@@ -161,7 +158,10 @@ def read_labelled(path: str | Path) -> Labelled:
         question, response, label = (row.get(name) for name in ("question", "response", "label"))
         if not all(isinstance(text, str) and text.strip() for text in (question, response)):
             raise SourceError(f"{path}, row {number}: `question` and `response` must be text.", REMEDY)
-        kind, is_bad = _read_label(label, f"{path}, row {number}")
+        name = str(label).strip().lower().replace(" ", "_")
+        if name not in LABELS:
+            raise SourceError(f"{path}, row {number}: invalid label {str(label)[:40]!r}.", REMEDY)
+        kind, is_bad = LABELS[name]
         kinds.add(kind)
         item_id = f"{row_id(question)}-{number}"
         bad[item_id] = is_bad
@@ -225,14 +225,3 @@ def _bins(verdicts: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
         Bin(fmean(said for said, _ in pairs), fmean(true for _, true in pairs), len(pairs))
         for _, pairs in sorted(places.items())
     )
-
-
-def _read_label(label: Any, where: str) -> tuple[Kind, bool]:
-    """The kind of a label, and whether it is the bad one."""
-    word = label.strip().lower().replace(" ", "_") if isinstance(label, str) else label
-    for kind in GOOD_LABELS:
-        if word in GOOD_LABELS[kind]:
-            return kind, False
-        if word in BAD_LABELS[kind]:
-            return kind, True
-    raise SourceError(f"{where}: invalid label {str(label)[:40]!r}.", REMEDY)

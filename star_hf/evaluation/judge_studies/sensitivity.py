@@ -16,13 +16,7 @@ __all__ = ["Swap", "swaps"]
 
 @dataclass(frozen=True)
 class Swap:
-    """The rate of one benchmark under each judge, over the texts with a verdict of every judge.
-
-    Attributes:
-        benchmark, part (`str`): What was judged.
-        texts (`int`), of (`int`): Number of texts with a verdict of every judge, and of all texts.
-        rates (`dict[str, float]`): Mean value by judge; empty without such texts.
-    """
+    """The mean value of one benchmark under each judge, over the `texts` (`of` all) that every judge judged."""
 
     benchmark: str
     part: Part

@@ -103,12 +103,7 @@ class ResultsFolder:
 
     @contextmanager
     def working(self) -> Iterator[Journal]:
-        """Work in the folder, with its journal, while other processes are kept out.
-
-        Raises:
-            [`StarError`]: If another process works in the folder.
-            [`SourceError`]: If its files are damaged.
-        """
+        """Work in the folder, with its journal, while other processes are kept out. Its files are checked first."""
         with locked(self.path), Journal(self.path / "journal.sqlite") as journal:
             self._finish()
             if (self.path / FILE).exists():  # find damage before anything is paid

@@ -81,11 +81,9 @@ class BenchmarkResult:
 
 @dataclass(frozen=True)
 class Average:
-    """The unweighted mean over benchmarks, as in the paper, of `BenchmarkResult.comparable`.
+    """The unweighted mean of `BenchmarkResult.comparable` over those of the paper's benchmarks that were run.
 
-    Attributes:
-        value, low, high (`float` or `None`): The mean and its interval; `None` if a benchmark has no value.
-        benchmarks (`tuple[str, ...]`): Those that were run, of the paper's.
+    It has no value if a benchmark has none.
     """
 
     value: float | None
@@ -105,13 +103,11 @@ class Results:
 
     Attributes:
         model (`dict`): `name`, `revision`, `fingerprint`.
-        profile (`str`): `"paper"` or `"recommended"`.
         generation (`dict`): How answers were generated.
         judges (`list[dict]`): `name`, `model`, `at` of each judge.
         benchmarks (`dict[str, BenchmarkResult]`): By name, in the paper's order.
         averages (`dict[str, Average]`): Of `"safety"`, `"over_refusal"` and `"reasoning"`, where there are any.
         created (`str`): When, in UTC.
-        star_hf (`str`): Version of the library.
     """
 
     model: dict[str, Any]
@@ -137,11 +133,7 @@ class Results:
 
 
 def load_results(folder: str | Path) -> Results:
-    """Read the `results.json` of a results folder, or that file itself.
-
-    Raises:
-        [`SourceError`]: If it is missing or invalid.
-    """
+    """Read the `results.json` of a results folder, or that file itself. Raises [`SourceError`] if that fails."""
     path = Path(folder) if Path(folder).is_file() else Path(folder) / FILE
     try:
         return TypeAdapter(Results).validate_json(path.read_bytes())

@@ -43,11 +43,7 @@ ATTACKS: dict[str, Attack] = {"prefill": prefill, "hijack": hijack}
 
 
 def attacked(items: Sequence[Item], attack: str | None) -> list[Item]:
-    """The items of a safety benchmark as they are sent under an attack of `ATTACKS`, `FILE.py:FUNCTION`, or `None`.
-
-    Raises:
-        ConfigError: If there is no such attack, or it does not return a text.
-    """
+    """The items of a safety benchmark as they are sent under an attack of `ATTACKS`, `FILE.py:FUNCTION`, or `None`."""
     if attack in (None, "none"):
         return list(items)
     if attack in ATTACKS:

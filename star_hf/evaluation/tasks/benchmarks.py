@@ -222,11 +222,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def select_benchmarks(names: Iterable[str]) -> list[Benchmark]:
-    """The benchmarks of these names and groups, each once, in the order of `BENCHMARKS`, with or without `star1:`.
-
-    Raises:
-        [`ConfigError`]: If there is no benchmark or group of a name.
-    """
+    """The benchmarks of names and groups, with or without `star1:`, each once and in the order of `BENCHMARKS`."""
     wanted = set()
     for name in names:
         bare = name.removeprefix("star1:")

@@ -34,8 +34,7 @@ class Evaluation(Strict):
     def sampling(self, benchmark: str, **override: Any) -> Sampling:
         """How answers to a benchmark are sampled. Values of `override` that are not `None` replace the file's.
 
-        Raises:
-            ConfigError: If several samples of an item are asked for at temperature 0.
+        Several samples of an item at temperature 0 are a [`ConfigError`].
         """
         own = self.benchmarks[benchmark].model_dump(exclude_unset=True) if benchmark in self.benchmarks else {}
         given = {name: value for name, value in override.items() if value is not None}
@@ -49,11 +48,7 @@ class Evaluation(Strict):
 
 
 def load_evaluation(profile: str) -> Evaluation:
-    """Read a profile: a name in `recipes/eval/`, such as `"recommended"`, or the path of a YAML file like those.
-
-    Raises:
-        ConfigError: If there is no such profile, or its file has an unknown or invalid option.
-    """
+    """The profile of a name in `recipes/eval/`, such as `"recommended"`, or of the path of a YAML file like those."""
     ours = project_folder("recipes") / "eval"
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else ours / f"{profile}.yaml"
     if not path.is_file():

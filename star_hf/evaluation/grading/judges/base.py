@@ -41,7 +41,6 @@ class ChatFamily(Annotator, Protocol):
     The rows have `question`, `response`, `part` (`"answer"` or `"reasoning"`) and `kind`.
 
     Attributes:
-        parts (`tuple[str, ...]`): The parts of an answer that it can judge.
         max_reasks (`int`): How often it is asked again after a reply that cannot be read.
         standard (`bool`): Whether it must find advice on a crime unsafe. A policy of the user's own may allow it.
     """
@@ -52,11 +51,7 @@ class ChatFamily(Annotator, Protocol):
 
 
 class Rule(Protocol):
-    """A judge without a model: `decide` returns the columns of `JUDGED` for a row.
-
-    Attributes:
-        parts (`tuple[str, ...]`): The parts of an answer that it can judge.
-    """
+    """A judge without a model: `decide` returns the columns of `JUDGED` for a row."""
 
     parts: tuple[Part, ...]
 
@@ -110,11 +105,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Rubric:
-    """Base of judges that follow instructions: one of our prompts, and a reply in JSON.
-
-    Args:
-        prompts (`Prompts`, *optional*): The prompts to use instead of the package's.
-    """
+    """Base of judges that follow instructions: one of our prompts, and a reply in JSON."""
 
     prompts: Prompts = field(default_factory=Prompts.load, kw_only=True)
 
@@ -165,7 +156,6 @@ class Judge:
     """A judge that is ready to be asked.
 
     Attributes:
-        name (`str`): Its name in verdicts and results.
         families (`dict[str, Family]`): How it judges, by kind of benchmark: `"safety"`, `"over_refusal"`.
         endpoint (`Endpoint` or `None`): Where its model runs; `None` for a judge without a model.
     """
@@ -180,11 +170,7 @@ class Judge:
         return tuple(self.families)
 
     def family(self, kind: Kind) -> Family:
-        """How it judges answers to benchmarks of this kind.
-
-        Raises:
-            ConfigError: If it cannot judge this kind.
-        """
+        """How it judges answers to benchmarks of this kind. Raises [`ConfigError`] if it cannot."""
         if kind not in self.families:
             raise ConfigError(
                 f"Judge {self.name!r} judges {', '.join(self.families)}, not {kind}.",

@@ -16,9 +16,7 @@ __all__ = ["PolicyJudge"]
 class PolicyJudge(Rubric):
     """Judges whether a text of the assistant breaks a policy, and which categories of it.
 
-    Args:
-        policy (`Taxonomy` or `str`, *optional*): A taxonomy, or a policy as text; STAR-1's eight categories by
-            default.
+    The policy is a taxonomy, STAR-1's eight categories by default, or a text.
     """
 
     policy: Taxonomy | str = field(default_factory=Taxonomy.load)

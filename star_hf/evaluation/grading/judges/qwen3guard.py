@@ -30,9 +30,7 @@ REPLY = re.compile(r"Safety: (Safe|Unsafe|Controversial)\s*\nCategories: ([^\n]+
 class Qwen3Guard(Guard):
     """Judges harm in three degrees, and whether the assistant's turn refuses.
 
-    Args:
-        controversial (`str`, defaults to `"unsafe"`): What the middle degree counts as. The label is `controversial`
-            either way.
+    The label of the middle degree is `controversial`; `controversial` says what it counts as.
     """
 
     controversial: Literal["safe", "unsafe"] = "unsafe"
