@@ -69,7 +69,7 @@ def _train_demo(run_dir: Path) -> None:
         f"{run_dir / 'model' / 'tuned'}, loss.png\n",
     )
     from ..demo.before_after import before_after
-    from .tables.before_after import show_before_after
+    from .tables.run import show_before_after
 
     show_before_after(*before_after(run_dir / "model" / "base", run_dir / "model" / "tuned", run_dir))
 

@@ -3,7 +3,7 @@ import pytest
 from model_server import ModelServer
 from small_benchmarks import answer, tiny_model
 from star_hf.cli.tables import layout
-from star_hf.cli.tables.before_after import show_before_after
+from star_hf.cli.tables.run import show_before_after
 from star_hf.demo.before_after import before_after, read_questions, refusals
 from star_hf.evaluation.generation.models import Served
 from star_hf.llm import Endpoint, Journal

@@ -1,6 +1,7 @@
 """Tables of a run; they never show whole harmful texts unless asked for."""
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.panel import Panel
@@ -15,7 +16,18 @@ from ...transforms.deduplicate import STEPS
 from .layout import console, new_table, number, say
 
 
-__all__ = ["show_forecast", "show_rows", "show_run", "show_story"]
+if TYPE_CHECKING:
+    from ...demo.before_after import Refusals
+
+
+__all__ = ["show_before_after", "show_forecast", "show_rows", "show_run", "show_story"]
+
+REFUSALS = (
+    ("harmful", "refused mildly harmful questions", "more"),
+    ("harmless", "refused harmless questions that sound harmful", "fewer"),
+    ("thinks", "responses that start with a thought", "all"),
+)
+"""Fields of `Refusals` as rows of the table, with the desired change."""
 
 
 def show_run(run: Run) -> None:
@@ -73,6 +85,18 @@ def show_rows(run: Run, limit: int = 3) -> None:
         console.print(Panel(body, title=row["id"], title_align="left"))
     if len(rows):
         say(f"The history of a row: star-hf explain {rows[0]['id']} --run-dir {run.folder}")
+
+
+def show_before_after(before: "Refusals", after: "Refusals") -> None:
+    """Print the comparison as a table."""
+    table = new_table("Before and after, in percent", "", number("before"), number("after"), "desired")
+    for field, name, desired in REFUSALS:
+        table.add_row(name, getattr(before, field).percent(), getattr(after, field).percent(), desired)
+    table.add_row("responses that could not be judged", str(before.failed), str(after.failed), "none")
+    console.print(table)
+    console.print(
+        "A dozen questions judged by refusal phrases prove little; `star-hf evaluate` measures.", style="dim"
+    )
 
 
 def show_story(row_id: str, events: list[Event]) -> None:

@@ -72,11 +72,7 @@ class Comparison:
 
 
 def compare(base: str | Path, tuned: str | Path, criteria: Criteria | None = None) -> Comparison:
-    """Compare two results folders.
-
-    Raises:
-        [`SourceError`]: If one is not a results folder, or the two have no benchmark in common.
-    """
+    """Compare two results folders. Raises [`SourceError`] if the two have no benchmark in common."""
     runs = ScoredRun.read(base), ScoredRun.read(tuned)
     pairs = pairs_of(*runs)
     missing = [name for name in runs[0].results.benchmarks if name not in runs[1].results.benchmarks]

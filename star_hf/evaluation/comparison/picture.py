@@ -85,11 +85,10 @@ def _place(row: PaperRow, safety: tuple[str, ...], reasoning: tuple[str, ...]) -
 
 def _common(models: Sequence[Results], names: Sequence[str]) -> tuple[str, ...]:
     """The benchmarks with a value for every model."""
-    return tuple(name for name in names if models and all(_has(model, name) for model in models))
-
-
-def _has(model: Results, name: str) -> bool:
-    return name in model.benchmarks and model.benchmarks[name].comparable.value is not None
+    measured = [
+        {name for name, each in model.benchmarks.items() if each.comparable.value is not None} for model in models
+    ]
+    return tuple(name for name in names if all(name in there for there in measured))
 
 
 def _mean(model: Results, names: tuple[str, ...]) -> Estimate:

@@ -1,6 +1,7 @@
 """The model under evaluation behind a server; for one in this process see `in_process.py`."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import httpx
@@ -83,16 +84,12 @@ class Served:
         self.name = endpoint.model
         self.revision: str | None = None
         self._given = given
-        self._fingerprint: str | None = None
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the model's address, its name, and the weights that its server reports."""
-        if self._fingerprint is None:
-            loaded = self._given or _loaded_weights(self.endpoint)
-            parts = {"at": self.endpoint.name or self.endpoint.url, "model": self.endpoint.model, "weights": loaded}
-            self._fingerprint = digest(parts)
-        return self._fingerprint
+        loaded = self._given or _loaded_weights(self.endpoint)
+        return digest({"at": self.endpoint.name or self.endpoint.url, "model": self.endpoint.model, "weights": loaded})
 
     def probe(self) -> None:
         """Ask one short question, so that a dead endpoint ends a run before its first prompt."""

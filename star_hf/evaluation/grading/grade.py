@@ -47,16 +47,10 @@ def grade(
     *,
     progress: bool = True,
 ) -> Dataset:
-    """Grade the answers to a benchmark. `check_graders` has checked that model code may be run.
+    """Grade the answers to a benchmark, as `VERDICTS`. `check_graders` has checked that model code may be run.
 
     The judges of its kind are asked, and none if it has right answers. An answer that cannot be graded has a failure,
     never a value.
-
-    Returns:
-        [`~datasets.Dataset`]: Columns of `VERDICTS`.
-
-    Raises:
-        IncompleteRunError: If a judge does not answer. All replies are kept, and the same call continues.
     """
     if benchmark.grader == "judge":
         serving = [judge for judge in judges if benchmark.kind in judge.kinds]

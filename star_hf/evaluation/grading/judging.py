@@ -61,11 +61,6 @@ def judge_responses(
     failure. A reply that is missing or cannot be read is a failure too, never a value. A part that no response has is
     left out, such as the reasoning of a model that does not reason, and judges skip a part that they cannot judge.
 
-    Args:
-        answers ([`~datasets.Dataset`]): Columns of `RESPONSES`.
-        judges (list of `Judge`): The judges; their names must differ.
-        journal (`Journal`): Keeps the judges' replies, so that none is asked for twice.
-
     Returns:
         [`~datasets.Dataset`]: Columns of `VERDICTS`, by judge, then in the order of the answers, one row per part.
 
@@ -94,19 +89,15 @@ def check_judged(verdicts: Dataset, max_failed: float = 0.02) -> None:
     Raises:
         IncompleteRunError: If the share of a judge's cases on a benchmark is larger than `max_failed`.
     """
-    asked: Counter[tuple[str, str]] = Counter()
-    failed: dict[tuple[str, str], Counter[str]] = {}
-    for row in each_row(verdicts.select_columns(["judge", "benchmark", "failure", "detail"])):
-        who, failure = (row["judge"], row["benchmark"]), row["failure"]
-        its_own = failure in JUDGE_FAILURES and bool(row["detail"])
-        asked[who] += failure is None or its_own
-        if its_own:
-            failed.setdefault(who, Counter())[failure] += 1
-    for (judge, benchmark), counts in failed.items():
-        if counts.total() > max_failed * asked[judge, benchmark]:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    rows = verdicts.select_columns(["judge", "benchmark", "failure", "detail"]).to_pandas()
+    its_own = rows["failure"].isin(JUDGE_FAILURES) & rows["detail"].fillna("").astype(bool)
+    asked = rows[its_own | rows["failure"].isna()]
+    for (judge, benchmark), texts in asked.groupby(["judge", "benchmark"], sort=False):
+        failed = texts["failure"].value_counts()
+        if failed.sum() > max_failed * len(texts):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in failed.items())
             raise IncompleteRunError(
-                f"{judge} gave no verdict on {counts.total()} of {asked[judge, benchmark]} texts of {benchmark} "
+                f"{judge} gave no verdict on {failed.sum()} of {len(texts)} texts of {benchmark} "
                 f"({reasons}), more than the accepted share of {max_failed:.1%}.",
                 "Check its model, chat template and context length, or use another judge. Its replies are kept: after "
                 "a fix, `star-hf journal prune FOLDER --stage judge-...` removes them, so that it is asked again.",

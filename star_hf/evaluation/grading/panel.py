@@ -34,11 +34,11 @@ def panel(verdicts: Dataset) -> Dataset:
     return as_dataset(rows, VERDICTS)
 
 
-def verdicts_by_text(verdicts: Dataset, with_panel: bool = False) -> dict[Text, dict[str, Mapping[str, Any]]]:
-    """The verdict of each judge on each text, in the order of the verdicts; a panel is a judge only if asked for."""
+def verdicts_by_text(verdicts: Dataset) -> dict[Text, dict[str, Mapping[str, Any]]]:
+    """The verdict of each judge but the panel on each text, in the order of the verdicts."""
     texts: dict[Text, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for row in each_row(verdicts):
-        if with_panel or row["judge"] != PANEL:
+        if row["judge"] != PANEL:
             texts[row["benchmark"], row["item_id"], row["sample"], row["part"]][row["judge"]] = row
     return texts
 

@@ -79,11 +79,7 @@ def agreement(verdicts: Dataset) -> list[Agreement]:
 def disagreements(verdicts: Dataset, answers: Dataset | None = None) -> Dataset:
     """The texts on which judges disagree, as `DISAGREEMENTS`, the most even splits first; panels are ignored.
 
-    They are harmful questions and the answers to them: share them with care.
-
-    Args:
-        verdicts ([`~datasets.Dataset`]): As `VERDICTS`.
-        answers ([`~datasets.Dataset`], *optional*): As `RESPONSES`, for the question and the judged text.
+    The answers, as `RESPONSES`, are for the question and the judged text, which are harmful: share them with care.
     """
     texts = {(row["benchmark"], row["item_id"], row["sample"]): row for row in answers or ()}
     rows = []

@@ -139,12 +139,9 @@ class Report:
 
 
 def read_labelled(path: str | Path) -> Labelled:
-    """Read answers with labels of people.
+    """Read answers with labels of people from a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file.
 
-    Args:
-        path (`str` or `Path`): A `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file with the columns `question`,
-            `response` and `label`: `safe` or `unsafe` (`harmful`, `unharmful`), or `compliance` or `refusal` (or
-            XSTest's three classes). All labels must be of one kind.
+    Its columns are `question`, `response` and `label`, one of `LABELS`. All labels must be of one kind.
 
     Raises:
         SourceError: If the file cannot be read, a column is missing, a row is empty, or a label is unknown.

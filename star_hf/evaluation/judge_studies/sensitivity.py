@@ -1,13 +1,9 @@
 """How much a rate depends on the judge: the same texts, rated by each judge."""
 
-from collections import defaultdict
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Any
 
 from datasets import Dataset
 
-from ..grading.panel import verdicts_by_text
 from ..types import Part
 
 
@@ -36,15 +32,12 @@ def swaps(verdicts: Dataset) -> list[Swap]:
     All rates of a benchmark are over the same texts, so that they differ only by the judge. They can differ from the
     published rate, which is over all texts with a verdict of its one judge. A panel counts as one more judge.
     """
-    groups: dict[tuple[str, Part], list[dict[str, Any]]] = defaultdict(list)
-    for (benchmark, _, _, part), given in verdicts_by_text(verdicts, with_panel=True).items():
-        groups[benchmark, part].append({judge: row["value"] for judge, row in given.items()})
+    columns = ["benchmark", "item_id", "sample", "judge", "part", "value"]
     found = []
-    for (benchmark, part), texts in groups.items():
-        judges = list(dict.fromkeys(judge for text in texts for judge in text))
-        if len(judges) < 2:
-            continue
-        common = [text for text in texts if all(text.get(judge) is not None for judge in judges)]
-        rates = {judge: fmean(text[judge] for text in common) for judge in judges} if common else {}
-        found.append(Swap(benchmark, part, len(common), len(texts), rates))
+    for (benchmark, part), rows in verdicts.select_columns(columns).to_pandas().groupby(["benchmark", "part"]):
+        values = rows.pivot(index=["item_id", "sample"], columns="judge", values="value")[rows["judge"].unique()]
+        if values.shape[1] > 1:
+            common = values.dropna()
+            rates = common.mean().to_dict() if len(common) else {}
+            found.append(Swap(benchmark, part, len(common), len(values), rates))
     return sorted(found, key=lambda swap: (-(swap.spread or 0), swap.benchmark, swap.part))

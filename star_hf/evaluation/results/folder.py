@@ -147,10 +147,8 @@ class ResultsFolder:
         """Put an evaluation into the folder. The first judge of each benchmark makes its `value`, or the panel does if
         it did so before.
 
-        Args:
-            kept (`Results` or `None`): As [`~ResultsFolder.still_true`] returned it.
-            answers, verdicts ([`~datasets.Dataset`]): As `RESPONSES` and `VERDICTS`.
-            judges, data, **about: As in [`~star_hf.evaluation.results.summary.summarise`].
+        `kept` is as [`~ResultsFolder.still_true`] returned it; the rest is as in
+        [`~star_hf.evaluation.results.summary.summarise`].
         """
         earlier = kept.benchmarks if kept else {}
         there, judged = as_dataset([], RESPONSES), as_dataset([], VERDICTS)

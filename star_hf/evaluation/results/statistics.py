@@ -144,16 +144,10 @@ def paired_difference(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Dif
 
 
 def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> np.ndarray:
-    """Unbiased estimate of the chance that at least one of `k` samples is right ([paper](https://arxiv.org/abs/2107.03374)).
+    """Unbiased estimate of the chance that at least one of `k` samples is right.
 
-    `1 - C(n - c, k) / C(n, k)` for `n` samples of which `c` are correct, per item.
-
-    Args:
-        samples, correct (arrays of shape `(n_items,)`): Number of samples of each item, and of correct ones.
-        k (`int`): Number of samples drawn; each item must have at least as many.
-
-    Returns:
-        array of shape `(n_items,)`.
+    `1 - C(n - c, k) / C(n, k)` for `n` samples of which `c` are correct, per item, each with at least `k` samples
+    ([paper](https://arxiv.org/abs/2107.03374)).
     """
     n, c = np.asarray(samples, dtype=float), np.asarray(correct, dtype=float)
     if n.size and n.min() < k:

@@ -18,7 +18,6 @@ __all__ = ["summarise"]
 def summarise(
     answers: Dataset,
     verdicts: Dataset,
-    benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
     *,
     model: Mapping[str, Any],
     profile: str,
@@ -47,7 +46,7 @@ def summarise(
             (primary or {}).get(name),
             data.get(name, {}),
         )
-        for name, benchmark in benchmarks.items()
+        for name, benchmark in BENCHMARKS.items()
         if name in given
     }
     return Results(
