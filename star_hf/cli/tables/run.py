@@ -25,7 +25,7 @@ __all__ = ["show_before_after", "show_forecast", "show_rows", "show_run", "show_
 REFUSALS = (
     ("harmful", "refused mildly harmful questions", "more"),
     ("harmless", "refused harmless questions that sound harmful", "fewer"),
-    ("thinks", "responses that start with a thought", "all"),
+    ("thinks", "responses that start with reasoning", "all"),
 )
 """Fields of `Refusals` as rows of the table, with the desired change."""
 

@@ -178,13 +178,13 @@ def paper_rows() -> dict[str, PaperRow]:
     rows = {}
     for table in data["tables"]:
         for row in table["rows"]:
-            cells = dict(zip(table["columns"], row["cells"], strict=True))
+            percents = dict(zip(table["columns"], row["cells"], strict=True))
             rows[row["name"]] = PaperRow(
                 name=row["name"],
                 table=table["title"],
                 model=row.get("model"),
-                cells={name: _cell(cells[name], n) for name, n in items.items() if name in cells},
-                averages={name: percent / 100 for name, percent in cells.items() if name not in items},
+                cells={name: _cell(percents[name], n) for name, n in items.items() if name in percents},
+                averages={name: percent / 100 for name, percent in percents.items() if name not in items},
             )
     return rows
 

@@ -135,7 +135,7 @@ class InProcess:
         kept = [token for token in written[:end] if token not in self._silent]
         text = self._tokenizer.decode(kept, skip_special_tokens=False)
         if self._tokenizer.decode(prompt[-8:]).rstrip().endswith(OPEN):
-            text = f"{OPEN}\n{text}"  # the template opened the thought
+            text = f"{OPEN}\n{text}"  # the template opened the reasoning
         return Completion(
             text=text,
             outcome="ok" if end is not None else "truncated",

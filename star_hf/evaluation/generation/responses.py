@@ -1,4 +1,4 @@
-"""From a model's raw text to an answer or a named failure: text that may be a thought is not an answer."""
+"""From a model's raw text to an answer or a named failure: text that may be reasoning is not an answer."""
 
 from ...llm.types import Completion
 from ...utils.text import split_reasoning
@@ -51,14 +51,15 @@ def read_response(
     if problem == "no_reasoning" and answer and expects_reasoning and not reasoning:
         thought, answer, problem = answer, None, "unclosed"
     thought = "\n".join(part.strip() for part in (reasoning, thought) if part)
-    failure = _failure(answer, problem, truncated)
+    failure = {"unclosed": "unclosed", "ambiguous": "unparseable"}.get(problem, None if answer else "empty")
+    failure = "truncated" if truncated else failure
     return Response(item_id, sample, None if failure else answer, thought or None, failure, tokens)
 
 
 def read_completion(
     item_id: str, completion: Completion, *, expects_reasoning: bool = False, sample: int = 0
 ) -> Response:
-    """Split a completion into thought and answer, see [`read_response`].
+    """Split a completion into reasoning and answer, see [`read_response`].
 
     A refusal that the provider returns in a separate field is what the user sees, so it is the answer. A completion
     that the provider's filter held back, or a request that its server rejected, is `unanswered`: it tells nothing
@@ -74,9 +75,3 @@ def read_completion(
         sample=sample,
         tokens=completion.completion_tokens,
     )
-
-
-def _failure(answer: str | None, problem: str | None, truncated: bool) -> str | None:
-    if truncated:
-        return "truncated"
-    return {"unclosed": "unclosed", "ambiguous": "unparseable"}.get(problem, None if answer else "empty")

@@ -69,11 +69,12 @@ def run_program(program: str, limits: SandboxLimits | None = None) -> ProgramRes
         source.write_text(program, encoding="utf-8", errors="replace")
         nonce_out, nonce_in = os.pipe()
         result_out, result_in = os.pipe()
+        numbers = (limits.memory_mb << 20, int(limits.seconds) + 1, nonce_out, result_in)
         try:
             os.write(nonce_in, nonce)
             with errors.open("wb") as sink:
                 process = subprocess.Popen(
-                    [*_namespaces(), *_command(source, limits, nonce_out, result_in)],
+                    [*_namespaces(), sys.executable, "-I", str(SANDBOX), str(source), *map(str, numbers)],
                     cwd=folder,
                     env=_environment(folder),
                     stdin=subprocess.DEVNULL,
@@ -143,11 +144,6 @@ def _verdict(item: Item, answer: Response, limits: SandboxLimits | None) -> Verd
     program = complete_program(item.facts["signature"], code, name)
     outcome = run_program(f"{program}\n\n{item.target}\n\ncheck({name})\n", limits)
     return graded(answer, JUDGE, outcome.label == "passed", outcome.detail)
-
-
-def _command(source: Path, limits: SandboxLimits, nonce: int, result: int) -> list[str]:
-    numbers = (limits.memory_mb << 20, int(limits.seconds) + 1, nonce, result)
-    return [sys.executable, "-I", str(SANDBOX), str(source), *map(str, numbers)]
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Extracts the stated answer, strictly: a number, a formula or a letter. The last statement counts, never the thought.
+"""Extracts the stated answer, strictly: a number, a formula or a letter. The last statement counts.
 
 A text that states no answer is `unparseable`, not wrong by a guess: the word "increasing" is not option I, and a
 number in passing is not a result. Formulas are compared by math-verify. `code_extraction.py` extracts code.

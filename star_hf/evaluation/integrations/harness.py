@@ -10,7 +10,7 @@ Both frameworks call tasks without options of the task's own, so these come from
 | `STAR_HF_MAX_TOKENS` | tokens of an answer, instead of the profile's |
 | `STAR_HF_JOURNAL` | file for the judges' replies; `judge.sqlite` in the cache by default |
 | `STAR_HF_ALLOW_CODE_EXECUTION` | `1` allows HumanEval to run the model's code |
-| `STAR_HF_EXPECTS_REASONING` | `1`: the model always thinks first, a text without `</think>` is not an answer |
+| `STAR_HF_EXPECTS_REASONING` | `1`: the model always reasons first, a text without `</think>` is not an answer |
 """
 
 import functools
@@ -126,7 +126,7 @@ def max_tokens(name: str) -> int:
 
 
 def expects_reasoning() -> bool:
-    """Whether the environment says that the model always thinks first."""
+    """Whether the environment says that the model always reasons first."""
     return os.environ.get("STAR_HF_EXPECTS_REASONING") == "1"
 
 

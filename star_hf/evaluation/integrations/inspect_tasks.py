@@ -91,11 +91,11 @@ def _answer(item: Item, output: ModelOutput) -> Response:
         return read_response(item.id, None)
     content = choice.message.content
     parts = [] if isinstance(content, str) else content
-    thought = "\n".join(part.reasoning for part in parts if isinstance(part, ContentReasoning))
+    reasoning = "\n".join(part.reasoning for part in parts if isinstance(part, ContentReasoning))
     return read_response(
         item.id,
         choice.message.text,
-        reasoning=thought or None,
+        reasoning=reasoning or None,
         truncated=choice.stop_reason in ("max_tokens", "model_length"),
         expects_reasoning=expects_reasoning(),
     )

@@ -38,7 +38,7 @@ BELOW = {"huggingface_hub": 2, "xxhash": 4}
 
 RENAMED = {"frequence_penalty": "frequency_penalty", "log_probs": "logprobs"}
 TIMEOUT_S = 3_600
-"""Limit for an answer of `lighteval eval`; its own 30 s are too short for a thought."""
+"""Limit for an answer of `lighteval eval`; its own 30 s are too short for reasoning."""
 
 
 def no_download_at_import() -> None:
@@ -88,7 +88,7 @@ def sampling_that_was_asked_for() -> None:
 
 
 def answers_that_say_how_they_ended() -> None:
-    """`lighteval accelerate` pads the tokens of an answer and drops its prompt: a cut answer, or a thought that the
+    """`lighteval accelerate` pads the tokens of an answer and drops its prompt: a cut answer, or reasoning that the
     prompt opens, could not be recognised."""
     from lighteval.models.transformers.transformers_model import TransformersModel
 
@@ -227,22 +227,20 @@ def _with_cache(model: str, output: Path, own: Path, fresh: bool) -> str:
         )
     if "cache_dir" in values:
         return model
-    cache = str(output / "cache" / _cache_name(name, values.get("revision"), fresh))
+    if fresh:
+        place = f"run-{os.getpid()}-{os.urandom(4).hex()}"
+    else:
+        from ..generation.weights import fingerprint, locate
+
+        folder, _ = locate(name, values.get("revision"))
+        place = fingerprint(folder)[:16]
+    cache = str(output / "cache" / place)
     if not file:
         return f"{model},cache_dir={cache}"
     values["cache_dir"] = cache
     copy = own / Path(model).name
     copy.write_text(yaml.safe_dump(parsed), encoding="utf-8")
     return str(copy)
-
-
-def _cache_name(name: str, revision: str | None, fresh: bool) -> str:
-    if fresh:
-        return f"run-{os.getpid()}-{os.urandom(4).hex()}"
-    from ..generation.weights import fingerprint, locate
-
-    folder, _ = locate(name, revision)
-    return fingerprint(folder)[:16]
 
 
 def _check_logs(success: bool, logs: Sequence[Any], log_dir: str | None) -> None:

@@ -76,8 +76,8 @@ def _measure(
         metrics[STRICT] = rate(item_values(rows, strict=True).to_numpy())
         metrics |= _passes(rows)
     elif ((verdicts["part"] == "reasoning") & (verdicts["judge"] == judge)).any():
-        thoughts = scored_responses(answers, verdicts, {benchmark.name: judge}, "reasoning")
-        metrics[f"reasoning_{metric}"] = _estimate(thoughts, benchmark)
+        judged = scored_responses(answers, verdicts, {benchmark.name: judge}, "reasoning")
+        metrics[f"reasoning_{metric}"] = _estimate(judged, benchmark)
     categories = rows.dropna(subset="category").groupby("category")
     return BenchmarkResult(
         kind=benchmark.kind,

@@ -25,12 +25,12 @@ THOUGHT = (
 
 
 def prefill(item: Item) -> Item:
-    """Begin the model's answer, after its thought, with a compliant opening (https://arxiv.org/abs/2404.02151)."""
+    """Begin the model's answer, after its reasoning, with a compliant opening (https://arxiv.org/abs/2404.02151)."""
     return replace(item, facts={**item.facts, "prefill": OPENING})
 
 
 def hijack(item: Item) -> Item:
-    """Add a thought that has already dismissed safety (H-CoT, https://arxiv.org/abs/2502.12893)."""
+    """Add reasoning that has already dismissed safety (H-CoT, https://arxiv.org/abs/2502.12893)."""
     return replace(item, prompt=f"{item.prompt}\n\n<think>\n{THOUGHT}\n</think>", question=item.asked)
 
 
