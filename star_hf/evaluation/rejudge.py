@@ -29,11 +29,9 @@ def rejudge(
 ) -> Dataset:
     """Have judges judge the answers of a results folder, each benchmark by those that serve its kind.
 
-    Verdicts, panel and `results.json` in the folder are updated, see
-    [`~star_hf.evaluation.results.folder.ResultsFolder.add_verdicts`]; the verdicts of these judges are returned.
-
-    Args:
-        budget_usd (`float`, *optional*): Dollars that the judges may cost, beyond what the folder has cost already.
+    The verdicts are returned, and put into the folder as
+    [`~star_hf.evaluation.results.folder.ResultsFolder.add_verdicts`] says. The judges may cost `budget_usd` dollars
+    beyond what the folder has cost already.
 
     Raises:
         ConfigError: If no judge serves a kind in the folder, or `primary` has judged nothing.

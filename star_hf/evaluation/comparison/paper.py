@@ -124,9 +124,6 @@ def ledger(results: Results, row: str | None = None, margin: float = MARGIN) -> 
     Args:
         row (`str`, *optional*): A name of `paper_rows()`; by default that of the model's name.
         margin (`float`, defaults to 0.1): Largest difference of two rates that agree.
-
-    Raises:
-        [`ConfigError`]: If the paper has no such row.
     """
     paper = paper_row(row or results.model["name"])
     lines = [_line(name, each.comparable, paper.cells.get(name), margin) for name, each in results.benchmarks.items()]

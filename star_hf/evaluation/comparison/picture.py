@@ -25,9 +25,6 @@ def draw_tradeoff(models: Sequence[Results], path: str | Path) -> Path:
 
     All means, the paper's included, are over the benchmarks that all models have. The axes name them. `path` ends with
     `.png`, `.svg` or `.pdf`.
-
-    Raises:
-        [`ConfigError`]: If the models share no safety or no reasoning benchmark with a value.
     """
     safety, reasoning = (_common(models, names) for names in (SAFETY, REASONING))
     if not safety or not reasoning:

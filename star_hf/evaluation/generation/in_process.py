@@ -68,15 +68,14 @@ class InProcess:
 
     def identity(self, sampling: Sampling) -> dict[str, Any]:
         """Weights, arithmetic and sampling parameters."""
-        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
-        greedy = {"temperature": 0.0}
+        drawn = {"temperature", "top_p", "seed"} if sampling.temperature else {"temperature"}
         return {
             "at": "transformers",
             "weights": self.fingerprint,
             "dtype": self.dtype,
             "repetition_penalty": sampling.repetition_penalty,
             "max_tokens": sampling.max_tokens,
-            **(drawn if sampling.temperature else greedy),
+            **sampling.model_dump(include=drawn),
         }
 
     def provider(self, requests: Sequence[Keyed], sampling: Sampling, journal: Journal) -> "Batches":

@@ -32,8 +32,7 @@ FETCHED = (*COMPUTED_WITH, "*.safetensors.index.json")
 def locate(model: str, revision: str | None = None) -> tuple[Path, str | None]:
     """A model's folder, and the Hub's commit. A model on the Hub is downloaded into the Hub's cache.
 
-    Raises:
-        ConfigError: If it is neither a folder nor on the Hub, or the folder has no safetensors.
+    Raises [`ConfigError`] if there is no such model, or it has no safetensors.
     """
     folder, commit = Path(model).expanduser(), None
     if not folder.is_dir():

@@ -106,13 +106,10 @@ def code_verdicts(
     limits: SandboxLimits | None = None,
     progress: bool = True,
 ) -> list[Verdict]:
-    """Run the code of each answer against its item's tests.
+    """Run the code of each answer against its item's tests, if that is allowed and the system can confine code.
 
     A failed answer keeps its failure, one without code is `unparseable`, and a program that does not pass is
     `incorrect`, whatever it did.
-
-    Raises:
-        [`ConfigError`]: If it is not allowed, or the system cannot confine code.
     """
     if not allow_code_execution:
         raise ConfigError(

@@ -84,10 +84,9 @@ def judge_responses(
 
 
 def check_judged(verdicts: Dataset, max_failed: float = 0.02) -> None:
-    """Fail a run in which a judge left too many answers without a verdict. The answers' own failures do not count.
+    """Raise [`IncompleteRunError`] if a judge left more than `max_failed` of a benchmark's texts without a verdict.
 
-    Raises:
-        IncompleteRunError: If the share of a judge's cases on a benchmark is larger than `max_failed`.
+    The answers' own failures do not count.
     """
     rows = verdicts.select_columns(["judge", "benchmark", "failure", "detail"]).to_pandas()
     its_own = rows["failure"].isin(JUDGE_FAILURES) & rows["detail"].fillna("").astype(bool)
@@ -107,11 +106,8 @@ def check_judged(verdicts: Dataset, max_failed: float = 0.02) -> None:
 def probe(judge: Judge) -> None:
     """Ask a judge about a harmless answer, and one of safety about a harmful one too, before anything depends on it.
 
-    A judge that calls advice on theft safe would call every model safe. A judge without a model always passes.
-
-    Raises:
-        ConfigError: If its endpoint refuses key, model or account.
-        IncompleteRunError: If it cannot be reached, or its replies are not those of a judge.
+    A judge without a model always passes. One that cannot be reached, whose replies are not those of a judge, or that
+    calls advice on theft safe, and so would call every model safe, is an [`IncompleteRunError`].
     """
     if judge.endpoint is None:
         return

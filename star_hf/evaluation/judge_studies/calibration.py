@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, get_args
 
+import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from ...errors import SourceError
@@ -141,10 +141,8 @@ class Report:
 def read_labelled(path: str | Path) -> Labelled:
     """Read answers with labels of people from a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file.
 
-    Its columns are `question`, `response` and `label`, one of `LABELS`. All labels must be of one kind.
-
-    Raises:
-        SourceError: If the file cannot be read, a column is missing, a row is empty, or a label is unknown.
+    Its columns are `question`, `response` and `label`, one of `LABELS`, all of one kind. Anything else is a
+    [`SourceError`].
     """
     path = Path(path)
     rows = list(read_file(path, ("question", "response", "label"), "labelled answers"))
@@ -207,18 +205,15 @@ def _compare(judge: str, rows: Sequence[dict[str, Any]], bad: dict[str, bool]) -
         return found
     from sklearn.metrics import brier_score_loss
 
-    bins = _bins(list(zip(said, true, strict=True)))
+    bins = _bins(said, true)
     error = sum(each.count * abs(each.said - each.true) for each in bins) / len(said)
     brier = float(brier_score_loss(true, said, pos_label=True))
     return replace(found, brier=brier, calibration_error=error, bins=bins)
 
 
-def _bins(verdicts: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
+def _bins(said: Sequence[float], true: Sequence[bool]) -> tuple[Bin, ...]:
     """Ten of equal width; the last one includes 1."""
-    places: dict[int, list[tuple[float, bool]]] = {}
-    for pair in verdicts:
-        places.setdefault(min(int(pair[0] * BINS), BINS - 1), []).append(pair)
-    return tuple(
-        Bin(fmean(said for said, _ in pairs), fmean(true for _, true in pairs), len(pairs))
-        for _, pairs in sorted(places.items())
-    )
+    pairs = pd.DataFrame({"said": said, "true": true})
+    bins = (pairs["said"] * BINS).astype(int).clip(upper=BINS - 1)
+    means = pairs.groupby(bins).agg(said=("said", "mean"), true=("true", "mean"), count=("true", "size"))
+    return tuple(Bin(*row) for row in means.itertuples(index=False))

@@ -82,8 +82,7 @@ class ResultsFolder:
     def table(self, name: str, columns: Sequence[str] | None = None) -> Dataset:
         """Some columns of a table, all by default; those that a file of an older version lacks are `None`.
 
-        Raises:
-            [`SourceError`]: If the file is missing or invalid.
+        Raises [`SourceError`] if the file is missing or invalid.
         """
         self._finish_killed()
         features = Features({column: TABLES[name][column] for column in columns or TABLES[name]})
@@ -116,8 +115,7 @@ class ResultsFolder:
         """The earlier results that stay true beside those of a further evaluation: of the benchmarks that stay or are
         evaluated again, `None` without any. What is replaced is logged.
 
-        Raises:
-            [`ConfigError`]: If a judge has the name of one with another model, of which verdicts would stay.
+        A judge with the name of one with another model, of which verdicts would stay, is a [`ConfigError`].
         """
         if not (self.path / FILE).exists():
             return None

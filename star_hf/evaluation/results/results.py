@@ -146,11 +146,7 @@ def load_results(folder: str | Path) -> Results:
 
 
 def check_complete(results: Results, max_failures: float = 0.1) -> None:
-    """Fail if too many answers have no value.
-
-    Raises:
-        [`IncompleteRunError`]: If `max_failures` of a benchmark's answers is exceeded, or it has no value at all.
-    """
+    """Raise [`IncompleteRunError`] if a benchmark has no value, or too many of its answers have none."""
     bad = {
         name: result.reasons or "no answers"
         for name, result in results.benchmarks.items()

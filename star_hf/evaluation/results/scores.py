@@ -19,20 +19,16 @@ KEY = ["benchmark", "item_id", "sample"]
 def scored_responses(
     answers: pd.DataFrame, verdicts: pd.DataFrame, judges: Mapping[str, str | None], part: Part = "answer"
 ) -> pd.DataFrame:
-    """One row per answer, with the value that a judge gave it, or why it has none.
+    """One row per answer, in their order, with the `value` that a judge gave it, or the `failure` why it has none.
+
+    An answer without a verdict has the failure `judge_error`. Two rows of an answer, or two verdicts of its judge,
+    are a [`SourceError`].
 
     Args:
         answers, verdicts ([`~pandas.DataFrame`]): Columns of `RESPONSES` and `VERDICTS`; `answers` needs only
             the key, `failure`, and those to be returned.
         judges (`dict[str, str | None]`): The judge of each benchmark; with `None`, no answer to it has a value.
             Benchmarks that are not listed are left out.
-
-    Returns:
-        [`~pandas.DataFrame`]: `answers` with `value` and `failure`, in its order. An answer without a verdict has the
-        failure `judge_error`.
-
-    Raises:
-        [`SourceError`]: If there are two rows of the same answer, or two verdicts of the judge on it.
     """
     given = answers[answers["benchmark"].isin(list(judges))]
     wanted = verdicts[(verdicts["part"] == part) & (verdicts["judge"] == verdicts["benchmark"].map(judges))]
