@@ -20,7 +20,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="endpoints",
-    help="Test the endpoints of a recipe, or of your keys.",
+    help="Test the endpoints of a recipe, or every provider that you have a key for.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )

@@ -21,7 +21,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="journal",
-    help="Show, export, import and prune a run's journal of answers.",
+    help="Show, export, import and prune a run's journal of model calls.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )

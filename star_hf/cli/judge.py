@@ -16,7 +16,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="judge",
-    help="Compare judges with people and with each other, and judge answers again.",
+    help="Compare judges with people and with each other, and judge responses again.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
