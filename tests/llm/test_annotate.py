@@ -120,13 +120,17 @@ def test_malformed_answers_are_asked_again_a_bounded_number_of_times(endpoint, j
         return shouted(body, before)
 
     with ModelServer(prose_first) as server:
-        outcome = run(some_rows(3), endpoint(server), journal, max_unusable=0.5)
+        asked = endpoint(server, price={"input": 2.0, "output": 10.0})
+        outcome = run(some_rows(3), asked, journal, max_unusable=0.5)
         assert len(server.requests) == 3 + 2 + 1
-        again = run(some_rows(3), endpoint(server), journal, max_unusable=0.5)
+        again = run(some_rows(3), asked, journal, max_unusable=0.5)
         assert len(server.requests) == 6
     assert outcome.rows["id"][:] == [f"{1:016x}", f"{2:016x}"]
     assert outcome.removed[0]["reason"] == "malformed" and outcome.removed[0]["stage"] == "shout"
-    assert [receipt["attempts"] for receipt in outcome.provenance] == [3, 2, 1]
+    assert outcome.provenance["attempts"][:] == [3, 2, 1]
+    assert outcome.provenance["prompt_tokens"][:] == [300, 200, 100]
+    assert outcome.provenance["completion_tokens"][:] == [30, 20, 10]
+    assert [round(cost * 1e6) for cost in outcome.provenance["cost_usd"]] == [900, 600, 300], "each reply was paid"
     assert again.provenance.to_list() == outcome.provenance.to_list()
     told = [body for body in server.requests if len(body["messages"]) > 1]
     assert all("Not the JSON object" in body["messages"][-1]["content"] for body in told)
@@ -172,6 +176,8 @@ def test_of_a_long_malformed_answer_only_the_beginning_is_sent_back(endpoint, jo
         (Reply(message={"refusal": "I would rather not."}), "refused"),
         (Reply(status=400, error={"code": "content_filter"}), "content_filter"),
         (Reply(status=400, error={"message": "prompt too long"}), "invalid_request"),
+        (Reply(status=413, error={"message": "body too large"}), "invalid_request"),
+        (Reply(status=422, error={"message": "prompt too long"}), "invalid_request"),
     ],
 )
 def test_a_failure_has_a_name_and_is_no_answer(endpoint, journal, reply, reason):
@@ -219,6 +225,24 @@ def test_a_model_whose_first_answers_are_of_no_use_is_not_paid_for_the_rest(endp
         assert 100 <= len(server.requests) == len(journal) <= 104
         assert "max_unusable" in caught.value.remedy
         assert len(run(some_rows(150), endpoint(server), journal, max_unusable=1.0).removed) == 150
+
+
+def test_a_model_that_fails_on_fewer_than_half_of_its_first_rows_answers_all_of_them(endpoint, journal):
+    def prose_for_every_third(body, before):
+        number = int(body["messages"][0]["content"].split()[-1])
+        return "prose" if number % 3 == 0 else shouted(body, before)
+
+    with ModelServer(prose_for_every_third) as server:
+        with pytest.raises(IncompleteRunError, match="100 of 300 answers are unusable"):
+            run(some_rows(300), endpoint(server), journal, max_reasks=0)
+        assert len(server.requests) == len(journal) == 300
+
+
+def test_as_many_unusable_answers_as_are_accepted_do_not_fail_the_run(endpoint, journal):
+    with ModelServer(
+        lambda body, before: "prose" if " 0" in body["messages"][0]["content"] else shouted(body, 0)
+    ) as server:
+        assert len(run(some_rows(4), endpoint(server), journal, max_unusable=0.25).rows) == 3
 
 
 def test_what_a_model_said_when_it_refused_is_not_shown(endpoint, journal):

@@ -8,7 +8,7 @@ import pytest
 from batch_server import BatchServer
 from model_server import ModelServer, Reply
 from star_hf.errors import ConfigError, IncompleteRunError
-from star_hf.llm import Budget, Endpoint, Journal
+from star_hf.llm import Budget, Endpoint, Journal, embeddings
 from star_hf.llm.embeddings import EndpointEncoder
 from star_hf.similarity.options import make_encoder
 from star_hf.similarity.vectors import embed
@@ -88,6 +88,15 @@ def test_costs_are_journaled_and_a_budget_ends_the_asking(tmp_path):
         assert 0 < budget.spent_usd <= 120
         with pytest.raises(ConfigError, match="has no price"):
             encoder(server, budget=Budget(1.0))(TEXTS)
+
+
+def test_a_request_has_no_more_bytes_than_providers_take(monkeypatch):
+    monkeypatch.setattr(embeddings, "REQUEST_BYTES", 100)
+    texts = ["x" * 40, "y" * 40, "é" * 20, "z" * 300, "w" * 100]
+    with ModelServer(vectors) as server:
+        assert len(encoder(server, batch_size=10)(texts)) == 5
+        asked = sorted(sum(len(text.encode()) for text in body["input"]) for body in server.requests)
+    assert asked == [40, 80, 100, 300], "a text alone may have more"
 
 
 def test_a_wrong_key_is_said_at_once(monkeypatch):

@@ -151,6 +151,12 @@ def test_a_few_requests_are_not_worth_a_batch(tmp_path):
         assert server.live == ROWS and not server.batches
 
 
+def test_files_of_fewer_requests_than_make_a_batch_are_batches_all_the_same(tmp_path):
+    with BatchServer(shouted) as server:
+        run(tmp_path, endpoint(server, batch={"at_least": 100, "max_requests": 5}))
+        assert len(server.batches) == 3 and server.live == 0
+
+
 def test_lines_that_nobody_asked_for_are_passed_over(tmp_path, monkeypatch):
     strange = [b"", b"no json\n", b"[1]\n", b'{"custom_id": "stranger", "response": {"status_code": 200}}\n']
     lines = BatchApi.lines
@@ -175,6 +181,7 @@ def test_an_open_batch_is_waited_for_even_when_batches_are_switched_off(tmp_path
         server.looks = 1
         outcome = run(tmp_path, endpoint(server).model_copy(update={"batch": None}), rows=ROWS + 3)
         assert len(outcome.rows) == ROWS + 3 and server.live == 3 and paid_once(server)
+    assert set(outcome.provenance["prompt_version"]) == {"v1"}, "also of what was asked by the first process"
 
 
 def test_the_budget_counts_a_batch_at_its_own_price(tmp_path):
@@ -186,6 +193,28 @@ def test_the_budget_counts_a_batch_at_its_own_price(tmp_path):
         assert "higher budget" in caught.value.remedy
         run(tmp_path, endpoint(server), budget=Budget(1.0))
         assert paid_once(server) and sum(server.paid.values()) == ROWS
+
+
+def test_another_endpoint_leaves_an_open_batch_alone(tmp_path):
+    with BatchServer(shouted, looks=10_000) as server, BatchServer(shouted) as other:
+        with pytest.raises(IncompleteRunError):
+            run(tmp_path, endpoint(server, deadline_s=0.3))
+        run(tmp_path, endpoint(other).model_copy(update={"name": "other"}))
+        assert len(other.batches) == 1 and other.live == 0
+        with Journal(tmp_path / "journal.sqlite") as journal:
+            assert len(journal) == ROWS and len(BatchLedger(journal, "shout", "b").open()) == 1
+
+
+def test_results_that_a_killed_process_kept_are_not_counted_again(tmp_path, monkeypatch):
+    with BatchServer(shouted) as server:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(BatchLedger, "ended", killed)
+            run(tmp_path, endpoint(server))
+        with Journal(tmp_path / "journal.sqlite") as journal:
+            spent = journal.cost()
+        budget = Budget(1.0, spent)
+        run(tmp_path, endpoint(server), budget=budget)
+        assert paid_once(server) and budget.spent_usd == pytest.approx(spent)
 
 
 def test_a_provider_without_batches_says_so(tmp_path):

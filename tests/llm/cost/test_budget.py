@@ -67,6 +67,22 @@ def test_what_is_in_flight_counts():
     assert budget.reserve("d", request, endpoint)
 
 
+def test_a_request_that_uses_up_the_limit_exactly_is_sent():
+    endpoint = Endpoint(model="m", max_tokens=100, price={"input": 0.0, "output": 10_000.0})  # a dollar an answer
+    request, budget = Request([{"role": "user", "content": "x"}]), Budget(2.0)
+    assert [budget.reserve(key, request, endpoint) for key in "abc"] == [True, True, False]
+
+
+def test_what_failed_requests_had_reserved_is_there_for_the_next_stage(priced, tmp_path):
+    down = Reply(status=500, headers={"Retry-After-Ms": "1"})
+    with ModelServer(lambda body, before: down) as server, Journal(tmp_path / "j.sqlite") as journal:
+        endpoint, budget = priced(server, max_retries=0), Budget(1.0)  # enough for four requests at a time
+        with pytest.raises(IncompleteRunError, match="answered 500"):
+            run(some_rows(4), endpoint, journal, budget)
+        server.rule = shouted
+        assert len(run(some_rows(4), endpoint, journal, budget).rows) == 4
+
+
 def test_a_budget_without_a_price_is_refused_before_anything_is_sent(priced, tmp_path):
     with ModelServer(shouted) as server, Journal(tmp_path / "j.sqlite") as journal:
         with pytest.raises(ConfigError, match="has no price"):

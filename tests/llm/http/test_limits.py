@@ -79,6 +79,13 @@ def test_what_was_estimated_too_high_is_given_back(clock):
     assert taken_at(pace, [1], clock)[0] - 1000.0 <= 10
 
 
+def test_a_request_that_failed_used_no_tokens(clock):
+    ours = RateLimits(Endpoint(provider="vllm", model="m", tokens_per_minute=600))
+    asyncio.run(ours.admit(600))
+    ours.failed({}, 600, 500, clock.now)
+    assert taken_at(ours.tokens, [1], clock) == [1000.0]
+
+
 def test_the_users_pace_holds_where_the_provider_allows_more(clock):
     pace = Pace(60)
     pace.learn(600, None, 1)

@@ -90,6 +90,21 @@ def test_when_all_are_down_the_run_is_incomplete_and_goes_on_later(journal):
         assert len(run(endpoint, journal).rows) == 60
 
 
+def test_a_server_is_down_after_so_many_failures_in_a_row_and_not_before(journal):
+    def odd_ones_fail(body, before):
+        odd = int(body["messages"][0]["content"].split()[-1]) % 2
+        return DOWN if odd else shouted(body, before)
+
+    with ModelServer(lambda body, before: DOWN) as server:
+        endpoint = Endpoint(model="m", provider="vllm", base_url=server.url, max_retries=0, concurrency=1)
+        with pytest.raises(IncompleteRunError, match="20 of 20 rows"):
+            run(endpoint, journal, rows=20)
+        assert len(server.requests) == 3
+        server.rule = odd_ones_fail
+        with pytest.raises(IncompleteRunError, match="10 of 20 rows"):
+            run(endpoint, journal, rows=20)
+
+
 def test_when_all_refuse_the_first_refusal_is_told(journal):
     with ModelServer(lambda body, before: QUOTA) as one, ModelServer(lambda body, before: QUOTA) as other:
         with pytest.raises(ConfigError, match="You have no credit"):
