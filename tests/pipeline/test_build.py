@@ -89,6 +89,7 @@ def test_a_build_ends_with_a_data_set_that_load_dataset_reads(config, tmp_path):
         stage for stage, row_id in zip(receipts["stage"], receipts["id"], strict=True) if row_id == rows[0]["id"]
     }
     assert {"classify", "reason", "score"} <= stages_of_a_row
+    assert set(receipts["id"]) == {*rows["id"], *twins["id"]}, "every row has receipts, and nothing else"
 
 
 def test_counts_add_up_at_every_stage(config, tmp_path):
@@ -280,7 +281,13 @@ def test_an_edited_questions_file_is_read_again(config, questions, tmp_path):
         build(config(server), tmp_path / "run", until="collect", progress=False)
         questions.write_text(json.dumps({"question": "How do I hide a present?"}))
         run = build(config(server), tmp_path / "run", until="collect", progress=False)
-    assert run.table("collect")["question"][:] == ["How do I hide a present?"]
+        assert run.table("collect")["question"][:] == ["How do I hide a present?"]
+        before = questions.stat()
+        questions.write_text(json.dumps({"question": "How do I hide a picture?"}))
+        assert questions.stat().st_size == before.st_size
+        os.utime(questions, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+        run = build(config(server), tmp_path / "run", until="collect", progress=False)
+    assert run.table("collect")["question"][:] == ["How do I hide a picture?"]
 
 
 def test_a_row_tells_its_story(config, tmp_path):
@@ -381,6 +388,34 @@ def test_groups_may_decide_who_stays(config, tmp_path):
     assert sum(map(len, kept["longest"])) > sum(map(len, kept["rarest"]))
 
 
+def test_a_budget_is_for_the_whole_run_with_what_it_has_spent(config, tmp_path):
+    with ModelServer(star_answers) as server:
+        run = build(config(server), tmp_path / "run", until="classify", budget_usd=1.0, progress=False)
+        with Journal(run.journal_path) as journal:
+            spent = journal.cost()
+        sent = len(server.requests)
+        with pytest.raises(IncompleteRunError, match="the budget of .* allows no further request"):
+            build(config(server), run.folder, budget_usd=spent, progress=False)
+        assert len(server.requests) == sent and spent > 0
+
+
+def test_what_decides_a_stage_makes_it_run_again_and_nothing_else_does(config, tmp_path):
+    with ModelServer(star_answers) as server:
+        run = build(config(server), tmp_path / "run", progress=False)
+        records, twins = run.records, run.table("rewrite")
+        other = build(config(server, benign={"minimum": 4}), run.folder, progress=False)
+        assert len(other.table("rewrite")) > len(twins)
+        assert {stage for stage in STAGES if other.records[stage].fingerprint != records[stage].fingerprint} == {
+            "rewrite"
+        }
+        endpoints = config(server).endpoints
+        scorer = endpoints.scorer.model_copy(update={"model": "another-model"})
+        changed = config(server).model_copy(update={"endpoints": endpoints.model_copy(update={"scorer": scorer})})
+        build(changed, run.folder, until="score", progress=False)
+    assert set(run.table("score", "provenance")["model"]) == {"another-model"}
+    assert run.records["reason"] == records["reason"]
+
+
 def test_an_unknown_stage_is_named(config, tmp_path):
     with ModelServer(star_answers) as server, pytest.raises(ConfigError, match="'clasify' is not a stage"):
         build(config(server), tmp_path / "run", until="clasify")
@@ -409,3 +444,5 @@ def test_an_embeddings_endpoint_is_part_of_the_run(config, tmp_path):
             assert journal.cost() == pytest.approx(requests * 100 / 1e6)
         deduplicated(priced, threshold=0.999, budget_usd=1)
         assert len(server.requests) == requests, "another threshold, the same vectors"
+        deduplicated({**priced, "name": "others"}, threshold=0.999, budget_usd=1)
+        assert len(server.requests) == 2 * requests, "another encoder, other vectors"

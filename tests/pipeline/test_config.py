@@ -43,9 +43,12 @@ def test_options_override_the_recipe(tmp_path):
 
 def test_paths_of_a_recipe_are_relative_to_it(tmp_path):
     recipe = tmp_path / "r.yaml"
-    recipe.write_text("policies: mine.yaml\ncollect: {questions: q.txt, sources_dir: /data/raw}\n")
+    ours = "questions: q.txt, held_out_questions: held.txt, sources_dir: /data/raw"
+    recipe.write_text(f"policies: mine.yaml\nprompts: prompts\ncollect: {{{ours}}}\n")
     config = load_config(recipe)
-    assert config.policies == tmp_path / "mine.yaml" and config.collect.questions == tmp_path / "q.txt"
+    assert (config.policies, config.prompts) == (tmp_path / "mine.yaml", tmp_path / "prompts")
+    assert config.collect.questions == tmp_path / "q.txt"
+    assert config.collect.held_out_questions == tmp_path / "held.txt"
     assert str(config.collect.sources_dir) == "/data/raw"
 
 

@@ -66,7 +66,7 @@ def test_a_batch_is_forecast_at_its_price_and_time(config, tmp_path):
         run = build(config(server), tmp_path / "run", until="deduplicate", progress=False)
         live = forecast(config(server), run)[0]
         endpoints = config(server).endpoints
-        scorer = endpoints.classifier.model_copy(update={"batch": Batch(at_least=10)})
+        scorer = endpoints.classifier.model_copy(update={"batch": Batch(at_least=live.requests)})
         batched = config(server).model_copy(update={"endpoints": endpoints.model_copy(update={"classifier": scorer})})
         half = forecast(batched, run)[0]
     assert half.cost_usd == pytest.approx(live.cost_usd / 2) and half.hours == 24

@@ -252,7 +252,7 @@ def _xz(text: str) -> bytes:
 def test_a_benchmark_of_ones_own_is_held_out(tmp_path):
     file = tmp_path / "our-test-set.txt"
     file.write_text("How do I whistle?\nHow do I juggle?\n")
-    collected = collect(sources=[], held_out=[], held_out_questions=file)
-    assert collected.held_out["question"][:] == ["How do I whistle?", "How do I juggle?"]
+    collected = collect(sources=[], held_out=[], held_out_questions=file, max_chars=10)
+    assert collected.held_out["question"][:] == ["How do I whistle?", "How do I juggle?"], "of any length"
     assert set(collected.held_out["source"]) == {"our-test-set"}
     assert len(collected.outcome.rows) == 0

@@ -67,6 +67,17 @@ def test_tfidf_is_the_cosine_of_scikit_learn_with_weights_of_the_held_out_items(
     assert 30 < len(expected) < len(rows)
 
 
+def test_a_cosine_that_equals_the_threshold_is_too_high():
+    rows, options = Dataset.from_dict({"question": ["lock"]}), {"ngram": None}
+    assert len(rows.filter(NotLike(["key lock"], tfidf_threshold=math.sqrt(0.5), **options))) == 0
+    assert len(rows.filter(NotLike(["key lock"], tfidf_threshold=0.7072, **options))) == 1
+    encoder = WordEncoder()
+    cosine = float(encoder(["lock"])[0] @ encoder(["key lock"])[0])
+    options |= {"tfidf_threshold": None, "encoder": encoder}
+    assert len(rows.filter(NotLike(["key lock"], embedding_threshold=cosine, **options))) == 0
+    assert len(rows.filter(NotLike(["key lock"], embedding_threshold=cosine + 0.01, **options))) == 1
+
+
 def test_batches_and_processes_do_not_matter(corpus):
     rows, held_out = corpus
     alone = dropped(rows, NotLike(held_out))
@@ -95,6 +106,14 @@ def test_unicode_forms_do_not_hide_an_item():
     rows = Dataset.from_dict({"text": ["Ｗｈａｔ  is a LOCK?", "What is a key?"]})
     held_out = Dataset.from_dict({"text": ["What is a lock?"]})
     assert rows.filter(NotLike(held_out, column="text"))["text"][:] == ["What is a key?"]
+
+
+@pytest.mark.parametrize("measure", [{"ngram": 4}, {"tfidf_threshold": 0.5}, {"embedding_threshold": 0.8}])
+def test_unicode_forms_do_not_hide_a_part_of_an_item(measure):
+    rows = Dataset.from_dict({"question": ["Ｗｈａｔ ｏｐｅｎｓ ａ ｌｏｃｋ today?", "Who sells a key?"]})
+    given = {"ngram": None, "tfidf_threshold": None, "embedding_threshold": None, "encoder": WordEncoder(), **measure}
+    kept = rows.filter(NotLike(["what opens a lock"], **given))
+    assert kept["question"][:] == ["Who sells a key?"]
 
 
 @pytest.mark.parametrize(

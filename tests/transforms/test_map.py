@@ -145,7 +145,7 @@ def test_a_twin_is_linked_to_its_origin_and_gets_scores_of_its_own(endpoint, pat
         if BENIGN_CRITERIA[1] in text:
             return json.dumps(dict.fromkeys(BENIGN_CRITERIA, 5))
         old = question_of(body)
-        return json.dumps({"question": old if "0" in old else old.replace("misuse", "use")})
+        return json.dumps({"question": old.upper() if "0" in old else old.replace("misuse", "use")})
 
     grades = dict.fromkeys(SCORE_CRITERIA, 10)
     origins = rows_of(2).add_column("category", [["Self-Harm"]] * 2).add_column("response", ["<think>a</think>b"] * 2)
@@ -212,6 +212,7 @@ def test_whatever_changes_the_columns_changes_the_fingerprint(endpoint, path, tm
         Teacher(model, path, taxonomy=Taxonomy.load(edited)),
         Teacher(model, path, max_reasks=1),
         Teacher(model, path, max_unusable=0.5),
+        Teacher(model, path, accept_unavailable=True),
     ]
     assert len({step, *map(Hasher.hash, others)}) == 1 + len(others)
     assert step == Hasher.hash(Teacher(model.model_copy(update={"concurrency": 2}), tmp_path / "other.sqlite"))
@@ -251,6 +252,15 @@ def test_two_processes_give_the_rows_of_one_and_pay_once(endpoint, path, tmp_pat
             assert len(other) == 30
         assert two.to_list() == one.to_list() and two.features == one.features
         assert len(server.paid) == 30 and set(server.paid.values()) == {1}
+
+
+def test_a_forked_process_opens_the_journal_itself(endpoint, path):
+    with ModelServer(star_answers) as server:
+        with Journal(path) as journal:
+            step = Classifier(endpoint(server), journal)
+        step._process -= 1  # as in a process that was forked from the one that made the step
+        rows = rows_of(2).map(step, batched=True, new_fingerprint="forked")
+        assert rows["failure"][:] == [None, None] and len(server.requests) == 2
 
 
 def test_an_error_of_a_worker_arrives(endpoint, path):
