@@ -17,7 +17,8 @@ from datasets import load_dataset
 
 from model_server import ModelServer, Reply, star_answers
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
-from star_hf.llm import Journal
+from star_hf.llm import Completion, Journal
+from star_hf.llm.journal import Entry
 from star_hf.pipeline.build import build
 from star_hf.pipeline.config import BuildConfig
 from star_hf.pipeline.explain import explain
@@ -390,13 +391,12 @@ def test_groups_may_decide_who_stays(config, tmp_path):
 
 def test_a_budget_is_for_the_whole_run_with_what_it_has_spent(config, tmp_path):
     with ModelServer(star_answers) as server:
-        run = build(config(server), tmp_path / "run", until="classify", budget_usd=1.0, progress=False)
-        with Journal(run.journal_path) as journal:
-            spent = journal.cost()
-        sent = len(server.requests)
-        with pytest.raises(IncompleteRunError, match="the budget of .* allows no further request"):
-            build(config(server), run.folder, budget_usd=spent, progress=False)
-        assert len(server.requests) == sent and spent > 0
+        with Journal(Run(tmp_path / "run").journal_path) as journal:
+            journal.put(Entry("f" * 64, "classify", "test", "v1", Completion("of an earlier prompt"), 5.0))
+        with pytest.raises(IncompleteRunError, match=r"the budget of \$5 allows no further request"):
+            build(config(server), tmp_path / "run", budget_usd=5.0, progress=False)
+        assert not server.requests
+        assert len(build(config(server), tmp_path / "run", budget_usd=6.0, progress=False).table("select")) == 12
 
 
 def test_what_decides_a_stage_makes_it_run_again_and_nothing_else_does(config, tmp_path):

@@ -100,6 +100,11 @@ def test_coverage_does_not_buy_a_rare_category_with_a_common_one():
     assert balance(select(rows, size=20).rows).spread < 1.2
 
 
+def test_coverage_takes_no_second_label_of_a_category_that_is_full():
+    rows = make_rows([("a", ("x", "y")), ("a", ("x",)), ("b", ("y",))])
+    assert select(rows, size=2).rows["id"][:] == ["0001", "0002"]
+
+
 def test_random_depends_on_the_seed():
     rows = make_rows([("a", ("x",))] * 50)
     first, again, other = (select(rows, size=10, strategy="random", seed=s).rows["id"][:] for s in (1, 1, 2))
