@@ -291,6 +291,31 @@ def test_a_server_that_keeps_no_metadata_is_searched_by_its_input_file(tmp_path,
         assert len(server.batches) == 1 and paid_once(server)
 
 
+def test_a_batch_that_the_provider_lists_late_is_waited_for(tmp_path, monkeypatch):
+    find, waits = BatchApi.find, []
+    monkeypatch.setattr(batch, "SETTLE_S", 60.0)
+    monkeypatch.setattr(BatchApi, "find", lambda self, made: find(self, made) if waits else None)
+    with BatchServer(shouted) as server:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(BatchLedger, "created", killed)
+            run(tmp_path, endpoint(server))
+        monkeypatch.setattr(batch.time, "sleep", waits.append)
+        run(tmp_path, endpoint(server))
+        assert len(server.batches) == 1 and paid_once(server) and 50 < waits[0] <= 60
+
+
+def test_a_batch_is_found_though_the_providers_clock_is_slow(tmp_path, monkeypatch):
+    with BatchServer(shouted) as server:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(BatchLedger, "created", killed)
+            run(tmp_path, endpoint(server))
+        ours = server.batches["batch-0"]
+        ours["created_at"] -= 3_600
+        server.batches["batch-1"] = {**ours, "id": "batch-1", "metadata": {}, "input_file_id": "of-another-program"}
+        run(tmp_path, endpoint(server))
+        assert len(server.batches) == 2 and paid_once(server) and server.live == 0
+
+
 def test_a_batch_whose_reply_was_lost_is_found_and_not_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(api, "wait_s", lambda failures: 0.0)
     with BatchServer(shouted) as server:

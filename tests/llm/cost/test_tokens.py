@@ -3,7 +3,9 @@ import hashlib
 
 import pytest
 
-from star_hf.llm.cost.tokens import ESTIMATE, TIKTOKEN_URL, token_counter
+from star_hf.llm import Request
+from star_hf.llm.cost.tokens import ESTIMATE, TIKTOKEN_URL, prompt_tokens, token_counter
+from star_hf.llm.http.wire import completion_of
 
 
 def test_without_a_tokenizer_there_is_the_estimate(tmp_path, monkeypatch):
@@ -45,3 +47,11 @@ def test_tiktokens_file_is_used_where_it_is_cached_and_never_downloaded(tmp_path
     path.write_bytes(base64.b64encode(b"a") + b" 0\n")
     counter = token_counter("gpt-4o-2024-11-20")
     assert counter.name == "tiktoken o200k_base" and counter.count("three small words") == 3
+
+
+def test_all_messages_of_a_prompt_and_the_thought_of_an_answer_are_estimated():
+    messages = [{"role": role, "content": "x" * 400} for role in ("system", "user")]
+    assert prompt_tokens(Request(messages)) == 200
+    reply = {"choices": [{"message": {"content": "x" * 40, "reasoning_content": "x" * 400}}]}
+    assert completion_of(reply, Request(messages)).prompt_tokens == 200
+    assert completion_of(reply).completion_tokens == 110
