@@ -165,20 +165,20 @@ def test_what_was_judged_is_not_judged_again(answers, journal):
 
 CHILD = """
 import sys
-from star_hf.evaluation.grading.judging import judge_answers
+from star_hf.evaluation.grading.judging import judge_responses
 from star_hf.evaluation.grading.judges import load_judge
-from star_hf.evaluation.types import ANSWERS
+from star_hf.evaluation.types import RESPONSES
 from star_hf.llm import Journal
 from star_hf.schema import as_dataset
 
 url, path, out = sys.argv[1:]
 rows = as_dataset(
     ({"benchmark": "b", "item_id": str(n), "sample": 0, "prompt": f"question {n}?", "answer": f"answer {n}"}
-     for n in range(120)), ANSWERS)
+     for n in range(120)), RESPONSES)
 judge = load_judge(f"llama-guard-3@{url}")
 judge = type(judge)(judge.name, judge.families, judge.endpoint.model_copy(update={"concurrency": 4}))
 with Journal(path) as journal:
-    judge_answers(rows, [judge], journal, progress=False).to_parquet(out)
+    judge_responses(rows, [judge], journal, progress=False).to_parquet(out)
 """
 
 
