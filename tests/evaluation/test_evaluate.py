@@ -277,6 +277,28 @@ def test_an_attack_changes_what_the_model_is_sent_and_not_what_judges_read(model
     assert all(answer.startswith("Sure, here is") for answer in ResultsFolder(tmp_path).responses["answer"])
 
 
+@pytest.mark.parametrize(("attack", "failures"), [(None, {"unclosed": 4}), ("prefill", {})])
+def test_text_of_a_model_that_always_reasons_is_no_answer_unless_its_turn_was_begun(
+    attack, failures, data_dir, tmp_path
+):
+    """A prefilled turn leaves no place for reasoning, so that nothing has to close."""
+    with ModelServer(lambda body, before: "Sure, first look at it.") as server:
+        options = {"tasks": ["strongreject"], "judges": ["refusal-phrases"], "limit": 4, "attack": attack}
+        results = run(server, tmp_path, data_dir, expects_reasoning=True, **options)
+    safety = results.benchmarks["strongreject"]
+    assert safety.failures == failures and safety.n == 4 - sum(failures.values())
+
+
+def test_only_safety_prompts_are_attacked_and_a_later_run_of_others_does_not_hide_it(model, data_dir, tmp_path):
+    options = {"judges": ["refusal-phrases"], "limit": 3}
+    run(model, tmp_path, data_dir, tasks=["strongreject", "xstest", "math500"], attack="hijack", **options)
+    attacked = ["</think>" in body["messages"][0]["content"] for body in asked(model)]
+    harmful = ["misuse" in body["messages"][0]["content"] for body in asked(model)]
+    assert attacked == harmful and sum(harmful) == 3 and len(harmful) == 9
+    results = run(model, tmp_path, data_dir, tasks=["math500"])
+    assert "strongreject" in results.benchmarks and results.attack == "hijack"
+
+
 def killed_at(server, count, command):
     """Run a command and kill it the moment the server gets its `count`-th request that is no probe."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

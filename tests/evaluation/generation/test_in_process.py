@@ -54,6 +54,24 @@ def test_samples_of_an_item_differ(tiny, tmp_path):
     assert len({text for _, _, text, _ in found}) > len(ITEMS)
 
 
+def test_transformers_is_given_every_sampling_parameter(tiny, tmp_path, monkeypatch):
+    subject, given = model(tiny), []
+    generate_tokens = subject._model.generate
+
+    def seen(*arguments, generation_config, **options):
+        given.append(generation_config)
+        return generate_tokens(*arguments, generation_config=generation_config, **options)
+
+    monkeypatch.setattr(subject._model, "generate", seen)
+    sampling = Sampling(temperature=0.7, top_p=0.8, repetition_penalty=1.3, max_tokens=5)
+    texts(ITEMS[:1], subject, tmp_path / "drawn.sqlite", sampling)
+    texts(ITEMS[:1], subject, tmp_path / "greedy.sqlite", Sampling(repetition_penalty=1.2, max_tokens=6))
+    drawn, greedy = given
+    assert (drawn.do_sample, drawn.temperature, drawn.top_p, drawn.top_k) == (True, 0.7, 0.8, 0)
+    assert (drawn.repetition_penalty, drawn.max_new_tokens) == (1.3, 5)
+    assert (greedy.do_sample, greedy.repetition_penalty, greedy.max_new_tokens) == (False, 1.2, 6)
+
+
 def test_a_batch_does_not_change_an_answer(tiny, tmp_path):
     alone = texts(ITEMS, InProcess(str(tiny), batch_size=1, dtype="float32"), tmp_path / "one.sqlite", GREEDY)
     together = texts(ITEMS, InProcess(str(tiny), batch_size=9, dtype="float32"), tmp_path / "nine.sqlite", GREEDY)
