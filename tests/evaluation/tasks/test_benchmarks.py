@@ -1,5 +1,6 @@
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from star_hf.evaluation.tasks.benchmarks import (
     select_benchmarks,
 )
 from star_hf.evaluation.tasks.loading import INSTRUCTIONS, data_record, load_items
+from star_hf.evaluation.types import Item
 
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -136,6 +138,12 @@ def test_a_limit_draws_a_part_that_every_larger_limit_holds(local_jbb):
     assert load_items("jbb", folder, 1000) == everything
 
 
+def test_a_limit_draws_the_same_items_on_every_machine(local_jbb):
+    """Python's own hash of a text, for one, is another in every process."""
+    drawn = load_items("jbb", local_jbb([f"thing {n}" for n in range(100)]), 5)
+    assert [item.prompt for item in drawn] == [f"thing {n}" for n in (23, 33, 59, 88, 94)]
+
+
 def test_items_of_one_text_are_told_apart(local_jbb):
     first, second, third = load_items("jbb", local_jbb(["same", "same", "Same"]))
     assert (second.id, third.id) == (f"{first.id}-2", f"{first.id}-3")
@@ -151,6 +159,11 @@ def test_data_record_tells_data_and_prompts_apart(local_jbb):
     record = data_record("jbb", one)
     assert record["repo"] == "JailbreakBench/JBB-Behaviors" and len(record["revision"]) == 40
     assert record != data_record("jbb", other) and record == data_record("jbb", list(one))
+
+
+def test_data_record_tells_corrected_targets_apart():
+    item = Item("a", "What is 1 + 1?", target="3")
+    assert data_record("math500", [item]) != data_record("math500", [replace(item, target="2")])
 
 
 def test_what_is_missing_is_named_with_what_to_do(tmp_path):

@@ -55,6 +55,12 @@ def test_gpqa_choices_have_an_order_of_their_own_that_never_changes():
     assert targets == set("ABCD")
 
 
+def test_gpqa_choices_have_the_same_order_on_every_machine():
+    """Python's own hash of a text, for one, is another in every process."""
+    targets = (item_of("gpqa_diamond", GPQA_ROW | {"Record ID": f"rec{n}"}).target for n in range(16))
+    assert "".join(targets) == "AAAAACAABACCBDDD"
+
+
 def test_mmlu_pro_keeps_the_files_order_and_knows_its_letters():
     row = {"question_id": 70, "question": "Which?", "options": ["a", "b", "c"], "answer": "C", "category": "law"}
     item = item_of("mmlu_pro", row)

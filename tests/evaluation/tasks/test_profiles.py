@@ -14,6 +14,7 @@ def test_what_a_benchmark_says_comes_before_the_rest_and_an_option_before_both(t
     assert mine.sampling("math500").samples == 1
     sampling = mine.sampling("aime24", max_tokens=7, samples=None)
     assert (sampling.temperature, sampling.samples, sampling.max_tokens, sampling.top_p) == (0.5, 4, 7, 1.0)
+    assert mine.sampling("aime24", samples=2).samples == 2
 
 
 def test_the_papers_limits():
