@@ -98,6 +98,11 @@ def test_a_disk_is_not_filled():
     assert run_program(program, SHORT).detail.endswith("100 times at most")
 
 
+def test_a_file_cannot_grow_beyond_a_megabyte():
+    program = "file = open('a', 'wb', 0)\nfor _ in range(3):\n    file.write(bytes(1 << 20))"
+    assert "File too large" in run_program(program).detail
+
+
 def test_times_of_files_outside_stay(tmp_path):
     before = tmp_path.stat().st_mtime_ns
     assert run_program(f"import os; os.utime({str(tmp_path)!r})", SHORT).label == "failed"

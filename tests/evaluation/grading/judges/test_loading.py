@@ -59,6 +59,10 @@ def test_a_chat_model_judges_each_kind_by_what_fits():
     assert isinstance(judge.family("safety"), PolicyJudge) and isinstance(judge.family("over_refusal"), XSTest)
 
 
+def test_a_schema_does_not_constrain_the_thought_of_a_judge_that_reasons():
+    assert load_judge(f"gpt-oss-safeguard@{URL}").endpoint.structured_output == "prompt"
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
