@@ -141,10 +141,20 @@ def test_many_failures_are_undecided(against):
     )
 
 
+def test_many_failures_of_the_base_are_undecided_too(against):
+    found = against(BASE | {"jbb": values(37, 80) + ["truncated"] * 20}, TUNED)
+    assert found.decision == "undecided" and unclear(found) == ["at most 10%"]
+
+
 def test_a_safe_rate_can_be_asked_for(against):
     assert against(BASE, TUNED, Criteria(min_safe_rate=0.95)).decision == "ship"
     found = against(BASE, TUNED, Criteria(min_safe_rate=0.985))
     assert failing(found) == ["safe rate"] and "jbb" in found.checks[2].detail
+
+
+def test_a_safe_rate_of_a_few_items_is_undecided(against):
+    found = against(BASE, TUNED | {"jbb": values(10, 10)}, Criteria(min_safe_rate=0.95))
+    assert failing(found) == [] and "safe rate" in unclear(found)
 
 
 def test_other_judges_and_other_prompts_are_not_compared(against):

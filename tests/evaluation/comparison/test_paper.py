@@ -104,6 +104,13 @@ def test_agrees_differs_or_too_few_to_tell():
     }
 
 
+def test_the_margin_says_how_far_rates_that_agree_may_differ():
+    close = results(strongreject=(309, 313))
+    found = {margin: verdicts(ledger(close, margin=margin)) for margin in (0.1, 0.01)}
+    assert found[0.1] == {"strongreject": AGREES, "mean safety (1)": AGREES}
+    assert found[0.01] == {"strongreject": UNCLEAR, "mean safety (1)": UNCLEAR}
+
+
 def test_a_few_items_never_agree_and_no_items_never_differ():
     assert verdicts(ledger(results(jbb=(5, 5))))["jbb"] == UNCLEAR
     assert verdicts(ledger(results(jbb=(0, 0))))["jbb"] == UNCLEAR

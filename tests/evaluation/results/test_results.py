@@ -75,6 +75,17 @@ def test_samples_are_averaged_per_item_and_pass_at_k_is_reported():
     assert found.failures == {"truncated": 1} and found.failed_share == pytest.approx(1 / 12)
 
 
+def test_pass_at_k_goes_up_to_the_samples_that_every_item_has():
+    found = result("aime24", [[1, 0, 0, 0], [1, 0, 0, "unanswered"]])
+    assert [name for name in found.metrics if name.startswith("pass@")] == ["pass@2"]
+    assert found.metrics["pass@2"].value == pytest.approx((1 / 2 + 2 / 3) / 2), "1 of 4 samples, and 1 of 3"
+
+
+def test_a_thought_that_never_ended_counts_as_wrong_in_accuracy_of_all():
+    found = result("math500", [1, "unclosed", "empty"])
+    assert found.value == 1 and found.metrics["accuracy_of_all"] == wilson(1, 3)
+
+
 def test_pass_at_k_has_an_honest_interval_where_all_items_are_alike():
     found = result("aime24", [[0, 0], [0, 0], [0, 0]])
     assert found.metrics["pass@2"] == wilson(0, 3) and found.metrics["pass@2"].high > 0.5

@@ -67,6 +67,14 @@ def test_paired_difference_of_yes_and_no():
     assert 0 < difference.low < 0.15 < difference.high < 0.3
 
 
+def test_the_interval_of_a_paired_difference_is_bonett_and_prices():
+    """By hand, of 21 pairs with 1 better and 7 worse: -6/23, give or take 1.96 standard errors of 0.1263."""
+    first, second = [1] * 7 + [0] * 14, [0] * 7 + [1] + [0] * 13
+    difference = paired_difference(first, second)
+    assert (difference.better, difference.worse) == (1, 7)
+    assert (round(difference.low, 3), round(difference.high, 3)) == (-0.508, -0.013)
+
+
 def test_models_that_agree_on_few_items_are_not_called_equal():
     difference = paired_difference([1, 1, 1, 1], [1, 1, 1, 1])
     assert difference.value == 0 and difference.low < -0.3 and difference.high > 0.3 and difference.p_value == 1
