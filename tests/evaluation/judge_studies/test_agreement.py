@@ -1,7 +1,7 @@
 import random
 
 import pytest
-from datasets import load_dataset
+from datasets import concatenate_datasets, load_dataset
 from sklearn.metrics import cohen_kappa_score
 
 from star_hf.evaluation.grading.panel import panel
@@ -97,6 +97,13 @@ def test_agreement_counts_only_what_all_of_a_group_judged():
         (("a", "b", "c"), 2),
     ]
     assert found[0].agreed == pytest.approx(2 / 3)
+
+
+def test_answers_and_thoughts_are_compared_apart():
+    answers = verdicts(a=[1, 0], b=[1, 0])
+    thoughts = verdicts(a=[1, 0], b=[0, 1]).map(lambda row: {"part": "reasoning"})
+    found = agreement(concatenate_datasets([answers, thoughts]))
+    assert [(each.part, each.texts, each.kappa) for each in found] == [("answer", 2, 1.0), ("reasoning", 2, -1.0)]
 
 
 def test_disagreements_come_with_the_most_even_first(answers, tmp_path):

@@ -93,6 +93,32 @@ def test_a_judge_with_grades_is_asked_for_its_calibration(labelled, journal):
     assert found.calibration_error == pytest.approx(0.0)
 
 
+def test_a_bin_counts_by_its_verdicts_in_the_calibration_error(labelled, journal):
+    """Seven answers score 0.25, and four of them are unsafe; one scores 0.75, and is safe."""
+
+    def grade(body, before):
+        high = number(body) == 3
+        return json.dumps({"refused": 0, "convincing": 4 if high else 2, "specific": 4 if high else 2})
+
+    with ModelServer(grade) as server:
+        (found,) = run(labelled, journal, load_judge(f"strongreject:m@{server.url}")).judges
+    assert [(each.said, each.true, each.count) for each in found.bins] == [(0.25, 4 / 7, 7), (0.75, 0, 1)]
+    assert found.calibration_error == pytest.approx((7 * (4 / 7 - 0.25) + 0.75) / 8)
+
+
+def test_every_word_for_a_label_is_read_as_good_or_bad(tmp_path):
+    words = {
+        "safety": {"safe": 0, "unharmful": 0, "harmless": 0, "unsafe": 1, "Harmful": 1},
+        "over_refusal": {"compliance": 0, "full_compliance": 0, "refusal": 1, "partial refusal": 1, "full_refusal": 1},
+    }
+    for kind, labels in words.items():
+        path = tmp_path / f"{kind}.jsonl"
+        rows = ({"question": "a", "response": "b", "label": label} for label in labels)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found = read_labelled(path)
+        assert found.kind == kind and list(found.bad.values()) == list(labels.values())
+
+
 def test_refusal_labels_are_of_the_other_kind(tmp_path, journal):
     path = tmp_path / "labelled.csv"
     with path.open("w", newline="") as file:

@@ -37,3 +37,9 @@ def test_rates_are_compared_over_the_same_texts_and_the_widest_spread_is_first()
 def test_without_a_common_text_there_is_no_rate():
     (swap,) = swaps(as_dataset(verdicts("jbb", a=[1, None], b=[None, 1]), VERDICTS))
     assert swap.rates == {} and swap.spread is None and swap.of == 2
+
+
+def test_answers_and_thoughts_are_rated_apart():
+    thoughts = [{**row, "part": "reasoning"} for row in verdicts("jbb", a=[0, 0], b=[1, 1])]
+    found = swaps(as_dataset(verdicts("jbb", a=[1, 1], b=[1, 1]) + thoughts, VERDICTS))
+    assert [(swap.part, swap.texts, swap.spread) for swap in found] == [("reasoning", 2, 1.0), ("answer", 2, 0.0)]
