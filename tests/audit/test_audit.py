@@ -262,6 +262,17 @@ def test_gaps_are_loud_and_fail_by_themselves(tmp_path):
     assert CliRunner().invoke(app, [*command, "--allow-gaps"]).exit_code == 0
 
 
+def test_warnings_fail_where_the_check_is_strict(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    Dataset.from_list([row("one"), row("one", id="another")]).to_json(file)
+    (tmp_path / "copies").mkdir()
+    command = ["audit", str(file), "--sources-dir", str(tmp_path / "copies"), "--allow-gaps"]
+    found = audit(file, sources_dir=tmp_path / "copies")
+    assert found.ok and found.of("warning")
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert CliRunner().invoke(app, [*command, "--strict"]).exit_code == 1
+
+
 def test_command_writes_json_page_and_markdown(tmp_path, benchmark):
     file, command = tmp_path / "rows.jsonl", ["--benchmark", f"mine={benchmark['mine']}", "--allow-gaps"]
     Dataset.from_list(

@@ -47,6 +47,28 @@ def test_too_many_answers_without_a_value_are_shown_and_end_with_3(data_dir, tmp
         assert run(*words, "--max-failures", "0.4").exit_code == 0
 
 
+def test_options_reach_the_model_and_are_recorded(server, data_dir, tmp_path):
+    words = ("--model", "m", "--base-url", server.url, "--data-dir", data_dir, "--output", tmp_path / "results")
+    words += ("--tasks", "strongreject", "--judge", "refusal-phrases", "--attack", "prefill")
+    result = run(*words, "--limit", "3", "--samples", "2", "--max-tokens", "77")
+    assert result.exit_code == 0, result.output
+    _, *bodies = server.requests
+    assert {body["messages"][-1]["role"] for body in bodies} == {"assistant"}
+    assert len(bodies) == 6 and {body["max_tokens"] for body in bodies} == {77}
+    record = json.loads((tmp_path / "results" / "results.json").read_text())["generation"]
+    own = record["benchmarks"]["strongreject"]
+    assert (record["attack"], own["samples"], own["max_tokens"], own["limit"]) == ("prefill", 2, 77, 3)
+
+
+def test_a_model_that_always_reasons_has_no_answer_without_a_closed_thought(data_dir, tmp_path):
+    with ModelServer(lambda body, before: "Sure, first look at it.") as server:
+        words = ("--model", "m", "--base-url", server.url, "--data-dir", data_dir, "--output", tmp_path / "results")
+        words += ("--tasks", "strongreject", "--judge", "refusal-phrases", "--limit", "2")
+        assert run(*words).exit_code == 0
+        result = run(*words, "--expects-reasoning")
+    assert isinstance(result.exception, IncompleteRunError) and "2 unclosed" in result.output
+
+
 def test_an_endpoint_may_be_a_file(server, data_dir, tmp_path):
     (tmp_path / "mine.yaml").write_text(f"provider: vllm\nbase_url: {server.url}\nconcurrency: 2\n")
     result = run("--model", "m", "--endpoint", tmp_path / "mine.yaml", "--tasks", "math500", "--limit", "2",

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import star_hf
 from star_hf import cli
 from star_hf.cli.panels import PANELS
+from star_hf.errors import BusyError, ConfigError, IncompleteRunError, PolicyError, SourceError, TrainingError
 
 
 def commands(group=None, path=()):
@@ -104,6 +105,30 @@ def test_examples_in_help_are_of_this_command_and_can_be_parsed(words):
         arguments = shlex.split(example)
         assert tuple(arguments[: len(words) + 1]) == ("star-hf", *words)
         command.make_context(words[-1], arguments[len(words) + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError, 2),
+        (PolicyError, 2),
+        (SourceError, 2),
+        (TrainingError, 2),
+        (IncompleteRunError, 3),
+        (BusyError, 1),
+    ],
+)
+def test_the_exit_code_tells_wrong_input_from_what_can_continue(error, code, monkeypatch, capsys):
+    def fail():
+        raise error("It [/] failed.", "Do this.")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == code and capsys.readouterr().err.split("\n")[:2] == [
+        "error: It [/] failed.",
+        "Do this.",
+    ]
 
 
 def test_the_version_is_told():

@@ -102,6 +102,16 @@ def test_run_adds_a_judge_and_agree_shows_where_they_differ(server, results, tmp
     assert "A kind answer" in (tmp_path / "differences.html").read_text()
 
 
+@pytest.mark.parametrize("command", ["run", "calibrate"])
+def test_a_budget_is_an_option(command, server, results, labelled, tmp_path):
+    endpoint = f"{{base_url: '{server.url}', max_tokens: 100, price: {{input: 0, output: 10000}}}}"
+    (tmp_path / "guard.yaml").write_text(f"name: guard\nfamily: llama-guard\nendpoint: {endpoint}\n")
+    what = {"run": results, "calibrate": labelled}[command]
+    with pytest.raises(IncompleteRunError, match=r"the budget of \$0.5 allows no further request"):
+        star_hf(command, what, "--judge", tmp_path / "guard.yaml", "--budget", "0.5")
+    assert len(server.requests) == 2, "the probe alone"
+
+
 def test_a_judge_that_is_not_there_is_found_before_anything_is_judged(results):
     with ModelServer(verdict_of) as server:
         pass

@@ -34,6 +34,12 @@ def test_ledger_shows_both_numbers_and_a_verdict(folders, tmp_path):
     assert (tmp_path / "l.md").read_text().startswith("**star1-r1-distill-7b** beside `7b-star-1`")
 
 
+def test_the_margin_of_what_agrees_is_an_option(folders):
+    assert "agrees" in run("ledger", folders[1]).output
+    output = run("ledger", folders[1], "--margin", "0.001").output
+    assert "agrees" not in output and "too few items to tell" in output
+
+
 def test_ledger_lists_its_rows():
     result = run("ledger")
     assert "7b-star-1" in result.output and "table3-qwen-7b-inst-star-1-without-think" in result.output

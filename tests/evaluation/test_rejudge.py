@@ -2,7 +2,7 @@ import pytest
 from datasets import concatenate_datasets
 
 from model_server import ModelServer
-from star_hf.errors import ConfigError, SourceError, StarError
+from star_hf.errors import ConfigError, IncompleteRunError, SourceError, StarError
 from star_hf.evaluation.grading.judges import load_judge
 from star_hf.evaluation.rejudge import rejudge
 from star_hf.evaluation.results.folder import ResultsFolder
@@ -116,6 +116,23 @@ def test_of_two_at_the_same_time_one_is_refused_and_nothing_is_lost(results):
         run(results, load_judge(f"llama-guard-3@{server.url}"))
     assert refused and set(ResultsFolder(results).verdicts["judge"]) == {"llama-guard-3"}
     assert set(run(results, phrases)["judge"]) == {"llama-guard-3", "refusal-phrases"}
+
+
+def test_a_budget_holds_beyond_what_the_folder_has_cost_and_a_higher_one_goes_on(results, tmp_path):
+    """A verdict may cost a dollar, and costs ten cents."""
+    with ModelServer(verdict_of) as server:
+        price = "{input: 0, output: 10000}"
+        (tmp_path / "guard.yaml").write_text(
+            "name: guard\nfamily: llama-guard\n"
+            f"endpoint: {{base_url: '{server.url}', max_tokens: 100, concurrency: 1, price: {price}}}\n"
+        )
+        guard = load_judge(tmp_path / "guard.yaml")
+        for paid in (1, 2):
+            with pytest.raises(IncompleteRunError, match="the budget of .* allows no further request"):
+                run(results, guard, budget_usd=1.05)
+            assert len(server.requests) == paid
+        run(results, guard, budget_usd=5)
+        assert len(server.requests) == 4
 
 
 def test_an_unknown_primary_judge_is_found_before_anything_is_asked(results):

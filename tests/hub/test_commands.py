@@ -35,11 +35,13 @@ def test_publish_dataset_dry_then_really_then_again(hub, finished, tmp_path, sta
     code, said = star_hf(*words, "--dry-run")
     assert code == 0 and "private, new" in said and "push default/train.parquet" in said, said
     assert "Nothing was published" in said and "Not for commercial use: ALERT" in said and not hub.repos
-    code, said = star_hf(*words)
+    code, said = star_hf(*words, "--gated")
     assert code == 0 and f"{hub.url}/datasets/{NAME} at small-" in said
-    assert load_dataset(NAME, split="train").num_rows == 12
-    code, said = star_hf(*words)
+    repo = hub.repo("datasets", NAME)
+    assert load_dataset(NAME, split="train").num_rows == 12 and (repo.private, repo.gated) == (True, "auto")
+    code, said = star_hf(*words, "--public")
     assert code == 0 and "same default/train.parquet" in said and "push" not in said
+    assert (repo.private, repo.gated) == (False, "auto")
 
 
 def test_what_cannot_be_published_ends_with_one_message(hub, finished, tmp_path, star_hf, monkeypatch):
