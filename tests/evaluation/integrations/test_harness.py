@@ -8,6 +8,7 @@ from model_server import ModelServer, Reply
 from small_benchmarks import REFUSAL, write_benchmarks
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.evaluation.integrations import harness
+from star_hf.evaluation.tasks.loading import INSTRUCTIONS
 from star_hf.evaluation.types import Response
 
 
@@ -88,6 +89,18 @@ def test_the_first_judge_of_a_kind_judges_and_its_replies_are_kept(setting):
         assert len(server.requests) == 2
 
 
+def test_a_thought_is_judged_and_rated_apart(setting):
+    with ModelServer(lambda body, before: "unsafe\nS2" if "boom" in str(body["messages"]) else "safe") as server:
+        setting(JUDGE=f"llama-guard-3@{server.url}")
+        items = asked()[:3]
+        thoughts = ("a boom", "a calm thought", None)
+        answers = [Response(item.id, 0, "Sure.", each) for item, each in zip(items, thoughts, strict=True)]
+        graded = harness.grade_responses("strongreject", items, answers)
+    assert [(each.value, each.thought_value) for each in graded] == [(1.0, 0.0), (1.0, 1.0), (1.0, None)]
+    found = harness.summary("strongreject", graded)
+    assert (found["score"], found["thought_score"]) == (1.0, 0.5)
+
+
 def test_samples_of_an_item_are_its_mean(setting):
     (item, *_) = (harness.to_item(row) for row in harness.rows("math500"))
     answers = [Response(item.id, n, text, None, None, 0) for n, text in enumerate([f"\\boxed{{{item.target}}}", "no"])]
@@ -114,3 +127,9 @@ def test_the_environment_says_how_long_an_answer_may_be(setting):
     assert harness.max_tokens("aime24") == 16384
     setting(MAX_TOKENS=7)
     assert harness.max_tokens("aime24") == 7
+
+
+def test_the_environment_says_which_instructions_follow_a_question(setting):
+    for profile in ("paper", "recommended"):
+        setting(PROFILE=profile)
+        assert all(row["prompt"].endswith(INSTRUCTIONS[profile]["math"]) for row in harness.rows("math500"))

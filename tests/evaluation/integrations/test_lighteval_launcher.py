@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -9,7 +10,13 @@ import yaml
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.evaluation.integrations import harness
 from star_hf.evaluation.integrations import lighteval_launcher as launcher
-from star_hf.evaluation.integrations.lighteval_launcher import _check_failures, _check_pins, _expanded, _with_cache
+from star_hf.evaluation.integrations.lighteval_launcher import (
+    _check_failures,
+    _check_logs,
+    _check_pins,
+    _expanded,
+    _with_cache,
+)
 
 
 slow = pytest.mark.slow
@@ -194,3 +201,21 @@ def test_too_many_failures_end_the_run(monkeypatch):
     assert "xstest" not in caught.value.message
     monkeypatch.setenv("STAR_HF_MAX_FAILURES", "0.5")
     _check_failures()
+
+
+def test_a_task_that_did_not_finish_and_samples_without_a_score_end_the_run(monkeypatch):
+    monkeypatch.setattr(harness, "failed_shares", {})
+
+    def log(status="success", scored=9, unscored=1):
+        scores = [SimpleNamespace(scored_samples=scored, unscored_samples=unscored)]
+        return SimpleNamespace(
+            status=status, results=SimpleNamespace(scores=scores), eval=SimpleNamespace(task=f"jbb-{unscored}")
+        )
+
+    for success, status in ((False, "success"), (True, "error")):
+        with pytest.raises(IncompleteRunError, match="did not finish[\\s\\S]*--log-dir logs"):
+            _check_logs(success, [log(), log(status)], "logs")
+    _check_logs(True, [log(), log(scored=6, unscored=4)], "logs")
+    assert harness.failed_shares == {"jbb-1": 0.1, "jbb-4": 0.4}
+    with pytest.raises(IncompleteRunError, match="jbb-4 40%"):
+        _check_failures()
