@@ -24,18 +24,13 @@ NAMED = 3
 QUOTED = 4_000
 """Characters of a malformed reply that are sent back to the model."""
 TRIED = 100
-"""First answers of a pass that are read at once; if most of them are unusable, no more are asked for."""
+"""First answers of a pass that are read at once; if most of them are unusable, no more are asked for. Also the most
+rows that are remembered while they wait for one, since a batch draws all requests before the first answer."""
 
 
 @dataclass
 class End:
-    """The end of a row's conversation: parsed, unusable, or waiting for an answer to `request`.
-
-    Attributes:
-        result (`dict` or `Unusable`, *optional*): The columns, or the named failure; `None` while it waits.
-        entries (`list[Entry]`): The answers so far, in order.
-        key (`str`), request (`Request`, *optional*): What to ask next.
-    """
+    """The end of a row's conversation: its columns or named failure, or the `request` that it waits for."""
 
     result: dict[str, Any] | Unusable | None
     entries: list[Entry]
@@ -47,14 +42,7 @@ class End:
 class Walk:
     """The conversations of one annotator with one endpoint, as the journal has them.
 
-    Args:
-        annotator (`Annotator`): What to ask, and how to read answers.
-        endpoint (`Endpoint`): Where to ask.
-        journal (`Journal`): Where the answers are.
-        max_reasks (`int`): How often a malformed answer is asked again.
-        budget (`Budget`, *optional*): Dollars that may be spent.
-        max_unusable (`float`, defaults to 1): Accepted share of rows without a usable answer.
-        accept_unavailable (`bool`, *optional*): See [`~star_hf.llm.annotate`].
+    The arguments are those of [`~star_hf.llm.annotate`].
     """
 
     annotator: Annotator
@@ -72,10 +60,8 @@ class Walk:
     def follow(self, row: Mapping[str, Any], place: int | None = None) -> End:
         """A row's conversation, as far as the journal has it.
 
-        Args:
-            row (`Mapping`): The row.
-            place (`int`, *optional*): Its number among all rows. With it, the key of the row's first request is
-                remembered, so that the messages of an answered row are not built again.
+        With the row's `place` among all rows, the key of its first request is remembered, so that the messages of an
+        answered row are not built again.
         """
         if place in self._asked and (end := self._end_of(row, self._asked[place])) is not None:
             return end
@@ -112,14 +98,7 @@ class Walk:
         return self.annotator.parse(completion, row)
 
     def drain(self, rows: Dataset, bar: Any) -> Unusable | None:
-        """Ask for all that is open now.
-
-        Args:
-            rows ([`~datasets.Dataset`]): All rows of the stage.
-            bar (`Bar`): The progress bar, which counts rows.
-
-        Returns:
-            `Unusable`: The failure of rows that have no answer, if that is accepted.
+        """Ask for all that is open now; returns the failure of rows that have no answer, if that is accepted.
 
         Raises:
             IncompleteRunError: If requests have no answer, the budget is used up, or the first answers are unusable.
@@ -147,7 +126,7 @@ class _Conversations(Asking):
         self._begin()
 
     def _begin(self) -> None:
-        self._tried: dict[str, Mapping[str, Any]] = {}  # the first rows, while they wait for their answers
+        self._waiting: dict[str, Mapping[str, Any]] = {}  # rows whose answers may be among the first
         self._read = 0
         self._problems: list[Unusable] = []
 
@@ -161,8 +140,8 @@ class _Conversations(Asking):
                 continue
             if self._hopeless():
                 return
-            if not end.entries and len(self._tried) + self._read < TRIED:
-                self._tried[end.key] = row
+            if not end.entries and self._read < TRIED and len(self._waiting) < TRIED:
+                self._waiting[end.key] = row
             yield end.key, end.request
 
     def is_open(self, key: str) -> bool:
@@ -170,7 +149,8 @@ class _Conversations(Asking):
 
     def commit(self, entry: Entry) -> None:
         super().commit(entry)
-        if (row := self._tried.pop(entry.key, None)) is not None:
+        row = self._waiting.pop(entry.key, None)
+        if row is not None and self._read < TRIED:
             result = self._walk.read(entry.completion, row)
             self._read += 1
             self._problems += [result] if isinstance(result, Unusable) else []

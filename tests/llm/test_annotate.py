@@ -1,5 +1,6 @@
 import json
 import logging
+import time
 from collections import Counter
 
 import pytest
@@ -243,6 +244,20 @@ def test_as_many_unusable_answers_as_are_accepted_do_not_fail_the_run(endpoint, 
         lambda body, before: "prose" if " 0" in body["messages"][0]["content"] else shouted(body, 0)
     ) as server:
         assert len(run(some_rows(4), endpoint(server), journal, max_unusable=0.25).rows) == 3
+
+
+def test_a_slow_answer_does_not_let_the_rest_be_paid(endpoint, journal):
+    """The first answers are those that arrive first, not those of the first rows."""
+
+    def prose(body, before):
+        if body["messages"][0]["content"].endswith(" 0"):
+            time.sleep(2)
+        return "prose"
+
+    with ModelServer(prose) as server:
+        with pytest.raises(IncompleteRunError, match="first 100 answers 100 are unusable"):
+            run(some_rows(400), endpoint(server, concurrency=4), journal)
+        assert 100 <= len(server.requests) == len(journal) <= 104
 
 
 def test_what_a_model_said_when_it_refused_is_not_shown(endpoint, journal):
