@@ -1,24 +1,16 @@
 """Run an annotator over a `Dataset`: all answers go into the journal first, then a `Dataset.map` reads the columns."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from datasets import (
-    Dataset,
-    Features,
-    Value,
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-)
+from datasets import Dataset, Features, Value
 
 from ..errors import IncompleteRunError
-from ..schema import PROVENANCE, REMOVED, Outcome, as_dataset, each_row, in_memory, removal
-from ..utils.progress import track
-from ..utils.text import encodable
+from ..schema import PROVENANCE, REMOVED, Outcome, as_dataset, each_row, in_memory, removal, rows_of
+from ..utils.progress import quiet_datasets, track
+from ..utils.text import encodable_values
 from .cost.budget import Budget
 from .endpoint import Endpoint
 from .journal import Entry, Journal
@@ -83,18 +75,13 @@ def annotate(
     walk = Walk(annotator, endpoint, journal, max_reasks, budget, max_unusable, accept_unavailable)
     answers = answers_of(walk, rows, progress, elsewhere)
     outcome = _outcome(rows, answers, annotator)
-    check_share([Unusable(*end) for end in _failures(outcome.removed)], len(rows), max_unusable, annotator.stage)
+    reasons, details = outcome.removed["reason"][:], outcome.removed["detail"][:]
+    check_share(list(map(Unusable, reasons, details)), len(rows), max_unusable, annotator.stage)
     return outcome
 
 
 def answers_of(walk: Walk, rows: Dataset, progress: bool = True, elsewhere: Elsewhere | None = None) -> Dataset:
-    """Answer what is open, then read the answers of all rows from the journal.
-
-    Args:
-        walk (`Walk`): Annotator, endpoint and journal.
-        rows ([`~datasets.Dataset`]): The rows to ask about.
-        progress (`bool`, defaults to `True`): Whether to show a progress bar.
-        elsewhere (`Callable`, *optional*): As for [`annotate`].
+    """As [`annotate`], but all rows are kept and no share of them fails the run.
 
     Returns:
         [`~datasets.Dataset`]: One row for each of `rows`, in memory: the annotator's columns (null where there is no
@@ -147,7 +134,7 @@ class _Reader:
 
     def __call__(self, batch: Mapping[str, list], places: list[int], start: int) -> dict[str, list]:
         columns: dict[str, list] = {name: [] for name in self.features}
-        for place, row in zip(places, _rows_of(batch), strict=True):
+        for place, row in zip(places, rows_of(batch), strict=True):
             answer = self._answer(row, start + place)
             for name, values in columns.items():
                 values.append(answer.get(name))
@@ -163,27 +150,28 @@ class _Reader:
         columns = {_receipt_column(name): value for name, value in receipt.items()}
         if isinstance(result, Unusable):
             return {**columns, REASON: result.reason, DETAIL: result.detail}
-        return {**columns, **_storable(result)}
+        return {**columns, **encodable_values(result)}
 
 
 def _read(rows: Dataset, walk: Walk, bar: Any, unanswered: Unusable | None = None) -> Dataset | None:
     """The answers to all rows; `None` if a row has an open request and there is no name for that."""
     reader = _Reader(walk, bar, unanswered)
     bar.restart()
-    options = {"batched": True, "batch_size": PART, "with_indices": True, "remove_columns": rows.column_names}
     parts = [reader.features.arrow_schema.empty_table()]
     try:
-        with _no_bars():
+        with quiet_datasets():
             for start in range(0, len(rows), AT_ONCE):
-                # With a fingerprint given, the reader need not be hashed, which its journal does not allow.
                 part = rows.select(range(start, min(start + AT_ONCE, len(rows)))).map(
                     reader,
+                    with_indices=True,
+                    batched=True,
+                    batch_size=PART,
                     fn_kwargs={"start": start},
+                    remove_columns=rows.column_names,
                     features=reader.features,
                     keep_in_memory=True,
                     load_from_cache_file=False,
-                    new_fingerprint="answers",
-                    **options,
+                    new_fingerprint="answers",  # so that the reader is not hashed, which its journal does not allow
                 )
                 parts.append(part.data.table.combine_chunks())  # a copy without the buffer's free half
     except _OpenRowError:
@@ -214,20 +202,8 @@ def _outcome(rows: Dataset, answers: Dataset, annotator: Annotator) -> Outcome:
     )
 
 
-def _failures(removed: Dataset) -> Iterator[tuple[str, str]]:
-    return zip(removed["reason"][:], removed["detail"][:], strict=True)
-
-
-def _rows_of(batch: Mapping[str, list]) -> Iterator[dict[str, Any]]:
-    return (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
-
-
 def _receipt_column(name: str) -> str:
     return f"receipt.{name}"
-
-
-def _storable(columns: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: encodable(value) if isinstance(value, str) else value for name, value in columns.items()}
 
 
 def _receipt(row: Mapping[str, Any], walk: Walk, entries: list[Entry]) -> dict[str, Any]:
@@ -245,15 +221,3 @@ def _receipt(row: Mapping[str, Any], walk: Walk, entries: list[Entry]) -> dict[s
         "completion_tokens": sum(entry.completion.completion_tokens for entry in entries),
         "cost_usd": None if None in costs else sum(costs),
     }
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Hide the bars of `datasets`: ours shows the same rows."""
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bars()

@@ -18,12 +18,7 @@ GO_ON = "Run the same command again to go on."
 
 
 def provider_of(endpoint: Endpoint, api: Api = CHAT) -> Provider:
-    """The provider that answers an endpoint's requests at once: the embedded model, or a client over HTTP.
-
-    Args:
-        endpoint (`Endpoint`): Where to ask.
-        api (`Api`, *optional*): The part of an HTTP API to ask; chat completions by default.
-    """
+    """The provider that answers an endpoint's requests at once: the embedded model, or a client over HTTP."""
     if endpoint.provider == "local":
         from .embedded.model import EmbeddedProvider
 
@@ -111,13 +106,7 @@ class Asking:
         self.stopped, self._remedy = why, remedy
 
     def incomplete(self, what: str, kept: str, go_on: str = GO_ON) -> IncompleteRunError:
-        """The error for requests without an answer.
-
-        Args:
-            what (`str`): Whose answers are missing, and how many.
-            kept (`str`): Where the answers are that came.
-            go_on (`str`, *optional*): What to do after a failure.
-        """
+        """The error for requests without an answer: what is missing, where the answers are kept, and what to do."""
         problem = f"the last failure: {self.failures[-1]}" if self.failures else str(self.stopped)
         return IncompleteRunError(f"{what}; {problem}", f"{kept} {go_on if self.failures else self._remedy}")
 

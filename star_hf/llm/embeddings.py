@@ -100,11 +100,7 @@ class EndpointEncoder:
         return np.concatenate([parts[start] for start in sorted(parts)]) if parts else np.empty((0, 0), np.float32)
 
     def in_parts(self, texts: Sequence[str], keep: Keep) -> None:
-        """Encode texts, handing over the vectors of each request as soon as they arrive.
-
-        Args:
-            texts (`Sequence[str]`): Any number of texts.
-            keep (`Callable`): Called with the number of the first text, and the vectors from it on.
+        """Encode texts; `keep` gets the vectors of each request as they arrive, with the number of the first text.
 
         Raises:
             ConfigError: If the endpoint refuses key, model or account, or a budget is set without a price.

@@ -190,11 +190,7 @@ class Endpoint(Strict):
 
     @property
     def url(self) -> str:
-        """Root of the API.
-
-        Raises:
-            ConfigError: If neither the endpoint nor its provider has one.
-        """
+        """Root of the API; a `ConfigError` if neither the endpoint nor its provider has one."""
         url = self.base_url or self.preset.base_url
         if url is None and self.provider == "azure":
             url = os.environ.get("AZURE_OPENAI_ENDPOINT")
@@ -217,11 +213,8 @@ class Endpoint(Strict):
         return self.api_key_env or self.preset.api_key_env
 
     def api_key(self) -> str | None:
-        """The key, read from the environment at the moment it is needed (for `hf` also from `hf auth login`).
-
-        Raises:
-            ConfigError: If a key is needed but missing or invalid.
-        """
+        """The key, read from the environment at the moment it is needed (for `hf` also from `hf auth login`); a
+        `ConfigError` if it is missing or invalid."""
         variable = self.key_variable
         if variable is None:
             return None
@@ -244,11 +237,7 @@ class Endpoint(Strict):
         return key
 
     def check(self) -> None:
-        """Check that every member has an address and a key, without sending anything.
-
-        Raises:
-            ConfigError: If one is missing.
-        """
+        """Check that every member has an address and a key, without sending anything."""
         for member in self.members if self.provider != "local" else ():
             _ = member.url, member.api_key()
 
@@ -257,11 +246,8 @@ class Endpoint(Strict):
         sampling = self.model_dump(
             include={"model", "temperature", "top_p", "max_tokens", "seed", "extra_body"}, exclude_none=True
         )
-        if self.provider == "local":
-            return {"at": "local", **sampling, **self._embedded()}
-        return {"at": self.name or self.url, "structured": self.structured_output, **sampling}
-
-    def _embedded(self) -> dict[str, Any]:
+        if self.provider != "local":
+            return {"at": self.name or self.url, "structured": self.structured_output, **sampling}
         from .embedded import weights
 
         if self.model != weights.MODEL:
@@ -269,7 +255,7 @@ class Endpoint(Strict):
                 f"There is no embedded model {self.model!r}.",
                 f"Use {weights.MODEL!r}, or serve your model with vLLM and set `provider: vllm`.",
             )
-        return weights.identity()
+        return {"at": "local", **sampling, **weights.identity()}
 
     @property
     def rate(self) -> Price | None:

@@ -22,16 +22,12 @@ START = re.compile(r'\{(?=\s*["}])')
 def parse_json(text: str) -> dict[str, Any] | Unusable:
     """The one JSON object of a reply, alone or with a code fence or some prose around it.
 
-    A thought before the reply is skipped. Two objects, invalid JSON, duplicate keys, `NaN` and objects nested too
-    deeply for Python are malformed: a reply is never guessed at. Takes linear time.
-
-    Args:
-        text (`str`): The reply.
-
-    Returns:
-        `dict` or `Unusable`: The object, or `"malformed"` with what was wrong.
+    A thought before the reply is skipped; a reply that starts with JSON has none. Two objects, invalid JSON, duplicate
+    keys, `NaN` and objects nested too deeply for Python are malformed: a reply is never guessed at. Takes linear time.
     """
-    text = _after_thought(text).strip().removeprefix("\ufeff")
+    if not text.lstrip().startswith("{"):
+        text = split_reasoning(text).answer or ""
+    text = text.strip().removeprefix("\ufeff")
     if text.startswith("["):
         return Unusable("malformed", "A JSON object was expected, not a list.")
     start = START.search(text)
@@ -55,14 +51,6 @@ def parse_integers(
     """Integers from `low` to `high`, exactly one for each criterion.
 
     `7`, `7.0` and `"7"` are valid; `true`, `null`, `"seven"`, `7.5` and numbers out of range are malformed.
-
-    Args:
-        values (`Mapping`): The object of a model's reply.
-        criteria (iterable of `str`): The required keys.
-        low, high (`int`): Smallest and largest value.
-
-    Returns:
-        `dict[str, int]` in the criteria's order, or `Unusable`.
     """
     criteria = tuple(criteria)
     if set(values) != set(criteria):
@@ -82,11 +70,6 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value % 1:
         return None
     return int(value)
-
-
-def _after_thought(text: str) -> str:
-    """The reply of a reasoning model without its thought; a reply that starts with JSON is unchanged."""
-    return text if text.lstrip().startswith("{") else split_reasoning(text).answer or ""
 
 
 def _no_constant(name: str) -> NoReturn:

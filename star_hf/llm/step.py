@@ -12,6 +12,7 @@ from datasets import Dataset, Features, Value
 from datasets.utils._dill import Pickler, pklregister
 
 from ..errors import ConfigError
+from ..schema import rows_of
 from .annotate import DETAIL, REASON, answers_of, check_share
 from .cost.budget import Budget
 from .endpoint import Endpoint
@@ -64,12 +65,8 @@ class Step:
         endpoint (`Endpoint`, *optional*): The model to ask; only needed to map.
         journal (`Journal` or path, *optional*): Where answers are kept; only needed to map. Other processes open the
             same file.
-        max_unusable (`float`, defaults to 0.02): Largest accepted share of rows without a usable answer, counted over
-            all rows that this object has seen.
-        max_reasks (`int`, defaults to 2): How often a malformed answer is asked again, with what was wrong with it.
-        accept_unavailable (`bool`, *optional*): Whether rows that stay unanswered fail as `"unavailable"` instead of
-            stopping the map.
-        budget (`Budget`, *optional*): Dollars that may be spent, in this process alone.
+        max_unusable, max_reasks, accept_unavailable, budget (*optional*): As for [`~star_hf.llm.annotate`]. Shares
+            are counted over all rows that this object has seen, and a budget in this process alone.
     """
 
     stage: str
@@ -129,7 +126,7 @@ class Step:
             raise ConfigError(f"{name} has no endpoint or no journal.", f"Use `{name}(endpoint, journal)`.")
         if self.budget is not None and self._process != os.getpid():
             raise ConfigError("A budget counts in one process only.", "Map without `num_proc`, or without a budget.")
-        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        rows = list(rows_of(batch))
         found = [{FAILURE: self.obstacle(row)} for row in rows]
         asked = [place for place, columns in enumerate(found) if columns[FAILURE] is None]
         for place, columns in zip(asked, self._answers([rows[place] for place in asked]), strict=True):
@@ -143,15 +140,8 @@ class Step:
             return []
         assert self.endpoint is not None
         with self._open_journal() as journal:
-            walk = Walk(
-                self,
-                self.endpoint,
-                journal,
-                self.max_reasks,
-                self.budget,
-                self.max_unusable,
-                self.accept_unavailable,
-            )
+            limits = (self.max_reasks, self.budget, self.max_unusable, self.accept_unavailable)
+            walk = Walk(self, self.endpoint, journal, *limits)
             answers = answers_of(walk, Dataset.from_list(rows), progress=False)
         reasons, details = answers[REASON][:], answers[DETAIL][:]
         self._seen += len(rows)
@@ -161,7 +151,7 @@ class Step:
             self._seen, self._failures = 0, []  # the next map counts anew
         check_share(failures, seen, self.max_unusable, self.stage)
         columns = {name: answers[name][:] for name in self.features} | {FAILURE: reasons}
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return list(rows_of(columns))
 
     @contextmanager
     def _open_journal(self) -> Iterator[Journal]:

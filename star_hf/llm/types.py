@@ -106,12 +106,9 @@ class Provider(Protocol):
     """Whatever answers requests: servers over HTTP, a Batch API, or a model in this process."""
 
     def complete(self, requests: Iterator[Keyed], on_result: OnResult) -> list[str]:
-        """Answer requests.
+        """Answer requests, each handed to `on_result` as soon as it is answered.
 
-        Args:
-            requests (iterator of `(key, Request)`): Drawn as there is room for the next one, so that memory does not
-                grow with their number.
-            on_result (`Callable`): Called with key and completion as soon as a request is answered.
+        Requests are drawn as there is room for the next one, so that memory does not grow with their number.
 
         Returns:
             `list[str]`: Why requests have no answer, one line each; empty when nothing failed.

@@ -12,12 +12,7 @@ __all__ = ["Bill", "Grid", "balance", "bills", "marks", "overlap", "similarities
 
 @dataclass(frozen=True)
 class Grid:
-    """Counts by two labels.
-
-    Attributes:
-        rows (`tuple[str, ...]`), columns (`tuple[str, ...]`): The labels, largest sums first.
-        cells (`tuple[tuple[int, ...], ...]`): Counts, `len(rows)` times `len(columns)`.
-    """
+    """Counts by two labels, which are in the order of their sums, largest first."""
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -42,15 +37,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Bill:
-    """Calls, tokens and cost of one stage.
-
-    Attributes:
-        stage (`str`): The stage.
-        models (`tuple[str, ...]`): The models that were called.
-        calls (`int`): Requests, including second attempts.
-        prompt_tokens (`int`), completion_tokens (`int`): As the endpoints count them.
-        cost_usd (`float` or `None`): Dollars; `None` if no endpoint of the stage has a price.
-    """
+    """Calls (with second attempts), tokens and cost of one stage; no cost if none of its endpoints has a price."""
 
     stage: str
     models: tuple[str, ...]
@@ -67,12 +54,8 @@ def balance(run: Run, stage: str) -> Grid:
 
 
 def overlap(run: Run, contamination: bool = False) -> Grid:
-    """Count the rows that were removed because they matched another, by their own source and that of the match.
-
-    Args:
-        run (`Run`): A run whose `deduplicate` stage is done.
-        contamination (`bool`, defaults to `False`): Count matches with held-out benchmarks instead of other rows.
-    """
+    """Count the rows that were removed because they matched another row or, with `contamination`, a held-out item: by
+    their own source and that of the match."""
     removed = run.columns("deduplicate", "removed", "source", "matched_source", "reason")
     return Grid.count(
         (source, matched)

@@ -9,16 +9,19 @@ from .run import STAGES, Run
 
 __all__ = ["Event", "explain"]
 
+NEW_COLUMNS = {
+    "collect": ("question", "source"),
+    "classify": ("category",),
+    "reason": ("response",),
+    "score": ("score",),
+    "rewrite": ("question", "origin_id", "score"),
+}
+"""The columns that a stage adds to a row."""
+
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a row at one stage.
-
-    Attributes:
-        stage (`str`): The stage.
-        verdict (`str`): `"kept"` or `"removed"`.
-        facts (`dict[str, str]`): Details by name, in the order to show them.
-    """
+    """What happened to a row at one stage: it was `"kept"` or `"removed"`, with details in the order to show them."""
 
     stage: str
     verdict: str
@@ -26,19 +29,9 @@ class Event:
 
 
 def explain(run: Run, row_id: str) -> list[Event]:
-    """List what happened to a row, stage by stage.
+    """List what happened to a row or a benign twin, in the order of the stages.
 
     Copies of a question in several sources share one id; each removed copy has its own event.
-
-    Args:
-        run (`Run`): The run.
-        row_id (`str`): The 16 hex digits of a row or a benign twin.
-
-    Returns:
-        `list[Event]`: In the order of the stages.
-
-    Raises:
-        StarError: If the run has no such row.
     """
     events: list[Event] = []
     for stage in STAGES:
@@ -48,7 +41,8 @@ def explain(run: Run, row_id: str) -> list[Event]:
         for record in run.find(stage, "removed", row_id):
             events.append(Event(stage, "removed", {**_removal(run, record), **_cost(receipt)}))
         for record in kept:
-            events.append(Event(stage, "kept", {**_new_columns(stage, record), **_cost(receipt)}))
+            new = {name: _show(record[name]) for name in NEW_COLUMNS.get(stage, ())}
+            events.append(Event(stage, "kept", {**new, **_cost(receipt)}))
     if not events:
         raise StarError(
             f"{run.folder} has no row {row_id!r}.",
@@ -57,34 +51,19 @@ def explain(run: Run, row_id: str) -> list[Event]:
     return events
 
 
-def _new_columns(stage: str, record: dict[str, Any]) -> dict[str, str]:
-    """The columns that a stage added to a row."""
-    names = {
-        "collect": ("question", "source"),
-        "classify": ("category",),
-        "reason": ("response",),
-        "score": ("score",),
-    }
-    if stage == "rewrite":
-        names["rewrite"] = ("question", "origin_id", "score")
-    return {name: _show(record[name]) for name in names.get(stage, ())}
-
-
 def _removal(run: Run, record: dict[str, Any]) -> dict[str, str]:
     facts = {"question": record["question"], "source": record["source"], "reason": record["reason"]}
     if record["matched_id"]:
         facts["matched"] = (
             f"{record['matched_id']} ({record['matched_source']}), similarity {record['similarity']:.4f}"
         )
-        facts["matched text"] = _text_of(run, record["matched_id"])
+        match = run.find("collect", "rows", record["matched_id"]) or run.find(
+            "collect", "held_out", record["matched_id"]
+        )
+        facts["matched text"] = match[0]["question"] if match else "(not in this run)"
     if record["detail"]:
         facts["detail"] = record["detail"]
     return facts
-
-
-def _text_of(run: Run, row_id: str) -> str:
-    found = run.find("collect", "rows", row_id) or run.find("collect", "held_out", row_id)
-    return found[0]["question"] if found else "(not in this run)"
 
 
 def _cost(receipts: list[dict[str, Any]]) -> dict[str, str]:

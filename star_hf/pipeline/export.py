@@ -12,21 +12,12 @@ from .run import Run
 
 __all__ = ["export", "finished_tables"]
 
-LLM_STAGES = ("classify", "reason", "score", "rewrite")
-
 
 def export(run: Run, config: BuildConfig) -> Path:
     """Write `<run>/dataset`: one Parquet file per configuration and a card with the counts.
 
     The default configuration has exactly STAR-1's six columns; `provenance` says by `id` which model answered which
-    prompt at what cost; `benign` holds the twins.
-
-    Args:
-        run (`Run`): A run whose `select` stage is done.
-        config (`BuildConfig`): What the run was built from.
-
-    Returns:
-        `Path`: The folder, for `load_dataset(str(folder))`.
+    prompt at what cost; `benign` holds the twins. Returns the folder, for `load_dataset(str(folder))`.
     """
     folder = run.folder / "dataset"
     tables = finished_tables(run)
@@ -43,17 +34,10 @@ def finished_tables(run: Run) -> dict[str, Dataset]:
     tables = {"default": run.table("select")}
     if "rewrite" in run.records and run.records["rewrite"].rows_out:
         tables["benign"] = run.table("rewrite")
-    receipts = [run.table(stage, "provenance") for stage in LLM_STAGES if _has_receipts(run, stage)]
-    if receipts:
-        tables["provenance"] = _receipts_of(concatenate_datasets(receipts), tables)
+    stages = [stage for stage, record in run.records.items() if "provenance" in record.tables]
+    if stages:
+        receipts = concatenate_datasets([run.table(stage, "provenance") for stage in stages])
+        published = {row_id for table in tables.values() for row_id in table["id"][:]}
+        kept = [index for index, row_id in enumerate(receipts["id"][:]) if row_id in published]
+        tables["provenance"] = receipts.select(kept)
     return tables
-
-
-def _has_receipts(run: Run, stage: str) -> bool:
-    return stage in run.records and "provenance" in run.records[stage].tables
-
-
-def _receipts_of(receipts: Dataset, tables: dict[str, Dataset]) -> Dataset:
-    """Only the receipts of rows that are in the data set."""
-    published = {row_id for name in ("default", "benign") if name in tables for row_id in tables[name]["id"][:]}
-    return receipts.select([index for index, row_id in enumerate(receipts["id"][:]) if row_id in published])

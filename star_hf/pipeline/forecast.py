@@ -50,7 +50,6 @@ class StageForecast:
 
     Attributes:
         stage (`str`): The stage, or the step of `rewrite`.
-        model (`str`): The model.
         requests (`int`): Requests without a response in the journal. An upper bound if the rows are not known yet,
             since rows that an earlier stage may remove are counted.
         prompt_tokens (`int`): Counted by `counted_by`.
@@ -72,18 +71,9 @@ class StageForecast:
 
 
 def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
-    """Forecast the stages that call a model.
+    """Forecast the stages that call a model, in their order.
 
-    Args:
-        config (`BuildConfig`): What to build.
-        run (`Run`): A run whose `collect` stage is done and, unless an endpoint computes the embeddings,
-            `deduplicate`; these cost nothing.
-
-    Returns:
-        `list[StageForecast]`: In the order of the stages.
-
-    Raises:
-        StarError: If these stages have not run.
+    `collect` must be done and, unless an endpoint computes the embeddings, `deduplicate`; these cost nothing.
     """
     vectors = _vectors(config, run)
     run.table("collect" if vectors else "deduplicate")

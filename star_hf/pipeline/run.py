@@ -44,12 +44,10 @@ class StageRecord:
 
     Attributes:
         fingerprint (`str`): Hash of the stage's parameters and of the tables it read.
-        rows_in (`int`): Rows that the stage read.
-        rows_out (`int`): Rows that it kept.
+        rows_in, rows_out (`int`): Rows that the stage read, and those that it kept.
         removed (`dict[str, int]`): Rows that it removed, by reason.
         tables (`dict[str, str]`): SHA-256 of each file.
         notes (`dict`): What a reader of the run should know, such as sources that could not be read.
-        seconds (`float`): How long the stage took.
     """
 
     fingerprint: str
@@ -62,11 +60,7 @@ class StageRecord:
 
 
 class Run:
-    """A run's directory. It is created if it does not exist.
-
-    Args:
-        folder (`str` or `Path`): The directory.
-    """
+    """A run's directory. It is created if it does not exist."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -114,12 +108,7 @@ class Run:
         return self.folder / f"{STAGES.index(stage) + 1}-{stage}"
 
     def table(self, stage: str, name: str = "rows", **options: Any) -> Dataset:
-        """A table of a finished stage, with its features.
-
-        Args:
-            stage (`str`): One of [`STAGES`].
-            name (`str`, defaults to `"rows"`): The table.
-            **options: Of `pyarrow.parquet.read_table`.
+        """A table of a finished stage, with its features; the options are those of `pyarrow.parquet.read_table`.
 
         Raises:
             StarError: If the stage has not run, or wrote no such table.
@@ -133,11 +122,7 @@ class Run:
         return read_table(path, f"Run {build}, which writes damaged tables again.", **options)
 
     def columns(self, stage: str, name: str, *columns: str) -> tuple[list[Any], ...]:
-        """Some columns of a finished stage's table as lists, read without the others.
-
-        Raises:
-            StarError: If the stage has not run, or wrote no such table.
-        """
+        """Some columns of a finished stage's table as lists, read without the others."""
         table = self.table(stage, name, columns=list(columns)).data
         return tuple(table[column].to_pylist() for column in columns)
 

@@ -10,18 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from datasets import (
-    Dataset,
-    Json,
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-    load_dataset,
-)
+from datasets import Dataset, Json, load_dataset
 from datasets.features.features import decode_nested_example
 from datasets.utils import logging
 
 from ..errors import SourceError, first_line
+from ..utils.progress import quiet_datasets
 from .catalogue import Source
 from .readers import Drop, Reader, Take, draw
 
@@ -155,7 +149,7 @@ def _read_files(files: list[Path], columns: Sequence[str], options: dict[str, An
         _check_text(path)
         with tempfile.TemporaryDirectory(prefix="star_hf-") as cache:
             try:
-                with _quiet():
+                with quiet_datasets(), _no_errors():
                     dataset = load_dataset(
                         builder, data_files=[escape(str(path))], split="train", cache_dir=cache, **options
                     )
@@ -168,17 +162,14 @@ def _read_files(files: list[Path], columns: Sequence[str], options: dict[str, An
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep `datasets` from showing a progress bar per file and from logging an error that is raised anyway."""
-    shown, verbosity = not are_progress_bars_disabled(), logging.get_verbosity()
-    disable_progress_bars()
+def _no_errors() -> Iterator[None]:
+    """Keep `datasets` from logging an error that is raised anyway."""
+    verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if shown:
-            enable_progress_bars()
 
 
 def _rows(dataset: Dataset, columns: Sequence[str], place: str) -> Iterator[dict[str, Any]]:

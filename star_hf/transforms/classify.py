@@ -78,13 +78,9 @@ class Classifier(PolicyStep):
             return Unusable("malformed", f"Each name must be exactly one of: {'; '.join(self.labels)}.")
         return {"category": [name for name in self.taxonomy.names if name in names] or [self.taxonomy.other]}
 
-    def fits_none(self, names: list[str]) -> bool:
-        """Whether these labels say that no category fits."""
-        return names == [self.taxonomy.other]
-
     def finished(self, row: Mapping[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
         """The labels, with a failure where no category fits."""
-        return {**columns, FAILURE: OTHER if self.fits_none(columns["category"]) else None}
+        return {**columns, FAILURE: OTHER if columns["category"] == [self.taxonomy.other] else None}
 
 
 def classify(
@@ -111,7 +107,7 @@ def classify(
     classifier = Classifier(taxonomy=taxonomy, prompts=prompts)
     outcome = annotate(rows, classifier, endpoint, journal, **engine)
     labelled = outcome.rows.select_columns(list(CLASSIFIED))
-    others = [classifier.fits_none(names) for names in labelled["category"][:]]
+    others = [names == [classifier.taxonomy.other] for names in labelled["category"][:]]
     kept = labelled.select([place for place, other in enumerate(others) if not other])
     left = labelled.select([place for place, other in enumerate(others) if other])
     removed = as_dataset([removal(row, classifier.stage, OTHER) for row in each_row(left)], REMOVED)

@@ -15,7 +15,7 @@ from ..utils.text import join_reasoning, split_reasoning
 from .policy_step import PolicyStep
 
 
-__all__ = ["Teacher", "parse_response", "reason"]
+__all__ = ["Teacher", "reason"]
 
 PROBLEMS = {
     "no_reasoning": "The reply has no thought before its answer.",
@@ -42,25 +42,20 @@ class Teacher(PolicyStep):
     features = Features({"response": REASONED["response"]})
 
     def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
-        """The response, see [`parse_response`]."""
-        return parse_response(completion)
+        """The canonical `response` of a completion with its thought in a field of its own or between tags in the text.
 
-
-def parse_response(completion: Completion) -> dict[str, Any] | Unusable:
-    """The canonical `response` of a completion with its thought in a field of its own or between tags in the text.
-
-    A thought that does not end is `"truncated"`. One that is missing, empty or cannot be separated from the answer is
-    `"malformed"`.
-    """
-    text = completion.text
-    if completion.reasoning and completion.reasoning.strip():
-        text = join_reasoning(completion.reasoning, text)
-    parts = split_reasoning(text)
-    if parts.problem == "unclosed":
-        return Unusable("truncated", "The thought does not end.")
-    if parts.problem is not None:
-        return Unusable("malformed", PROBLEMS[parts.problem])
-    return {"response": join_reasoning(parts.thought or "", parts.answer or "")}
+        A thought that does not end is `"truncated"`. One that is missing, empty or cannot be separated from the answer
+        is `"malformed"`.
+        """
+        text = completion.text
+        if completion.reasoning and completion.reasoning.strip():
+            text = join_reasoning(completion.reasoning, text)
+        parts = split_reasoning(text)
+        if parts.problem == "unclosed":
+            return Unusable("truncated", "The thought does not end.")
+        if parts.problem is not None:
+            return Unusable("malformed", PROBLEMS[parts.problem])
+        return {"response": join_reasoning(parts.thought or "", parts.answer or "")}
 
 
 def reason(
@@ -74,12 +69,8 @@ def reason(
 ) -> Outcome:
     """Add a response that reasons about the policies of the row's categories before it answers (paper, Section 2.2).
 
-    Args:
-        rows ([`~datasets.Dataset`]): As `schema.CLASSIFIED`.
-        endpoint (`Endpoint`): The teacher, a reasoning model.
-        journal (`Journal`): Where its answers are kept.
-        taxonomy, prompts (*optional*): As for [`Teacher`]; the taxonomy is the one that the rows were classified with.
-        **engine: Options of [`~star_hf.llm.annotate`].
+    The arguments are as for [`~star_hf.transforms.classify.classify`]: the rows are as `schema.CLASSIFIED`, the
+    endpoint is a reasoning model, and the taxonomy is the one that the rows were classified with.
 
     Returns:
         `Outcome`: rows as `schema.REASONED`.

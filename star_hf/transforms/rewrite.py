@@ -117,11 +117,9 @@ def benign_twins(
     Args:
         rows ([`~datasets.Dataset`]): As `schema.REASONED` or `schema.SCORED`; the responses are not read.
         rewriter, teacher, scorer (`Endpoint`): The models that write the twins, answer them and score the answers.
-        journal (`Journal`): Where all answers are kept.
-        taxonomy, prompts (*optional*): As for [`~star_hf.transforms.score.Scorer`]; the taxonomy is the one that the
-            rows were classified with.
         minimum (`int`, defaults to 5): Lowest score on each criterion that keeps a twin; the paper keeps full marks.
-        **engine: Options of [`~star_hf.llm.annotate`].
+        journal, taxonomy, prompts, **engine: As for [`~star_hf.transforms.classify.classify`]; the taxonomy is the
+            one that the rows were classified with.
 
     Returns:
         `Outcome`: rows as `schema.BENIGN`. Each origin without a twin is in `removed`, under its own id and question:
@@ -142,9 +140,15 @@ def benign_twins(
     scored = annotate(answered.rows, BenignScorer(**policies), scorer, journal, **engine)
     kept, below = _high_marks(scored.rows, minimum)
     outcomes = (rewritten, answered, scored)
-    removed = [record for outcome in outcomes for record in outcome.removed]
+    removed = [record for outcome in outcomes for record in outcome.removed] + left + below
     receipts = [receipt for outcome in outcomes for receipt in outcome.provenance]
-    return _named(kept, [*removed, *left, *below], receipts, questions)
+    # Twins get their own ids instead of their origins', and removals their origins' questions.
+    ids = {row["id"]: row_id(row["question"]) for row in kept}
+    return Outcome(
+        as_dataset([{**row, "id": ids[row["id"]], "origin_id": row["id"]} for row in kept], BENIGN),
+        as_dataset([{**record, "question": questions[record["id"]]} for record in removed], REMOVED),
+        as_dataset([{**receipt, "id": ids.get(receipt["id"], receipt["id"])} for receipt in receipts], PROVENANCE),
+    )
 
 
 def _new_questions(rewritten: Dataset, questions: Mapping[str, str]) -> tuple[Dataset, Rows]:
@@ -176,13 +180,3 @@ def _high_marks(scored: Dataset, minimum: int) -> tuple[Rows, Rows]:
             detail = json.dumps(row["score"])
             left.append(removal(row, BenignScorer.stage, "low_marks", detail=detail))
     return kept, left
-
-
-def _named(kept: Rows, removed: Rows, receipts: Rows, questions: Mapping[str, str]) -> Outcome:
-    """Give twins their own ids instead of their origins', and removals their origins' questions."""
-    ids = {row["id"]: row_id(row["question"]) for row in kept}
-    return Outcome(
-        as_dataset([{**row, "id": ids[row["id"]], "origin_id": row["id"]} for row in kept], BENIGN),
-        as_dataset([{**record, "question": questions[record["id"]]} for record in removed], REMOVED),
-        as_dataset([{**receipt, "id": ids.get(receipt["id"], receipt["id"])} for receipt in receipts], PROVENANCE),
-    )

@@ -61,14 +61,7 @@ class Balance:
 
 
 def balance(rows: Dataset) -> Balance:
-    """Measure the objective of [`select`]: labels per category and rows per source.
-
-    Args:
-        rows ([`~datasets.Dataset`]): Rows with `category` and `source`.
-
-    Returns:
-        `Balance`: The counts, with spread and entropy derived from them.
-    """
+    """Measure the objective of [`select`]: labels per category and rows per source."""
     labels = Counter(label for categories in rows["category"][:] for label in set(categories))
     sources = Counter(rows["source"][:])
     return Balance(_largest_first(labels), _largest_first(sources))
@@ -147,15 +140,11 @@ Chooser = Callable[[list[Record], int], list[int]]
 
 
 def _chooser(strategy: Strategy, seed: int) -> Chooser:
-    if strategy == "coverage":
-        return _coverage
-    if strategy == "paper":
-        return _paper
     if strategy == "random":
         return lambda rows, size: _smallest(rows, size, lambda row: sha256(f"{seed}:{row['id']}".encode()).digest())
     if strategy == "top-k":
         return lambda rows, size: _smallest(rows, size, lambda row: -_total(row["score"]))
-    return _medium
+    return {"coverage": _coverage, "paper": _paper, "medium-score": _medium}[strategy]
 
 
 def _complete(score: Mapping[str, int | None] | None) -> bool:

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 
-__all__ = ["Bar", "track"]
+__all__ = ["Bar", "quiet_datasets", "track"]
 
 
 class Bar:
@@ -66,6 +66,20 @@ class Bar:
         """Count from zero again; keep the cost."""
         self._new = 0
         self._progress.update(self._task, completed=0)
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Keep `datasets` from showing progress bars: ours shows the same rows."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 @contextmanager

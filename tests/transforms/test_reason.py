@@ -4,7 +4,7 @@ from model_server import ModelServer, Reply
 from star_hf.errors import PolicyError
 from star_hf.llm import Completion, Unusable
 from star_hf.schema import CLASSIFIED, REASONED, as_dataset
-from star_hf.transforms.reason import Teacher, parse_response, reason
+from star_hf.transforms.reason import Teacher, reason
 from star_hf.utils.text import row_id
 
 
@@ -41,7 +41,7 @@ def test_the_version_follows_the_rows_policies():
     ],
 )
 def test_both_ways_to_return_a_thought_give_the_same_response(completion):
-    assert parse_response(completion) == {"response": CANONICAL}
+    assert Teacher().parse(completion, {}) == {"response": CANONICAL}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_both_ways_to_return_a_thought_give_the_same_response(completion):
 )
 def test_a_missing_part_has_a_name(completion, failure):
     """D15: what lacks a thought or an answer never becomes a response."""
-    result = parse_response(completion)
+    result = Teacher().parse(completion, {})
     assert isinstance(result, Unusable) and result.reason == failure and result.detail
 
 

@@ -31,13 +31,7 @@ class BatchUnavailable(Exception):
 
 
 class BatchApi:
-    """The calls of a provider's Batch API.
-
-    Args:
-        endpoint (`Endpoint`): Where to ask.
-        settings (`Batch`): The time window of new batches.
-        api (`Api`): The part of the API that the requests in a batch ask.
-    """
+    """The calls of a provider's Batch API; `api` is what the requests in a batch ask for."""
 
     def __init__(self, endpoint: Endpoint, settings: Batch, api: Api):
         self._endpoint, self._settings, self._api = endpoint, settings, api

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 from ...utils.files import locked
 from ..journal import Journal
@@ -36,13 +35,7 @@ class Submitted:
 
 
 class BatchLedger:
-    """The batches of one stage and endpoint.
-
-    Args:
-        journal (`Journal`): The journal that records them.
-        stage (`str`): The stage of the requests.
-        endpoint (`str`): The endpoint of the requests, as in request keys.
-    """
+    """The batches of one stage and endpoint, as the journal records them."""
 
     def __init__(self, journal: Journal, stage: str, endpoint: str):
         self._journal = journal
@@ -62,7 +55,10 @@ class BatchLedger:
             f"SELECT {_COLUMNS} FROM batches WHERE stage = ? AND endpoint = ? AND NOT ended ORDER BY created_at, name",
             self._where,
         )
-        return [_submitted(row) for row in rows.fetchall()]
+        return [
+            Submitted(name, json.loads(versions), file_id, batch_id, created_at)
+            for name, versions, file_id, batch_id, created_at in rows.fetchall()
+        ]
 
     def left(self) -> set[str]:
         """Requests that a batch did not answer before it ended: they are asked live."""
@@ -96,8 +92,3 @@ class BatchLedger:
     def forget(self, name: str) -> None:
         """Remove a batch that the provider never had, or did not run."""
         self._journal.execute("DELETE FROM batches WHERE name = ?", (name,))
-
-
-def _submitted(row: tuple[Any, ...]) -> Submitted:
-    name, versions, file_id, batch_id, created_at = row
-    return Submitted(name, json.loads(versions), file_id, batch_id, created_at)

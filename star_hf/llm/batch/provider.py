@@ -39,7 +39,7 @@ class BatchProvider:
         ledger (`BatchLedger`): The batches of the journal.
         answered (`Callable`): Takes a request's key, returns whether it has an answer already.
         note (`Callable`): Called with a short text on what is being waited for.
-        api (`Api`, *optional*): The part of the API to ask; chat completions by default.
+        api (`Api`, *optional*): What to ask for; chat completions by default.
     """
 
     def __init__(
@@ -54,15 +54,7 @@ class BatchProvider:
         self._settings = endpoint.batch or Batch()
 
     def complete(self, requests: Iterator[Keyed], on_result: OnResult) -> list[str]:
-        """See [`~star_hf.llm.types.Provider`]; batches of earlier runs are collected, too.
-
-        Returns:
-            `list[str]`: Why it stopped before all batches ended; empty if they did.
-
-        Raises:
-            ConfigError: If key, model or account are refused, or the provider has no Batch API.
-            StarError: If another process uses the batches of this journal.
-        """
+        """See [`~star_hf.llm.types.Provider`]; batches of earlier runs are collected, too."""
         deadline_s, member = self._endpoint.deadline_s, self._endpoint.members[0]
         give_up_at = None if deadline_s is None else time.monotonic() + deadline_s
         with self._ledger.locked(), BatchApi(member, self._settings, self._what) as self._api:

@@ -32,13 +32,7 @@ class Budget:
         self._reserved = 0.0
 
     def reserve(self, key: str, request: Request, endpoint: Endpoint, price_factor: float = 1.0) -> bool:
-        """Reserve the most that a request can cost; returns `False` if it does not fit.
-
-        Args:
-            key (`str`): The request's key.
-            request (`Request`): The request.
-            endpoint (`Endpoint`): Where it is sent.
-            price_factor (`float`, defaults to 1): Share of the price that is paid, such as half in a batch.
+        """Reserve the most that a request can cost, at a share of the price; returns `False` if it does not fit.
 
         Raises:
             ConfigError: If the endpoint has no price.

@@ -43,14 +43,8 @@ def prompt_tokens(request: Request) -> int:
 
 
 def token_counter(model: str) -> TokenCounter:
-    """The model's tokenizer, if it is in a folder, the Hub's cache or tiktoken's cache. Downloads nothing.
-
-    Args:
-        model (`str`): A model's name as in an endpoint, or a folder.
-
-    Returns:
-        `TokenCounter`: The tokenizer, or [`ESTIMATE`].
-    """
+    """The tokenizer of a model's name or folder, if it is in the Hub's cache, tiktoken's or the folder, else
+    [`ESTIMATE`]. Downloads nothing."""
     return _from_tiktoken(model) or _from_hub(model) or ESTIMATE
 
 

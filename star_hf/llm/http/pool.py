@@ -27,10 +27,6 @@ class HttpProvider:
 
     After as many failures in a row as requests may be in flight, a server counts as down and gets no more. Each member
     of a pool has its own places and limits. Requests to a member that is down, or refuses its key, go to the others.
-
-    Args:
-        endpoint (`Endpoint`): Where to ask.
-        api (`Api`, *optional*): The part of the API to ask; chat completions by default.
     """
 
     def __init__(self, endpoint: Endpoint, api: Api = CHAT):

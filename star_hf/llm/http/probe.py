@@ -88,11 +88,7 @@ class ProbeFinding:
 def probe(endpoint: Endpoint) -> ProbeFinding:
     """Ask an endpoint what it can do: one plain request, and one for each way to bind an answer to a schema.
 
-    Args:
-        endpoint (`Endpoint`): One key and server; probe the members of a pool one by one.
-
-    Returns:
-        `ProbeFinding`: With `problem` set if the endpoint cannot be used.
+    Probe the members of a pool one by one.
     """
     finding = ProbeFinding(endpoint)
     try:
@@ -115,11 +111,7 @@ def probe(endpoint: Endpoint) -> ProbeFinding:
 
 
 def configured_presets(model: str | None = None) -> list[Endpoint]:
-    """An endpoint for each provider whose key is in the environment.
-
-    Args:
-        model (`str`, *optional*): The model to ask for, instead of a cheap or common one of each provider.
-    """
+    """An endpoint for each provider whose key is in the environment, with a cheap or common model of each."""
     endpoints = []
     for provider, preset in PRESETS.items():
         name = model or DEFAULT_MODELS.get(provider)

@@ -6,22 +6,14 @@ import openai
 
 from ...errors import ConfigError
 from ..endpoint import Endpoint
-from .wire import AZURE_VERSION, refusal_of, without_key
+from .wire import AZURE_VERSION, problem_of, refusal_of
 
 
 __all__ = ["provider_words", "refused", "sync_client"]
 
 
 def sync_client(endpoint: Endpoint, **options: Any) -> openai.OpenAI:
-    """A client of the endpoint.
-
-    Args:
-        endpoint (`Endpoint`): Where to ask. Its key is read from the environment here.
-        **options: Options of `openai.OpenAI`.
-
-    Raises:
-        ConfigError: If the key or the URL is missing.
-    """
+    """A client of the endpoint, with options of `openai.OpenAI`. The key is read from the environment here."""
     options["api_key"] = endpoint.api_key() or "none"
     if endpoint.provider == "azure":
         version = endpoint.api_version or AZURE_VERSION
@@ -31,10 +23,9 @@ def sync_client(endpoint: Endpoint, **options: Any) -> openai.OpenAI:
 
 def provider_words(endpoint: Endpoint, error: openai.APIStatusError) -> str:
     """The provider's message in one short line, without the key, which some repeat."""
-    body = error.body if isinstance(error.body, dict) else {}
-    return without_key(endpoint, str(body.get("message") or error.message))
+    return problem_of(endpoint, error.response.content)[1]
 
 
 def refused(endpoint: Endpoint, error: openai.APIStatusError) -> ConfigError | None:
     """What to check if no later request can succeed; `None` if one may."""
-    return refusal_of(endpoint, error.status_code, error.code, provider_words(endpoint, error))
+    return refusal_of(endpoint, error.status_code, *problem_of(endpoint, error.response.content))

@@ -25,7 +25,6 @@ __all__ = [
     "problem_of",
     "refusal_of",
     "structured",
-    "without_key",
     "words",
 ]
 
@@ -53,11 +52,7 @@ class Api(NamedTuple):
 
 
 def address(endpoint: Endpoint, path: str) -> str:
-    """The URL of a part of the API, such as `"chat/completions"`.
-
-    Raises:
-        ConfigError: If the endpoint has no URL.
-    """
+    """The URL of a part of the API, such as `"chat/completions"`."""
     root = endpoint.url.rstrip("/")
     if endpoint.provider != "azure":
         return f"{root}/{path}"
@@ -66,11 +61,7 @@ def address(endpoint: Endpoint, path: str) -> str:
 
 
 def headers(endpoint: Endpoint) -> dict[str, str]:
-    """The headers of every request, which hold the key.
-
-    Raises:
-        ConfigError: If the key is missing.
-    """
+    """The headers of every request, which hold the key."""
     key = endpoint.api_key() or "none"
     who = {"api-key": key} if endpoint.provider == "azure" else {"Authorization": f"Bearer {key}"}
     return {"User-Agent": f"star_hf/{__version__}", **who}
@@ -104,15 +95,10 @@ def structured(mode: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def completion_of(reply: Mapping[str, Any], request: Request | None = None) -> Completion:
-    """Read a chat completion.
+    """Read a chat completion, as an [`Api`] does.
 
-    Args:
-        reply (`Mapping`): The body of a reply.
-        request (`Request`, *optional*): What was asked. Where the reply has no `usage`, the tokens of the prompt and
-            of the answer are estimated, so that it does not count as free.
-
-    Raises:
-        LookupError, TypeError, ValueError, AttributeError: If the reply is not a chat completion.
+    Where the reply has no `usage`, the tokens of the prompt and of the answer are estimated, so that it does not count
+    as free.
     """
     choice, usage = reply["choices"][0], reply.get("usage") or {}
     message, finish_reason = choice["message"], choice.get("finish_reason")
@@ -148,9 +134,7 @@ def failure_of(status: int, code: str | None, said: str) -> Completion | None:
 def problem_of(endpoint: Endpoint, content: bytes) -> tuple[str | None, str]:
     """The code and the message of a provider's error, in one short line without the key, which some repeat.
 
-    Args:
-        endpoint (`Endpoint`): Who was asked.
-        content (`bytes`): The body of the reply, which may be anything.
+    The body of the reply, `content`, may be anything.
     """
     try:
         body = json.loads(content)
@@ -158,8 +142,9 @@ def problem_of(endpoint: Endpoint, content: bytes) -> tuple[str | None, str]:
         body = content.decode("utf-8", "replace")
     error = body.get("error", body) if isinstance(body, dict) else body
     code = error.get("code") if isinstance(error, dict) else None
-    said = (error.get("message") or error) if isinstance(error, dict) else error
-    return None if code is None else str(code), without_key(endpoint, str(said or "an empty body"))
+    said = str((error.get("message") if isinstance(error, dict) else None) or error or "an empty body")
+    key = endpoint.api_key()
+    return None if code is None else str(code), words(said.replace(key, "[the key]") if key else said)
 
 
 def refusal_of(endpoint: Endpoint, status: int, code: str | None, said: str) -> ConfigError | None:
@@ -184,12 +169,6 @@ def error_of(reply: Any) -> str:
     """The provider's message in the `error` of a body; empty if there is none."""
     error = reply.get("error") if isinstance(reply, Mapping) else None
     return words(error.get("message") if isinstance(error, Mapping) else error or "")
-
-
-def without_key(endpoint: Endpoint, said: str) -> str:
-    """The provider's message in one short line, without the key, which some repeat."""
-    key = endpoint.api_key()
-    return words(said.replace(key, "[the key]") if key else said)
 
 
 def words(message: Any) -> str:

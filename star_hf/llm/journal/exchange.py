@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ...errors import StarError
 from ...utils.files import replacing
-from ...utils.text import encodable
+from ...utils.text import encodable_values
 from ..types import OUTCOMES, Completion
 from .store import COLUMNS, Entry, Journal, MergeResult
 
@@ -60,14 +60,8 @@ Row = dict[str, Any]
 def export_journal(journal: Journal, path: str | Path) -> int:
     """Write all answers to a Parquet file, in the order of their keys and with bounded memory.
 
-    The file appears only when it is complete. It contains what models answered, so treat it as harmful text.
-
-    Args:
-        journal (`Journal`): The answers.
-        path (`str` or `Path`): The file, which must end in `.parquet`; an existing file is replaced.
-
-    Returns:
-        `int`: How many answers were written.
+    The file appears only when it is complete; an existing one is replaced. It contains what models answered, so treat
+    it as harmful text. Returns how many answers were written.
 
     Raises:
         StarError: If the name does not end in `.parquet`, or the file cannot be written.
@@ -93,13 +87,6 @@ def import_answers(journal: Journal, source: str | Path) -> MergeResult:
 
     A request that this journal answers already keeps its answer. Other processes that write to the journal wait while
     the import runs.
-
-    Args:
-        journal (`Journal`): Where the answers go.
-        source (`str` or `Path`): A Parquet file from [`export_journal`], or a journal.
-
-    Returns:
-        `MergeResult`: How many answers are new, and how many the journal had already.
 
     Raises:
         StarError: If the source cannot be read or a row is not a valid answer; the message has its number, from 1.
@@ -148,8 +135,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 def _storable(row: Row) -> Row:
     """The row as Parquet stores it: no lone surrogates, and a time instead of seconds."""
-    row = {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
-    return {**row, "created_at": datetime.fromtimestamp(row["created_at"], UTC)}
+    return {**encodable_values(row), "created_at": datetime.fromtimestamp(row["created_at"], UTC)}
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:

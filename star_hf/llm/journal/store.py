@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ...errors import StarError
@@ -52,14 +51,9 @@ CREATE TABLE IF NOT EXISTS batches (
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the journal.
+    """One entry of the journal: the answer to the request `key`, with who asked where and with which prompt version.
 
     Attributes:
-        key (`str`): SHA-256 of everything that can change the answer.
-        stage (`str`): The annotator that asked.
-        endpoint (`str`): Where it asked.
-        version (`str`): Hash of the prompt and the policies.
-        completion (`Completion`): The answer.
         cost_usd (`float` or `None`): Its cost in dollars, if the price was known.
         created_at (`float`): When it arrived, in seconds since 1970, to the microsecond.
     """
@@ -75,13 +69,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class MergeResult:
-    """The result of a merge.
-
-    Attributes:
-        new (`int`): Answers that were added.
-        present (`int`): Answers that the journal had already.
-        differing (`int`): Those of `present` with a different text; the journal keeps its own.
-    """
+    """How many answers a merge added, and how many the journal had already; it keeps its own where texts differ."""
 
     new: int
     present: int
@@ -130,22 +118,27 @@ class Journal:
     def get(self, key: str) -> Entry | None:
         """The entry of a request, or `None` if it was never answered."""
         row = self.execute(f"SELECT {COLUMNS} FROM responses WHERE key = ?", (key,)).fetchone()
-        return None if row is None else _entry(row)
+        if row is None:
+            return None
+        key, stage, endpoint, version, completion, cost_usd, created_at = row
+        return Entry(key, stage, endpoint, version, Completion(**json.loads(completion)), cost_usd, created_at)
 
-    def put(self, entry: Entry) -> None:
-        """Commit an answer. The first answer to a request is kept; later ones are dropped.
+    def put(self, entry: Entry) -> bool:
+        """Commit an answer, and return whether it is new: the first answer to a request is kept, others are dropped.
 
         Raises:
             StarError: If it cannot be written: the disk is full, or another process writes for a minute.
         """
-        self._insert(entry)
+        completion = json.dumps(vars(entry.completion))
+        values = (entry.key, entry.stage, entry.endpoint, entry.version, completion, entry.cost_usd, entry.created_at)
+        return self.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values).rowcount == 1
 
     def merge(self, entries: Iterable[Entry]) -> MergeResult:
         """Add many answers in one transaction: all of them, or none if anything fails. First answers are kept."""
         new = present = differing = 0
         with self.transaction():
             for entry in entries:
-                if self._insert(entry):
+                if self.put(entry):
                     new += 1
                     continue
                 present += 1
@@ -197,9 +190,7 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _open(self) -> None:
@@ -252,12 +243,6 @@ class Journal:
             )
         return layout == LAYOUT
 
-    def _insert(self, entry: Entry) -> bool:
-        """Whether the answer is new."""
-        completion = json.dumps(vars(entry.completion))
-        values = (entry.key, entry.stage, entry.endpoint, entry.version, completion, entry.cost_usd, entry.created_at)
-        return self.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values).rowcount == 1
-
     def _unusable(self, error: Exception) -> StarError:
         if isinstance(error, OSError | sqlite3.OperationalError):
             return StarError(
@@ -268,8 +253,3 @@ class Journal:
         return StarError(
             f"{self.path} is not a journal ({error}).", "Move the file away, or use another run directory."
         )
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    key, stage, endpoint, version, completion, cost_usd, created_at = row
-    return Entry(key, stage, endpoint, version, Completion(**json.loads(completion)), cost_usd, created_at)

@@ -24,11 +24,8 @@ ORDER BY stage, endpoint, model, prompt, outcome
 class Selection:
     """Some of a journal's answers: those that meet all given conditions.
 
-    Args:
-        stages (`tuple[str, ...]`): The stage is one of these.
-        versions (`tuple[str, ...]`): The prompt version starts with one of these.
-        outcomes (`tuple[str, ...]`): The outcome is one of these.
-        before (`float`, *optional*): The answer arrived before this time, in seconds since 1970.
+    The stage is one of `stages`, the prompt version starts with one of `versions`, the outcome is one of `outcomes`,
+    and the answer arrived `before` this time, in seconds since 1970.
     """
 
     stages: tuple[str, ...] = ()
@@ -57,10 +54,8 @@ class Usage:
     """The answers of one model to one stage.
 
     Attributes:
-        stage, endpoint, model (`str`): Who asked, where, and the model that the provider reports.
         version (`str`): The prompt version, or `""` if all versions are counted together.
         outcomes (`dict[str, int]`): Number of answers by outcome.
-        prompt_tokens, completion_tokens (`int`): As billed.
         cost_usd (`float` or `None`): Dollars; `None` if no answer has a price.
         unpriced (`int`): Answers without a known price.
         first, last (`float`): When the first and the last answer arrived, in seconds since 1970.
@@ -87,16 +82,8 @@ class Usage:
 
 
 def usage(journal: Journal, selection: Selection = EVERYTHING, by_version: bool = False) -> list[Usage]:
-    """Answers, outcomes, tokens, dollars and times per stage, endpoint and model, in that order.
-
-    Args:
-        journal (`Journal`): Where the answers are.
-        selection (`Selection`, *optional*): Which answers to count; all of them by default.
-        by_version (`bool`, defaults to `False`): Whether to count each prompt version separately.
-
-    Returns:
-        `list[Usage]`: One for each stage, endpoint and model, and for each prompt version if `by_version`.
-    """
+    """Answers, outcomes, tokens, dollars and times per stage, endpoint and model (and prompt version, `by_version`),
+    in that order."""
     where, parameters = selection.sql()
     query = _USAGE.format(version="version" if by_version else "''", where=where)
     rows = journal.execute(query, parameters).fetchall()
@@ -106,14 +93,8 @@ def usage(journal: Journal, selection: Selection = EVERYTHING, by_version: bool 
 def prune(journal: Journal, selection: Selection) -> int:
     """Remove answers permanently and free their space on disk.
 
-    They are asked, and paid, again when a run needs them. Must not be called while a run uses the journal.
-
-    Args:
-        journal (`Journal`): Where the answers are.
-        selection (`Selection`): Which answers to remove; at least one condition must be given.
-
-    Returns:
-        `int`: How many answers were removed.
+    They are asked, and paid, again when a run needs them. Must not be called while a run uses the journal. Returns how
+    many answers were removed.
 
     Raises:
         StarError: If the selection has no condition, or the file cannot be written.
