@@ -28,12 +28,8 @@ KEPT_TEXTS = 1_024
 def fence(text: str, name: str) -> str:
     """Put untrusted text between tags that it cannot close.
 
-    The tag has a hash of the text that the text does not contain, so no text can close its fence and continue as
-    instructions.
-
-    Args:
-        text (`str`): Text of a user or a model.
-        name (`str`): The name of the tag, as in `<question-3f2a9c1b>`.
+    The tag, such as `<question-3f2a9c1b>`, has a hash of the text that the text does not contain, so no text can close
+    its fence and continue as instructions.
     """
     content = text.encode("utf-8", "surrogatepass")
     marks = (sha256_of(b"%d:" % salt + content)[:8] for salt in count())
@@ -53,10 +49,7 @@ class Prompts:
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> "Prompts":
-        """Read the prompts.
-
-        Args:
-            folder (`str` or `Path`, *optional*): A folder with `.j2` files that replace those of the same name.
+        """Read the prompts; the `.j2` files in `folder` replace those of the same name.
 
         Raises:
             PolicyError: If the folder or a file cannot be read, or a file does not have the name of a prompt.
@@ -80,10 +73,6 @@ class Prompts:
         Values are inserted, never read as template text. Lone surrogates and NUL become U+FFFD, since no API accepts
         them.
 
-        Args:
-            name (`str`): Name of the file without `.j2`.
-            **variables: The variables of the file.
-
         Raises:
             PolicyError: If the file has no block `user`, uses a variable that is not given, or is not valid.
         """
@@ -92,11 +81,8 @@ class Prompts:
         if unknown or "user" not in template.blocks:
             found = f"an unknown block {unknown[0]!r}" if unknown else "no block `user`"
             raise PolicyError(f"Prompt {name}.j2 has {found}.", "A prompt has a block `user` and may have a `system`.")
-        messages = []
-        for role in ROLES:
-            if role in template.blocks:
-                messages.append({"role": role, "content": self._fill(name, template, role, variables)})
-        return messages
+        roles = [role for role in ROLES if role in template.blocks]
+        return [{"role": role, "content": self._fill(name, template, role, variables)} for role in roles]
 
     def text(self, name: str, **variables: Any) -> str:
         """A file without blocks, such as `policy`, as text."""

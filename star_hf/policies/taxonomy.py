@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, Type
 
 from ..errors import PolicyError
 from ..utils import files
+from ..utils.options import read_yaml
 from ..utils.text import normalise
 from .rendering import Prompts
 
@@ -36,13 +37,7 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class ResponseRule:
-    """What to do in one kind of case.
-
-    Attributes:
-        when (`str`): The case.
-        do (`str`): The response that the policy asks for.
-        kind (`str`): One of [`KINDS`].
-    """
+    """What the policy says to do in one kind of case, and which of [`KINDS`] that is."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -53,15 +48,7 @@ class ResponseRule:
 
 @dataclass(frozen=True)
 class Category:
-    """One safety category and its policy.
-
-    Attributes:
-        name (`str`): The label in the data.
-        definition (`str`): What belongs to the category; the classifier sees only this and the name.
-        objective (`str`): The aim of the policy.
-        rules (`tuple[str, ...]`): What is allowed and what is not; numbered from 1 in prompts.
-        responses (`tuple[ResponseRule, ...]`): What to do in which case.
-    """
+    """One safety category and its policy. `docs/policies.md` says what each field does."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -74,14 +61,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """All categories of a policy file, in its order.
-
-    Attributes:
-        name, version (`str`): Name and version of the taxonomy.
-        language (`str`): BCP 47 tag of the language of the policies.
-        other (`str`): The label of a question that fits no category.
-        categories (`tuple[Category, ...]`): At least one.
-    """
+    """All categories of a policy file, in its order; `other` is the label of a question that fits none of them."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -93,16 +73,14 @@ class Taxonomy:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "Taxonomy":
-        """Read and check a policy file.
-
-        Args:
-            path (`str` or `Path`, *optional*): A YAML file; the eight categories of STAR-1 when `None`.
+        """Read and check a policy file; without one, that of the eight categories of STAR-1.
 
         Raises:
             PolicyError: If the file cannot be read or a field is wrong; with the file, the category and the field.
         """
         path = STAR_8 if path is None else Path(path)
-        content = _read_yaml(path)
+        remedy = "See docs/policies.md for the format; text that holds ': ' or ' #' needs quotes."
+        content = read_yaml(path, remedy, PolicyError, _Loader)
         try:
             taxonomy = TypeAdapter(cls).validate_python(content)
         except ValidationError as error:
@@ -151,14 +129,7 @@ class Taxonomy:
         return tuple(category for category in self.categories if category.name in wanted)
 
     def check(self, rows: Iterable[Iterable[str]]) -> None:
-        """Check that each row's categories have policies, before any request is paid for.
-
-        Args:
-            rows (iterable of label lists): The column `category`.
-
-        Raises:
-            PolicyError: If a row has no category, or one that is not in this taxonomy.
-        """
+        """Check that each row's categories have policies, before any request is paid for. Raises as [`pick`] does."""
         for names in sorted({tuple(names) for names in rows}):
             self.pick(names)
 
@@ -189,24 +160,6 @@ class _Loader(yaml.BaseLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
-    except OSError as error:
-        remedy = "Give the path of a YAML file; see docs/policies.md for its format."
-        raise PolicyError(f"Cannot read the policy file {path}: {error.strerror}.", remedy) from None
-    except UnicodeDecodeError as error:
-        remedy = "Save the file as UTF-8."
-        raise PolicyError(f"{path} is not UTF-8 text (byte {error.start}).", remedy) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        remedy = "Correct the line, or put text that holds ': ' or ' #' in quotes."
-        raise PolicyError(f"{path}{place}: not valid YAML: {error.problem}.", remedy) from None
-    except yaml.YAMLError as error:
-        raise PolicyError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
 
 
 def _explained(problem: Any, content: Any, path: Path) -> PolicyError:

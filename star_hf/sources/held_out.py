@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import SourceError
 from .catalogue import Role, Source, catalogue
 from .readers import Drop, Reader, readers_of
-from .reading import MissingSourceError, read_file, read_rows, read_source, read_takes
+from .reading import MissingSourceError, read_own_texts, read_rows, read_source, read_takes
 
 
 __all__ = ["HeldOutSet", "load_held_out_sets", "own_held_out_set", "read_held_out_set"]
@@ -54,13 +54,7 @@ class HeldOutSet:
 def read_held_out_set(
     source: Source, reader: Reader, sources_dir: Path | None = None, file: Path | None = None
 ) -> HeldOutSet:
-    """Read a benchmark of the catalogue.
-
-    Args:
-        source ([`Source`]): The benchmark.
-        reader ([`Reader`]): Its reader, of [`~star_hf.sources.readers.readers_of`].
-        sources_dir (`Path`, *optional*): Folder of local copies, which are then read instead of the Hub.
-        file (`Path`, *optional*): The one file to read instead of either.
+    """Read a benchmark of the catalogue: from the Hub, from a local copy in `sources_dir`, or from a single file.
 
     Raises:
         [`MissingSourceError`]: If the files are missing or access to them is refused.
@@ -90,12 +84,7 @@ def own_held_out_set(name: str, path: Path) -> HeldOutSet:
         [`SourceError`]: If the file is missing, cannot be read, or has no texts.
     """
     column = "text" if path.suffix == ".txt" else "question"
-    rows = list(read_file(path))
-    if any(column not in row for row in rows):
-        raise SourceError(
-            f"{path}: there is no column `{column}`.", f"Rename the column with the texts to `{column}`."
-        )
-    texts = tuple("" if row[column] is None else row[column] for row in rows)
+    texts = tuple("" if text is None else text for _, text in read_own_texts(path))
     if not all(isinstance(text, str) for text in texts) or not any(map(str.strip, texts)):
         raise SourceError(f"{path}: the column `{column}` has no texts.", "Name a file with one text per row.")
     return HeldOutSet(name, "held_out", str(path), "local copy", "unknown", "none", texts, (column,) * len(texts))

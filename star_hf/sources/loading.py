@@ -42,7 +42,8 @@ def load(
         **options: Further arguments of [`~datasets.load_dataset`], such as `token`.
 
     Raises:
-        ConfigError: If there is no such data set, or it has no such local copy or revision.
+        ConfigError: If there is no such data set, or it has no local copies or revisions.
+        SourceError: If the local copy is missing.
 
     Example:
 
@@ -61,11 +62,10 @@ def load(
         return load_dataset(str(folder), config, **options)
     builder, arguments = _builder(folder, config)
     files = arguments.pop("data_files")
-    files = [files] if isinstance(files, str) else files
     if sources_dir is not None:
         files = _local(folder, Path(sources_dir))
     else:
-        files = [_at(file, str(revision), name) for file in files]
+        files = [_at(file, str(revision), name) for file in ([files] if isinstance(files, str) else files)]
     return load_dataset(builder, data_files=files, **{**arguments, **options})
 
 
@@ -117,14 +117,10 @@ def _at(file: str, revision: str, name: str) -> str:
 
 def _local(folder: Path, sources_dir: Path) -> list[str]:
     from .catalogue import catalogue
+    from .reading import local_files
 
     source = catalogue().get(folder.name)
-    patterns = source.local if source is not None else ()
-    found = [str(file) for pattern in patterns for file in sorted((sources_dir / folder.name).glob(pattern))]
-    if not found:
-        place = f"There is no file {sources_dir / folder.name}/{{{','.join(patterns)}}}."
-        raise ConfigError(
-            place if patterns else f"{folder.name} is a product, not a source: it has no local copy.",
-            "Leave out `sources_dir` to download it.",
-        )
-    return found
+    if source is None:
+        problem = f"{folder.name} is a product, not a source: it has no local copy."
+        raise ConfigError(problem, "Leave out `sources_dir` to download it.")
+    return [str(file) for file in local_files(source, sources_dir, "`sources_dir`")]

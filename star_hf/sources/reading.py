@@ -34,19 +34,16 @@ class MissingSourceError(SourceError):
 def read_source(
     source: Source, sources_dir: Path | None = None, option: str = "--sources-dir"
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a source, with only the columns that its card lists.
+    """The rows of a source, with only the columns that its card lists: of the card's files, or of a local copy.
 
-    Args:
-        source ([`Source`]): The source.
-        sources_dir (`Path`, *optional*): Folder of local copies; the card's files are read without it.
-        option (`str`, defaults to `"--sources-dir"`): The option for that folder, for error messages.
+    Messages call the folder of local copies by `option`.
 
     Raises:
         [`MissingSourceError`]: If the files cannot be accessed.
         [`SourceError`]: If they cannot be parsed.
     """
     if sources_dir is not None:
-        yield from _read_files(_local_files(source, Path(sources_dir), option), source.columns, source.options)
+        yield from _read_files(local_files(source, Path(sources_dir), option), source.columns, source.options)
         return
     try:
         dataset = load_dataset(str(source.folder), split="train")
@@ -63,12 +60,7 @@ def read_source(
 
 
 def read_takes(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> Iterable[Take]:
-    """Apply a source's function to each row; only a sample of the results if the benchmark is one.
-
-    Args:
-        source ([`Source`]): The source.
-        reader ([`Reader`]): Its function, of `star_hf.sources.readers`.
-        rows (iterable of `dict`): Its rows, from [`read_source`].
+    """Apply a source's function to each of its rows; only a sample of the results if the benchmark is one.
 
     Raises:
         [`SourceError`]: If a row has no such column.
@@ -91,18 +83,21 @@ def _apply(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> It
 def read_file(
     path: Path, columns: Sequence[str] = ("question", "source", "text"), what: str = "questions"
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a user's own file.
-
-    Args:
-        path (`Path`): A file of one of the types of [`BUILDERS`].
-        columns (list of `str`, *optional*): The columns to read, if they exist; all if none of them does.
-        what (`str`, defaults to `"questions"`): The content of the file, for error messages.
-
-    Raises:
-        [`SourceError`]: If the file is missing or cannot be parsed.
-    """
+    """As [`read_rows`], of a user's own csv or tsv file without options; an empty cell is an empty text."""
     options = {"sep": "\t" if path.suffix == ".tsv" else ",", "keep_default_na": False}
     yield from read_rows(path, columns, options if _builder(path) == "csv" else {}, what)
+
+
+def read_own_texts(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each row of a user's own file with its text: a line of a `.txt` file, or the column `question`."""
+    column = "text" if path.suffix == ".txt" else "question"
+    for row in read_file(path):
+        if column not in row:
+            raise SourceError(
+                f"{path} has no column `{column}`; its columns are {', '.join(row)}.",
+                f"Rename the column with the texts to `{column}`.",
+            )
+        yield row, row[column]
 
 
 def read_rows(
@@ -114,7 +109,7 @@ def read_rows(
         path (`Path`): A csv, tsv, json, jsonl, txt or parquet file, which may be compressed or alone in a zip archive.
         columns (`Sequence[str]`): The columns to read.
         options (`dict`, *optional*): Arguments of the dataset builder, such as `sep`.
-        what (`str`, defaults to `"rows"`): The content of the file, for error messages.
+        what (`str`, defaults to `"rows"`): What messages call the content of the file.
 
     Raises:
         [`SourceError`]: If the file is missing or cannot be parsed.
@@ -124,7 +119,8 @@ def read_rows(
     yield from _read_files([path], columns, options or {})
 
 
-def _local_files(source: Source, sources_dir: Path, option: str) -> list[Path]:
+def local_files(source: Source, sources_dir: Path, option: str) -> list[Path]:
+    """The files of a source's local copy; messages call its folder by `option`."""
     if not sources_dir.is_dir():
         raise SourceError(f"There is no folder {sources_dir}.", f"Check {option}.")
     files = []
@@ -132,7 +128,7 @@ def _local_files(source: Source, sources_dir: Path, option: str) -> list[Path]:
         found = sorted((sources_dir / source.name).glob(pattern))
         if not found:
             raise MissingSourceError(
-                f"there is no file {sources_dir / source.name / pattern}.",
+                f"There is no file {sources_dir / source.name / pattern}.",
                 f"Put the file from {source.homepage} there, or leave out {option} to read from the Hub.",
             )
         files += found

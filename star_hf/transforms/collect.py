@@ -15,7 +15,7 @@ from ..schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset, remova
 from ..sources.catalogue import Source, catalogue
 from ..sources.held_out import HeldOutSet, own_held_out_set, read_held_out_set
 from ..sources.readers import PROFILES, Drop, Reader, Take, readers_of
-from ..sources.reading import MissingSourceError, read_file, read_source, read_takes
+from ..sources.reading import MissingSourceError, read_own_texts, read_source, read_takes
 from ..utils.text import row_id
 
 
@@ -156,12 +156,13 @@ def collect(
             f"{len(missing)} sources cannot be read:\n{listing}", "Omit `--require-all` to continue without them."
         )
     if questions is not None:
-        kept, gone = _sort_out(_own_questions(Path(questions)), max_chars)
+        own = Path(questions)
+        named = ((row.get("source") or own.stem, text) for row, text in read_own_texts(own))
+        kept, gone = _sort_out(named, max_chars)
         rows.append(kept)
         removed.append(gone)
     if held_out_questions is not None:
-        own = Path(held_out_questions)
-        benchmarks.append(own_held_out_set(own.stem, own))
+        benchmarks.append(own_held_out_set(Path(held_out_questions).stem, Path(held_out_questions)))
     outcome = Outcome(
         rows=concatenate_datasets([as_dataset([], COLLECTED), *rows]),
         removed=concatenate_datasets([as_dataset([], REMOVED), *removed]),
@@ -195,17 +196,6 @@ def _named(name: str, takes: Iterable[Take]) -> Iterator[tuple[str, str | Drop]]
     for take in takes:
         for item in take if isinstance(take, list) else [take]:
             yield name, item
-
-
-def _own_questions(path: Path) -> Iterator[tuple[str, str]]:
-    column = "text" if path.suffix == ".txt" else "question"
-    for row in read_file(path):
-        if column not in row:
-            raise SourceError(
-                f"{path} has no column `{column}`; its columns are {', '.join(row)}.",
-                "Rename the column that holds the questions to `question`.",
-            )
-        yield row.get("source") or path.stem, row[column]
 
 
 def _sort_out(items: Iterable[tuple[str, str | Drop]], max_chars: int | None) -> tuple[Dataset, Dataset]:

@@ -83,8 +83,8 @@ def score(
 ) -> Outcome:
     """Add scores from 0 to 10 on the three criteria of `schema.SCORE_CRITERIA` (paper, Section 2.3).
 
-    The arguments are as for [`~star_hf.transforms.classify.classify`]: the rows are as `schema.REASONED`, the taxonomy
-    is the one that the rows were classified with, and an endpoint at temperature 0 gives scores that can be reproduced.
+    The arguments are as for [`~star_hf.transforms.classify.classify`]: the rows are as `schema.REASONED`, and the
+    taxonomy is the one that the rows were classified with. At temperature 0 scores can be reproduced.
 
     Returns:
         `Outcome`: rows as `schema.SCORED`. A response that is not a thought followed by an answer is not judged: its

@@ -14,15 +14,10 @@ def missing(*packages: str) -> list[str]:
 
 
 def require(extra: str, *packages: str, what: str) -> None:
-    """Check that optional packages are installed, without importing them.
-
-    Args:
-        extra (`str`): The extra of `setup.cfg` that has them, such as `"report"`.
-        *packages (`str`): Names as they are imported.
-        what (`str`): What needs them, as the first words of the message: `"The report"`.
+    """Check that an extra's packages (named as they are imported) are installed, without importing them.
 
     Raises:
-        [`ConfigError`]: If one is missing, with the command that installs it.
+        [`ConfigError`]: If one is missing, with `what` needs it, such as `"The report"`, and what installs it.
     """
     if absent := missing(*packages):
         raise ConfigError(

@@ -19,11 +19,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 def new_figure(**options: Any) -> "Figure":
-    """An empty figure with matplotlib's options, outside pyplot's global state.
-
-    Raises:
-        [`ConfigError`]: If matplotlib is not installed.
-    """
+    """An empty figure with matplotlib's options, outside pyplot's global state."""
     require("report", "matplotlib", what="Drawing pictures")
     from matplotlib.figure import Figure
 
@@ -31,11 +27,7 @@ def new_figure(**options: Any) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: str | Path) -> Path:
-    """Write a figure in the format of the file's extension; its folder is created.
-
-    Raises:
-        [`ConfigError`]: If the format is unknown.
-    """
+    """Write a figure in the format of the file's extension; its folder is created."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

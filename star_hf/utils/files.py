@@ -32,10 +32,7 @@ __all__ = [
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Write a file so that others see the old one or the whole new one, never a part.
-
-    Args:
-        path (`str` or `Path`): The file; its folder is created.
+    """Write a file so that others see the old one or the whole new one, never a part. Its folder is created.
 
     Yields:
         `Path`: Where to write. The file is renamed to `path` when the block ends, and removed if the block fails.
@@ -77,13 +74,8 @@ def write_table(table: "Dataset", path: str | Path) -> None:
 def read_json(path: str | Path, remedy: str | None = None, error: type[StarError] = StarError) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
-    Args:
-        path (`str` or `Path`): The file.
-        remedy (`str`, *optional*): What to do where it cannot be read.
-        error (`type`, defaults to [`StarError`]): The class of the error.
-
     Raises:
-        [`StarError`]: If the file is missing, damaged or truncated, or holds no object.
+        [`StarError`]: Or another class, `error`: if the file is missing, damaged or truncated, or holds no object.
     """
     try:
         content = Path(path).read_bytes()
@@ -108,10 +100,7 @@ def parse_json(
 def read_table(path: str | Path, remedy: str | None = None, **options: Any) -> "Dataset":
     """Read a Parquet file into memory. Nothing is copied into a cache that could become outdated.
 
-    Args:
-        path (`str` or `Path`): The file.
-        remedy (`str`, *optional*): What to do where it cannot be read.
-        **options: Of `pyarrow.parquet.read_table`, such as `columns` and `filters`.
+    The options are those of `pyarrow.parquet.read_table`, such as `columns` and `filters`.
 
     Raises:
         [`StarError`]: If the file is missing or damaged.
@@ -143,11 +132,7 @@ def sha256_of(content: bytes | Path) -> str:
 
 @contextmanager
 def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
-    """Keep other processes out of a folder. A killed process leaves no lock behind.
-
-    Args:
-        folder (`str` or `Path`): The folder; it is created.
-        name (`str`, defaults to `".lock"`): The lock's file in it.
+    """Keep other processes out of a folder, which is created. A killed process leaves no lock behind.
 
     Raises:
         [`BusyError`]: If another process holds the lock.

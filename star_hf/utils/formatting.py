@@ -10,12 +10,7 @@ NOTHING = "-"
 
 
 def percent(value: float | None, sign: bool = False) -> str:
-    """A share in percent, such as `93.3`.
-
-    Args:
-        value (`float` or `None`): The share, 0 to 1; `None` is shown as `-`.
-        sign (`bool`, defaults to `False`): Whether a gain is shown with its `+`.
-    """
+    """A share in percent, such as `93.3`, or `+93.3` with `sign`; `None` is shown as `-`."""
     return NOTHING if value is None else format(100 * value, "+z.1f" if sign else "z.1f")
 
 
@@ -27,9 +22,7 @@ def decimal(value: float | None) -> str:
 def readable(value: Any, digits: int | None = None) -> str:
     """A value as text: `–` for `None`, `yes` or `no`, numbers with separators, anything else as JSON.
 
-    Args:
-        value (`Any`): The value.
-        digits (`int`, *optional*): Decimals of a `float`; by default as many as it needs.
+    A `float` has as many `digits` as it needs by default.
     """
     if value is None:
         return "–"

@@ -23,26 +23,25 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def read_yaml(path: str | Path, remedy: str | None = None) -> dict[str, Any]:
+def read_yaml(
+    path: str | Path, remedy: str | None = None, error: type[StarError] = ConfigError, loader: Any = yaml.SafeLoader
+) -> dict[str, Any]:
     """The options in a YAML file; an empty file has none.
 
-    Args:
-        path (`str` or `Path`): The file.
-        remedy (`str`, *optional*): What to do where there is no such file.
-
     Raises:
-        [`ConfigError`]: If the file cannot be read, is not YAML, or does not hold `key: value` lines.
+        [`ConfigError`]: Or another class, `error`: if the file cannot be read, is not YAML, or does not hold
+            `key: value` lines.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}.", remedy) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}", remedy) from None
-    if data is None:
+        data = yaml.load(Path(path).read_text(encoding="utf-8-sig"), loader)
+    except OSError as problem:
+        raise error(f"{path}: {problem.strerror}.", remedy) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise error(f"{path} is not valid YAML: {' '.join(str(problem).split())}", remedy) from None
+    if data is None or data == "":
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}, expected `key: value` lines.", remedy)
+        raise error(f"{path} holds a {type(data).__name__}, expected `key: value` lines.", remedy)
     return data
 
 
@@ -51,17 +50,13 @@ def validated(
 ) -> Form:
     """Check data and make a pydantic model or a dataclass of it.
 
-    Args:
-        form (`type`): The model or dataclass. A dataclass ignores unknown fields, unless it forbids them by
-            `__pydantic_config__`.
-        data (`Any`): Its fields, by name.
-        where (`str` or `Path`): What the error names, such as the file.
-        remedy (`str`, *optional*): What to do where a field is wrong.
-        error (`type`, defaults to [`ConfigError`]): The class of the error.
+    A dataclass ignores unknown fields, unless it forbids them by `__pydantic_config__`. Errors name `where` the data
+    are from, such as a file.
 
     Raises:
-        [`ConfigError`]: If a field is unknown, missing or has a wrong value: one line for each, with the closest known
-            name. A value is quoted only where pydantic itself found it wrong, since it may hold a secret.
+        [`ConfigError`]: Or another class, `error`: if a field is unknown, missing or has a wrong value: one line for
+            each, with the closest known name. A value is quoted only where pydantic itself found it wrong, since it
+            may hold a secret.
     """
     try:
         return _adapter(form).validate_python(data)

@@ -11,13 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def project_folder(name: str) -> Path:
-    """Find a data folder of the project, such as `datasets_scripts` or `recipes`.
-
-    It is inside the package in a wheel, and beside the package in a clone.
-
-    Raises:
-        [`ConfigError`]: If the folder is in neither place.
-    """
+    """A data folder of the project, such as `recipes`: inside the package in a wheel, beside it in a clone."""
     places = (PACKAGE / name, PACKAGE.parent / name)
     for place in places:
         if place.is_dir():
@@ -29,15 +23,10 @@ def project_folder(name: str) -> Path:
 
 
 def recipe_file(path: str | Path) -> Path:
-    """The recipe at a path, or else the project's own recipe of that name.
+    """The recipe at a path, or else the project's own of that name, with or without `recipes/` before it.
 
-    So `recipes/data/star_1.yaml` is found from any folder, and by a job that has only the installed package.
-
-    Args:
-        path (`str` or `Path`): A file, or the name of a packaged recipe, with or without `recipes/` before it.
-
-    Returns:
-        `Path`: The file, or `path` itself if there is neither.
+    So `recipes/data/star_1.yaml` is found from any folder, and by a job that has only the installed package. It is
+    `path` itself if there is neither.
     """
     path = Path(path)
     if path.exists():

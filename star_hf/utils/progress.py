@@ -84,13 +84,7 @@ def quiet_datasets() -> Iterator[None]:
 
 @contextmanager
 def track(description: str, total: int | None, show: bool = True) -> Iterator[Bar]:
-    """Show a bar on standard error while the block runs.
-
-    Args:
-        description (`str`): What is being done.
-        total (`int` or `None`): How many steps there are.
-        show (`bool`, defaults to `True`): Whether to show anything.
-    """
+    """Show a bar on standard error while the block runs."""
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),

@@ -7,7 +7,7 @@ from datasets import Dataset, IterableDataset, load_dataset
 
 import star_hf
 from hub import USER, Repo
-from star_hf.errors import ConfigError
+from star_hf.errors import ConfigError, SourceError
 from star_hf.schema import SCORED
 from star_hf.sources import loading
 from star_hf.sources.catalogue import catalogue
@@ -94,7 +94,7 @@ def test_a_local_copy_is_read_in_the_cards_form(tmp_path):
     (tmp_path / "GPTFuzz").mkdir()
     (tmp_path / "GPTFuzz" / "question_list.csv").write_text("index,text\n0,Why?\n")
     assert star_hf.load("gptfuzz", sources_dir=tmp_path)["text"][:] == ["Why?"]
-    with pytest.raises(ConfigError, match="^There is no file .*/AttaQ/{"):
+    with pytest.raises(SourceError, match="^There is no file .*/AttaQ/"):
         star_hf.load("AttaQ", sources_dir=tmp_path)
     with pytest.raises(ConfigError, match="^star_1 is a product, not a source: it has no local copy"):
         star_hf.load("star_1", sources_dir=tmp_path)
