@@ -1,6 +1,8 @@
 """Ask for what is open: the one way from requests to journal entries, for annotating, embedding and evaluating."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 from ..errors import IncompleteRunError
 from ..utils.progress import Bar
@@ -28,12 +30,12 @@ def provider_of(endpoint: Endpoint, api: Api = CHAT) -> Provider:
     return HttpProvider(endpoint, api)
 
 
+@dataclass
 class Asking:
     """The requests of one stage to one endpoint: each is sent once, within the budget, and committed when answered.
 
     Args:
-        stage (`str`): The stage of the journal entries.
-        at (`str`): The endpoint of the journal entries, as in request keys.
+        stage, at (`str`): Stage and endpoint of the journal entries.
         target (`Endpoint` or `Provider`): Who answers. A provider, such as a model in this process, costs nothing.
         journal (`Journal`, *optional*): Where completions are committed. There are no batches without one.
         bar (`Bar`): Advances by one for each request that needs no answer any more.
@@ -44,18 +46,16 @@ class Asking:
         stopped (`str` or `None`): Why no more requests are sent although some are open.
     """
 
-    api = CHAT
+    stage: str
+    at: str
+    target: Endpoint | Provider
+    journal: Journal | None
+    bar: Bar
+    budget: Budget | None
 
-    def __init__(
-        self,
-        stage: str,
-        at: str,
-        target: Endpoint | Provider,
-        journal: Journal | None,
-        bar: Bar,
-        budget: Budget | None = None,
-    ):
-        self.stage, self.at, self.target, self.journal, self.bar, self.budget = stage, at, target, journal, bar, budget
+    api: ClassVar[Api] = CHAT
+
+    def __post_init__(self) -> None:
         self.failures: list[str] = []
         self.stopped: str | None = None
         self._remedy = ""
@@ -66,15 +66,10 @@ class Asking:
     def run(self, requests: Callable[[], Iterator[Keyed]]) -> bool:
         """Answer all open requests: by batches where the endpoint has them, then at once what these left.
 
-        Args:
-            requests (`Callable`): Called for each of the two passes; returns an iterator of `(key, Request)`, in which
-                a request may be answered already or occur several times.
+        `requests` is called for each of the two passes. A request may be answered already or occur several times.
 
         Returns:
             `bool`: Whether every request that was open has an answer.
-
-        Raises:
-            ConfigError: If key, model or account are refused, or a budget is set but no price.
         """
         for provider, price_factor in self._providers():
             self._price_factor, self._sent = price_factor, {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from ..utils.progress import Bar, track
+from ..utils.progress import track
 from ..utils.text import encodable
 from .asking import Asking
 from .cost.budget import Budget
@@ -70,9 +70,6 @@ class EndpointEncoder:
         journal (`Journal`, *optional*): Where the cost of each request is recorded, and batches, if the endpoint has
             them. The vectors themselves are kept by [`~star_hf.similarity.vectors.embed`].
         budget (`Budget`, *optional*): Dollars that may be spent.
-
-    Raises:
-        ConfigError: If the endpoint is the embedded model, which makes no vectors.
     """
 
     def __init__(
@@ -111,7 +108,8 @@ class EndpointEncoder:
             request = Request([{"role": "user", "content": text} for text in batch])
             parts.setdefault(request.key(self._where), (request, []))[1].append(start)
         with track(f"{STAGE}: {self._endpoint.model}", len(parts), False) as bar:
-            asking = _Vectors(self._where["at"], self._endpoint, self._journal, bar, self._budget, parts, keep)
+            where = (STAGE, self._where["at"], self._endpoint, self._journal)
+            asking = _Vectors(*where, bar, self._budget, parts, keep)
             if asking.run(lambda: ((key, request) for key, (request, _) in parts.items())) and not asking.refused:
                 return
         asking.failures += asking.refused
@@ -138,6 +136,7 @@ def _batches(texts: Sequence[str], size: int) -> Iterator[tuple[int, list[str]]]
         yield start, batch
 
 
+@dataclass
 class _Vectors(Asking):
     """One call of `in_parts`: vectors are handed over, and the journal keeps what they cost.
 
@@ -145,27 +144,20 @@ class _Vectors(Asking):
     vectors were handed over in this call.
     """
 
+    parts: Mapping[str, tuple[Request, list[int]]]
+    keep: Keep
+
     api = EMBEDDINGS
 
-    def __init__(
-        self,
-        at: str,
-        endpoint: Endpoint,
-        journal: Journal | None,
-        bar: Bar,
-        budget: Budget | None,
-        parts: Mapping[str, tuple[Request, list[int]]],
-        keep: Keep,
-    ):
-        super().__init__(STAGE, at, endpoint, journal, bar, budget)
-        self._parts, self._keep = parts, keep
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._over: set[str] = set()
         self.refused: list[str] = []
         self.done = 0
 
     def answered(self, key: str) -> bool:
         # A batch of an earlier run may hold requests that this call does not have.
-        return key in self._over or (key not in self._parts and super().answered(key))
+        return key in self._over or (key not in self.parts and super().answered(key))
 
     def commit(self, entry: Entry) -> None:
         """Hand vectors over first, then record their cost."""
@@ -174,10 +166,10 @@ class _Vectors(Asking):
             self._over.add(entry.key)
             self.refused.append(f"{answer.outcome}: {answer.detail}")
             return
-        request, starts = self._parts.get(entry.key, (None, []))
+        request, starts = self.parts.get(entry.key, (None, []))
         if request is not None and len(answer.vectors) == len(request.messages):
             for start in starts:
-                self._keep(start, answer.vectors)
+                self.keep(start, answer.vectors)
                 self.done += len(answer.vectors)
             self._over.add(entry.key)
         receipt = Completion("", prompt_tokens=answer.prompt_tokens, model=answer.model)

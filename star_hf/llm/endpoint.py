@@ -19,14 +19,8 @@ ProviderName = Literal["openai", "azure", "hf", "deepseek", "nvidia", "vllm", "s
 
 
 class Preset(NamedTuple):
-    """The defaults of a provider.
-
-    Attributes:
-        base_url (`str` or `None`): Root of the chat completions API; `None` if the user must give it.
-        api_key_env (`str` or `None`): Environment variable of the key; `None` if no key is needed.
-        structured (`str`): How the provider binds an answer to a JSON schema.
-        batches (`bool`, defaults to `False`): Whether the provider has a Batch API.
-    """
+    """The defaults of a provider: its URL (`None` if the user must give it), the environment variable of its key
+    (`None` if it needs no key), how it binds an answer to a JSON schema, and whether it has a Batch API."""
 
     base_url: str | None
     api_key_env: str | None
@@ -88,13 +82,7 @@ def variable_name(name: str | None) -> str | None:
 
 
 class Member(Strict):
-    """One key or server of a pool. Unset fields are inherited from the endpoint.
-
-    Args:
-        base_url, api_key_env, api_version (*optional*): Where to ask, and with which key.
-        model (`str`, *optional*): The model's name there, such as another Azure deployment's.
-        concurrency, requests_per_minute, tokens_per_minute (*optional*): Its limits.
-    """
+    """One key or server of a pool. Unset fields are inherited from the endpoint."""
 
     base_url: str | None = None
     api_key_env: str | None = None

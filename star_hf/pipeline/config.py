@@ -154,12 +154,9 @@ def load_config(
 
     Args:
         path (`str` or `Path`, *optional*): The YAML file, or the name of one of ours
-            ([`~star_hf.utils.paths.recipe_file`]); `base` is used without it.
+            ([`~star_hf.utils.paths.recipe_file`]).
         base (`dict`, *optional*): Options to use without a file, such as those of an earlier run.
         overrides: Values that replace the file's, with `__` for dots (`collect__sources_dir=...`); `None` is ignored.
-
-    Raises:
-        ConfigError: If the file cannot be read, or an option is unknown or has a wrong value.
     """
     where = "the options" if path is None else str(path)
     if path is None:

@@ -1,7 +1,7 @@
 """The requests, tokens, cost and time of a build, before anything is sent."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
         ]
     with Journal(run.journal_path) as journal:
         return vectors + [
-            _stage(annotator, endpoint, _rows(run, before, taxonomy, limit), journal)
+            _stage(annotator, endpoint, _rows(run, before, taxonomy.names, limit), journal)
             for annotator, endpoint, before, limit in steps
         ]
 
@@ -120,17 +120,11 @@ def _vectors(config: BuildConfig, run: Run) -> list[StageForecast]:
     ]
 
 
-def _rows(run: Run, before: str, taxonomy: Taxonomy, limit: int | None) -> Callable[[], Iterable[Row]]:
+def _rows(run: Run, before: str, names: Sequence[str], limit: int | None) -> Iterator[Row]:
     """The rows of a stage, or the last known rows with placeholders for the columns that do not exist yet."""
-    known = before if before in run.records else list(run.records)[-1]
-    names = taxonomy.names
-
-    def rows() -> Iterable[Row]:
-        table = run.table(known)
-        for index, row in enumerate(table.select(range(min(limit or len(table), len(table))))):
-            yield {"category": [names[index % len(names)]], "response": STAND_IN, **row}
-
-    return rows
+    table = run.table(before if before in run.records else list(run.records)[-1])
+    for index, row in enumerate(table.select(range(min(limit or len(table), len(table))))):
+        yield {"category": [names[index % len(names)]], "response": STAND_IN, **row}
 
 
 def _hours(endpoint: Endpoint, requests: int, tokens_in: int, tokens_out: int) -> float:
@@ -147,13 +141,11 @@ def _hours(endpoint: Endpoint, requests: int, tokens_in: int, tokens_out: int) -
     return minutes / 60
 
 
-def _stage(
-    annotator: Annotator, endpoint: Endpoint, rows: Callable[[], Iterable[Row]], journal: Journal
-) -> StageForecast:
+def _stage(annotator: Annotator, endpoint: Endpoint, rows: Iterable[Row], journal: Journal) -> StageForecast:
     identity, requests, estimated = endpoint.identity(), 0, 0
     counter = token_counter(endpoint.model)
     tried = [0, 0]  # estimated and counted tokens of the first requests
-    for row in rows():
+    for row in rows:
         request = Request(annotator.messages(row), annotator.schema(row), annotator.reasoning, annotator.version(row))
         if request.key(identity) in journal:
             continue

@@ -78,20 +78,12 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest; empty for a new run.
-
-        Raises:
-            StarError: If it is damaged.
-        """
+        """The manifest; empty for a new run."""
         return read_json(self.manifest_path, self._remedy) if self.manifest_path.exists() else {}
 
     @property
     def records(self) -> dict[str, StageRecord]:
-        """The finished stages, in the paper's order.
-
-        Raises:
-            StarError: If the manifest is damaged, or was written by another version of star_hf.
-        """
+        """The finished stages, in the paper's order."""
         stages, where = self.manifest.get("stages", {}), f"{self.manifest_path}, stages"
         found = validated(dict[str, StageRecord], stages, where, self._remedy, StarError)
         return {name: found[name] for name in STAGES if name in found}

@@ -28,8 +28,7 @@ class Source:
     """One source of the catalogue.
 
     Attributes:
-        name (`str`): Catalogue name, which is the folder's name.
-        folder (`Path`): The card's folder: `load_dataset(folder)` reads the source.
+        folder (`Path`): The card's folder, which has the source's name: `load_dataset(folder)` reads the source.
         role (`str`): `"train"`, `"held_out"` for a benchmark that builds are decontaminated against, or `"evaluation"`
             for one that STAR-1 only evaluates on: an audit searches for both.
         order (`int`): Position in the catalogue; earlier sources have priority.
@@ -38,7 +37,6 @@ class Source:
         license (`str`): Licence on the card; `"unknown"` if there is none.
         gated (`str`): `"none"`, `"auto"` (accept the conditions) or `"manual"` (the authors grant access).
         homepage (`str`): Page of the source, where users accept conditions.
-        files (`tuple[str, ...]`): Addresses of the files, as `https://` or `hf://`.
         options (`dict`): Arguments of the dataset builder, such as `sep`.
         fields (`tuple[str, ...]`): Columns with a benchmark's texts, in the order in which its reader returns them; by
             default the first of `columns`. Empty for a training source.
@@ -79,11 +77,7 @@ class Source:
 
 def catalogue() -> dict[str, Source]:
     """All sources by name, in catalogue order: the 18 training sources of the paper, the held-out sets, and reasoning
-    benchmarks for evaluation only.
-
-    Raises:
-        [`SourceError`]: If a card cannot be read or a field is missing.
-    """
+    benchmarks for evaluation only."""
     cards = sorted((project_folder("datasets_scripts") / "raw").glob("*/README.md"))
     sources = sorted(map(_read, cards), key=lambda source: source.order)
     return {source.name: source for source in sources}

@@ -17,15 +17,11 @@ __all__ = ["HeldOutSet", "load_held_out_sets", "own_held_out_set", "read_held_ou
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """The texts of a benchmark, and where they are from.
+    """The texts of a benchmark, and where they are from. The texts of a gated benchmark are not to be shown to others.
 
     Attributes:
-        name (`str`): Name in the catalogue, or of the user's own file.
-        role (`str`): `"held_out"` or `"evaluation"`.
         place (`str`): The home page, or the user's own file.
         revision (`str`): Commit or branch that the catalogue reads; `"local copy"` where a copy was read instead.
-        license (`str`): As the card states it.
-        gated (`str`): As the card states it; the texts of a gated benchmark are not to be shown to others.
         texts (`tuple[str, ...]`): The texts to keep clear of, in the benchmark's order.
         fields (`tuple[str, ...]`): The column that each text is from, such as `"adversarial"` and `"vanilla"`.
     """

@@ -24,12 +24,7 @@ Taken = TypeVar("Taken")
 
 @dataclass(frozen=True)
 class Drop:
-    """A row that is not collected.
-
-    Attributes:
-        reason (`str`): Why, in one word or `snake_case`.
-        question (`str`): What would have been the question.
-    """
+    """A row that is not collected: why, in one word or `snake_case`, and what would have been the question."""
 
     reason: str
     question: str
@@ -140,11 +135,7 @@ PROFILES = ("paper", "recommended")
 
 
 def readers_of(profile: str) -> dict[str, Reader]:
-    """The reader of each source that a profile knows, in catalogue order.
-
-    Args:
-        profile (`str`): One of `PROFILES`. `"paper"` does not know WildChat, which STAR-1 did not hold out.
-    """
+    """The reader of each source that a profile knows, in catalogue order; `"paper"` does not know WildChat."""
     paper = profile == "paper"
     special = AS_STAR_1 if paper else AS_STAR_1 | CORRECTED
     return {

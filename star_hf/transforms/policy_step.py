@@ -18,11 +18,9 @@ class PolicyStep(Step):
     """Base of the paper's steps that ask a model.
 
     Args:
-        endpoint (`Endpoint`, *optional*): The model to ask.
-        journal (`Journal` or path, *optional*): Where answers are kept.
         taxonomy (`Taxonomy`, *optional*): The policies; STAR-1's eight by default.
         prompts (`Prompts`, *optional*): Prompt files; the library's by default.
-        **engine: Options of [`Step`].
+        endpoint, journal, **engine: As for [`Step`].
     """
 
     reasoning = False

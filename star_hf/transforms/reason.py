@@ -70,13 +70,8 @@ def reason(
     """Add a response that reasons about the policies of the row's categories before it answers (paper, Section 2.2).
 
     The arguments are as for [`~star_hf.transforms.classify.classify`]: the rows are as `schema.CLASSIFIED`, the
-    endpoint is a reasoning model, and the taxonomy is the one that the rows were classified with.
-
-    Returns:
-        `Outcome`: rows as `schema.REASONED`.
-
-    Raises:
-        PolicyError: If a row has a category that the taxonomy lacks.
+    endpoint is a reasoning model, and the taxonomy is the one that the rows were classified with: a category that it
+    lacks is a `PolicyError`. The rows of the result are as `schema.REASONED`.
     """
     teacher = Teacher(taxonomy=taxonomy, prompts=prompts)
     teacher.taxonomy.check(rows["category"][:])

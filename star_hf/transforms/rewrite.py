@@ -118,17 +118,13 @@ def benign_twins(
         rows ([`~datasets.Dataset`]): As `schema.REASONED` or `schema.SCORED`; the responses are not read.
         rewriter, teacher, scorer (`Endpoint`): The models that write the twins, answer them and score the answers.
         minimum (`int`, defaults to 5): Lowest score on each criterion that keeps a twin; the paper keeps full marks.
-        journal, taxonomy, prompts, **engine: As for [`~star_hf.transforms.classify.classify`]; the taxonomy is the
-            one that the rows were classified with.
+        journal, taxonomy, prompts, **engine: As for [`~star_hf.transforms.reason.reason`].
 
     Returns:
         `Outcome`: rows as `schema.BENIGN`. Each origin without a twin is in `removed`, under its own id and question:
         `"unchanged"` (the rewrite is the question), `"duplicate"` (it is another row's twin), `"low_marks"`
         (with the scores), or the name of an unusable answer. A receipt has the id of the twin where there is one in
         rows, and of the origin otherwise.
-
-    Raises:
-        PolicyError: If a row has a category that the taxonomy lacks.
     """
     policies = {"taxonomy": taxonomy or Taxonomy.load(), "prompts": prompts or Prompts.load()}
     policies["taxonomy"].check(rows["category"][:])

@@ -83,15 +83,12 @@ def score(
 ) -> Outcome:
     """Add scores from 0 to 10 on the three criteria of `schema.SCORE_CRITERIA` (paper, Section 2.3).
 
-    The arguments are as for [`~star_hf.transforms.classify.classify`]: the rows are as `schema.REASONED`, and the
-    taxonomy is the one that the rows were classified with. At temperature 0 scores can be reproduced.
+    The arguments are as for [`~star_hf.transforms.reason.reason`], with the rows as `schema.REASONED`. At temperature
+    0 scores can be reproduced.
 
     Returns:
         `Outcome`: rows as `schema.SCORED`. A response that is not a thought followed by an answer is not judged: its
         row is in `removed` with the problem's name (see [`~star_hf.utils.text.split_reasoning`]).
-
-    Raises:
-        PolicyError: If a row has a category that the taxonomy lacks.
     """
     scorer = Scorer(taxonomy=taxonomy, prompts=prompts)
     scorer.taxonomy.check(rows["category"][:])

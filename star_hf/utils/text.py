@@ -55,13 +55,10 @@ def row_id(question: str) -> str:
 
 @dataclass(frozen=True)
 class Reasoned:
-    """A response, split into its parts.
+    """A response, split into its thought, without tags, and what the user sees; `None` where there is no such part.
 
-    Attributes:
-        thought (`str` or `None`): The reasoning without its tags, `None` if there is none.
-        answer (`str` or `None`): What the user sees, `None` if it cannot be separated from the reasoning.
-        problem (`str` or `None`): Why the response is not a thought followed by an answer: `"no_reasoning"`,
-            `"unclosed"`, `"ambiguous"` (several closing tags), `"empty_thought"` or `"empty_answer"`.
+    `problem` says why the response is not a thought followed by an answer: `"no_reasoning"`, `"unclosed"`,
+    `"ambiguous"` (several closing tags), `"empty_thought"` or `"empty_answer"`.
     """
 
     thought: str | None

@@ -4,7 +4,8 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import openai
@@ -45,21 +46,21 @@ class BatchApi:
 
     def upload(self, name: str, file: IO[bytes]) -> str:
         """Store an input file and return its id."""
-        return self._call(self._openai.files.create, file=(f"star_hf-{name}.jsonl", file), purpose="batch").id
+        with self._errors():
+            return self._openai.files.create(file=(f"star_hf-{name}.jsonl", file), purpose="batch").id
 
     def create(self, batch: Submitted) -> str:
         """Create a batch from its uploaded file and return its id. A call that failed may have created it, too."""
         create = self._openai.with_options(max_retries=0).batches.create
         for failures in range(self._endpoint.max_retries + 1):
             try:
-                made = self._call(
-                    create,
-                    input_file_id=batch.file_id,
-                    endpoint=("/" if self._endpoint.provider == "azure" else "/v1/") + self._api.path,
-                    completion_window=self._settings.window,
-                    metadata={"star_hf": batch.name},
-                )
-                return made.id
+                with self._errors():
+                    return create(
+                        input_file_id=batch.file_id,
+                        endpoint=("/" if self._endpoint.provider == "azure" else "/v1/") + self._api.path,
+                        completion_window=self._settings.window,
+                        metadata={"star_hf": batch.name},
+                    ).id
             except BatchUnavailable as error:
                 logger.info("%s", error)
                 time.sleep(wait_s(failures))
@@ -69,41 +70,36 @@ class BatchApi:
 
     def find(self, batch: Submitted) -> str | None:
         """The id of a batch that exists already, found by the name in its metadata or by its input file."""
-        return self._call(self._search, batch)
-
-    def _search(self, batch: Submitted) -> str | None:
-        for there in self._openai.batches.list(limit=100):
-            if (there.metadata or {}).get("star_hf") == batch.name:
-                return there.id
-            if batch.file_id is not None and there.input_file_id == batch.file_id:
-                return there.id
-            if there.created_at < batch.created_at - CLOCKS_S:
-                break
+        with self._errors():
+            for there in self._openai.batches.list(limit=100):
+                if (there.metadata or {}).get("star_hf") == batch.name:
+                    return there.id
+                if batch.file_id is not None and there.input_file_id == batch.file_id:
+                    return there.id
+                if there.created_at < batch.created_at - CLOCKS_S:
+                    break
         return None
 
     def look(self, batch: Submitted) -> Any:
         """The batch as the provider describes it."""
-        return self._call(self._openai.batches.retrieve, batch.batch_id)
+        with self._errors():
+            return self._openai.batches.retrieve(batch.batch_id)
 
     def lines(self, file_id: str) -> Iterator[bytes]:
         """The lines of a result file, which is kept on disk meanwhile."""
         with tempfile.TemporaryFile() as file:
-            self._call(self._download, file_id, file)
+            with self._errors(), self._openai.files.with_streaming_response.content(file_id) as content:
+                for chunk in content.iter_bytes(1 << 20):
+                    file.write(chunk)
             file.seek(0)
             yield from file
 
-    def _download(self, file_id: str, file: IO[bytes]) -> None:
-        file.seek(0)
-        file.truncate()
-        with self._openai.files.with_streaming_response.content(file_id) as content:
-            for chunk in content.iter_bytes(1 << 20):
-                file.write(chunk)
-
-    def _call(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Call, and turn failures into errors that a user can act on."""
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn failures into errors that a user can act on."""
         url = self._endpoint.url
         try:
-            return call(*arguments, **options)
+            yield
         except (openai.NotFoundError, openai.BadRequestError) as error:
             raise ConfigError(
                 f"{url} refuses a batch: {error.status_code} {provider_words(self._endpoint, error)}",

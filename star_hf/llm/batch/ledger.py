@@ -18,13 +18,9 @@ _COLUMNS = "name, versions, file_id, batch_id, created_at"
 
 @dataclass(frozen=True)
 class Submitted:
-    """One batch in progress.
+    """One batch in progress, with the prompt version of each request by key, and the provider's ids once known.
 
-    Attributes:
-        name (`str`): Our own name for it, which is in its metadata.
-        versions (`dict[str, str]`): Prompt version of each request, by request key.
-        file_id, batch_id (`str` or `None`): The provider's ids of the input file and of the batch, once known.
-        created_at (`float`): When it was planned, in seconds since 1970.
+    Our own `name` for it is in its metadata.
     """
 
     name: str
@@ -42,11 +38,7 @@ class BatchLedger:
         self._where = (stage, endpoint)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep other processes from sending the same requests. A killed process leaves no lock behind.
-
-        Raises:
-            StarError: If another process uses the batches of this journal.
-        """
+        """Keep other processes from sending the same requests."""
         return locked(self._journal.path.parent, f"{self._journal.path.name}.batches.lock")
 
     def open(self) -> list[Submitted]:

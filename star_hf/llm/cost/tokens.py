@@ -18,12 +18,7 @@ TIKTOKEN_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken
 
 @dataclass(frozen=True)
 class TokenCounter:
-    """Counts tokens.
-
-    Attributes:
-        name (`str`): The tokenizer's name, for people.
-        count (`Callable[[str], int]`): Returns the number of tokens of a text.
-    """
+    """A tokenizer's name, for people, and the function that counts the tokens of a text."""
 
     name: str
     count: Callable[[str], int]

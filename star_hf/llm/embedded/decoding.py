@@ -27,7 +27,6 @@ class Row:
     """One request in progress: its prompt, the tokens it may still write, and those it has written.
 
     Attributes:
-        key (`str`): The request's key.
         thinking (`bool`): Whether the next token belongs to the thought.
         budget (`int`): Tokens left in this phase.
         forced (`deque[int]`): Tokens that come next, whatever the model predicts.

@@ -61,11 +61,7 @@ class EmbeddedProvider:
 
 @functools.cache
 def load() -> "EmbeddedModel":
-    """The embedded model, loaded once per process (some 10 s).
-
-    Raises:
-        ConfigError: If a package is missing.
-    """
+    """The embedded model, loaded once per process (some 10 s)."""
     return EmbeddedModel()
 
 
@@ -76,9 +72,6 @@ class EmbeddedModel:
     Structured answers always follow their schema (narrowed by [`~star_hf.llm.embedded.structured.bounded`]). Thoughts
     are closed by force when their share of `max_tokens` is used up (budget forcing, https://arxiv.org/abs/2501.19393),
     and text that a budget cut ends at its last whole sentence.
-
-    Raises:
-        ConfigError: If a package is missing.
     """
 
     def __init__(self) -> None:

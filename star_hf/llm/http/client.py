@@ -39,15 +39,9 @@ class Unavailable(Exception):
 
 
 class Client:
-    """A connection to one endpoint, inside one event loop.
+    """A connection to one endpoint, inside one event loop. Its key is read from the environment here.
 
-    Args:
-        endpoint (`Endpoint`): Where to ask. Its key is read from the environment here.
-        give_up_at (`float`, *optional*): Time of `time.monotonic` after which nothing more is sent.
-        api (`Api`, *optional*): What to ask for; chat completions by default.
-
-    Raises:
-        ConfigError: If the key or the URL is missing.
+    Nothing more is sent after `give_up_at`, a time of `time.monotonic`.
     """
 
     def __init__(self, endpoint: Endpoint, give_up_at: float = math.inf, api: Api = CHAT):

@@ -41,15 +41,11 @@ class ProbeFinding:
     """What one endpoint can do.
 
     Attributes:
-        endpoint (`Endpoint`): The endpoint that was asked.
         problem (`str`, *optional*): Why it cannot be used, and what to check.
         listed (`bool` or `None`): Whether the provider lists the model; `None` if it lists no models.
-        latency_s (`float` or `None`): Seconds of the plain request.
         modes (`dict[str, bool]`): Which of [`MODES`] bind an answer to a schema.
         reasoning (`str`): Where the reasoning is: a field's name, `"inline <think>"`, or `"none"`.
-        logprobs (`bool`): Whether answers can have log probabilities.
         limits (`dict[str, str]`): Rate-limit headers, as sent.
-        batches (`bool`): Whether the provider has a Batch API.
     """
 
     endpoint: Endpoint
