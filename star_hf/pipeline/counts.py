@@ -74,7 +74,7 @@ def similarities(run: Run) -> dict[str, list[float]]:
 
 
 def marks(run: Run, stage: str = "score") -> dict[str, Counter[int]]:
-    """How often each score was given, by criterion, in a stage with a column `score`, such as `"rewrite"`."""
+    """How often each score was given, by criterion, in a stage with a column `score`."""
     found: dict[str, Counter[int]] = {}
     (scores,) = run.columns(stage, "rows", "score")
     for score in scores:

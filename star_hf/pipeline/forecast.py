@@ -49,7 +49,6 @@ class StageForecast:
     """The forecast of one stage.
 
     Attributes:
-        stage (`str`): The stage, or the step of `rewrite`.
         requests (`int`): Requests without a response in the journal. An upper bound if the rows are not known yet,
             since rows that an earlier stage may remove are counted.
         prompt_tokens (`int`): Counted by `counted_by`.

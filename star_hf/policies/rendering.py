@@ -176,24 +176,20 @@ def _parts(prompts: Prompts, name: str) -> set[str]:
     """Names of the file and of the files that it includes."""
     sources, found, open_ = dict(prompts.sources), set(), [name]
     while open_:
-        part = open_.pop()
-        if part not in found:
-            found.add(part)
-            open_.extend(_includes(prompts, part, sources))
+        if (part := open_.pop()) in found:
+            continue
+        found.add(part)
+        try:
+            tree = _environment(prompts).parse(sources[part])
+        except KeyError:
+            raise PolicyError(f"There is no prompt {part}.j2.", f"The prompts are: {', '.join(sources)}.") from None
+        except TemplateSyntaxError as error:
+            raise _error(part, error) from None
+        for file in meta.find_referenced_templates(tree):
+            if file is None:
+                raise PolicyError(f"Prompt {part}.j2 includes a file by a computed name.", "Write it as a string.")
+            open_.append(file.removesuffix(".j2"))
     return found
-
-
-def _includes(prompts: Prompts, name: str, sources: dict[str, str]) -> Iterator[str]:
-    try:
-        tree = _environment(prompts).parse(sources[name])
-    except KeyError:
-        raise PolicyError(f"There is no prompt {name}.j2.", f"The prompts are: {', '.join(sources)}.") from None
-    except TemplateSyntaxError as error:
-        raise _error(name, error) from None
-    for file in meta.find_referenced_templates(tree):
-        if file is None:
-            raise PolicyError(f"Prompt {name}.j2 includes a file by a computed name.", "Write the name as a string.")
-        yield file.removesuffix(".j2")
 
 
 def _error(name: str, error: TemplateError) -> PolicyError:

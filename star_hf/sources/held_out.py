@@ -100,9 +100,6 @@ def load_held_out_sets(
     Returns:
         The benchmarks, and for each one that is missing the reason and what to do. A benchmark without a single text
         counts as missing.
-
-    Raises:
-        [`SourceError`]: If a name is unknown, or a file cannot be read.
     """
     readers, files = readers_of("recommended"), dict(files or {})
     known = {name: source for name, source in catalogue().items() if source.role != "train"}

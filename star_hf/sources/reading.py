@@ -105,11 +105,8 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of a file, with only these columns; with all if none of them exists.
 
-    Args:
-        path (`Path`): A csv, tsv, json, jsonl, txt or parquet file, which may be compressed or alone in a zip archive.
-        columns (`Sequence[str]`): The columns to read.
-        options (`dict`, *optional*): Arguments of the dataset builder, such as `sep`.
-        what (`str`, defaults to `"rows"`): What messages call the content of the file.
+    The file is csv, tsv, json, jsonl, txt or parquet, and may be compressed or alone in a zip archive. The options are
+    those of the dataset builder, such as `sep`. Messages call the content `what`.
 
     Raises:
         [`SourceError`]: If the file is missing or cannot be parsed.

@@ -1,7 +1,7 @@
 """Turn the catalogue's sources and the user's own questions into rows (paper, Section 2.1)."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from ..llm.step import FAILURE, as_batch
 from ..schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset, removal
 from ..sources.catalogue import Source, catalogue
 from ..sources.held_out import HeldOutSet, own_held_out_set, read_held_out_set
-from ..sources.readers import PROFILES, Drop, Reader, Take, readers_of
+from ..sources.readers import PROFILES, Drop, Reader, readers_of
 from ..sources.reading import MissingSourceError, read_own_texts, read_source, read_takes
 from ..utils.text import row_id
 
@@ -121,9 +121,6 @@ def collect(
         held_out_questions (`Path`, *optional*): The user's own benchmark, in the same formats.
         max_chars (`int`, defaults to 20,000): Longer questions are removed as `too_long`. Benchmarks have no limit.
 
-    Returns:
-        [`Collected`]: Rows, held-out questions, and what is missing.
-
     Raises:
         [`ConfigError`]: If a profile or source is unknown.
         [`SourceError`]: If a file is invalid, or something is missing and `require_all` is set.
@@ -142,7 +139,8 @@ def collect(
                 benchmarks.append(read_held_out_set(source, readers[source.name], sources_dir))
             else:
                 takes = read_takes(source, readers[source.name], read_source(source, sources_dir))
-                kept, gone = _sort_out(_named(source.name, takes), max_chars)
+                lists = (take if isinstance(take, list) else [take] for take in takes)
+                kept, gone = _sort_out(((source.name, item) for items in lists for item in items), max_chars)
                 rows.append(kept)
                 removed.append(gone)
         except MissingSourceError as error:
@@ -189,13 +187,6 @@ def _choose(
             f"Unknown {role} sources in this profile: {', '.join(unknown)}.", f"Known sources: {', '.join(known)}."
         )
     return [source for name, source in known.items() if name in names]
-
-
-def _named(name: str, takes: Iterable[Take]) -> Iterator[tuple[str, str | Drop]]:
-    """One (source, question) for each question of each row."""
-    for take in takes:
-        for item in take if isinstance(take, list) else [take]:
-            yield name, item
 
 
 def _sort_out(items: Iterable[tuple[str, str | Drop]], max_chars: int | None) -> tuple[Dataset, Dataset]:

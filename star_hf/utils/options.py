@@ -65,9 +65,7 @@ def validated(
         raise error("\n".join(lines), remedy) from None
 
 
-@lru_cache(maxsize=64)
-def _adapter(form: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(form)
+_adapter = lru_cache(maxsize=64)(TypeAdapter)
 
 
 def _explain(form: type, problem: Any) -> str:

@@ -32,14 +32,8 @@ class BatchProvider:
     """An endpoint through its Batch API.
 
     Requests that a batch does not answer, since it expired, failed or was cancelled, stay open, and so do fewer
-    requests than `at_least`: another provider answers those.
-
-    Args:
-        endpoint (`Endpoint`): Where to ask. If its `batch` is unset, only open batches are collected.
-        ledger (`BatchLedger`): The batches of the journal.
-        answered (`Callable`): Takes a request's key, returns whether it has an answer already.
-        note (`Callable`): Called with a short text on what is being waited for.
-        api (`Api`, *optional*): What to ask for; chat completions by default.
+    requests than `at_least`: another provider answers those. If the endpoint's `batch` is unset, only open batches are
+    collected. `answered` says whether the request of a key has an answer, and `note` shows what is being waited for.
     """
 
     def __init__(

@@ -20,15 +20,7 @@ class Price(Strict):
 
 
 def list_price(provider: str, model: str) -> Price | None:
-    """The price in `prices.yaml`, which records its date and source; `None` if it has none.
-
-    Example:
-
-    ```python
-    >>> list_price("openai", "gpt-4o-2024-11-20")
-    Price(input=2.5, output=10.0)
-    ```
-    """
+    """The price in `prices.yaml`, which records its date and source; `None` if it has none."""
     listed = _prices().get(provider, {}).get(model)
     return None if listed is None else Price(input=listed["input"], output=listed["output"])
 
