@@ -57,10 +57,10 @@ def _removal(run: Run, record: dict[str, Any]) -> dict[str, str]:
         facts["matched"] = (
             f"{record['matched_id']} ({record['matched_source']}), similarity {record['similarity']:.4f}"
         )
-        match = run.find("collect", "rows", record["matched_id"]) or run.find(
-            "collect", "held_out", record["matched_id"]
-        )
-        facts["matched text"] = match[0]["question"] if match else "(not in this run)"
+        matches = [
+            match for table in ("rows", "held_out") for match in run.find("collect", table, record["matched_id"])
+        ]
+        facts["matched text"] = matches[0]["question"] if matches else "(not in this run)"
     if record["detail"]:
         facts["detail"] = record["detail"]
     return facts
