@@ -21,13 +21,7 @@ _TEMPLATE = re.compile(r"<\|[a-z_]+\|>|<｜[^｜\n]{1,40}｜>|\[/?INST\]|<(?:sta
 
 
 def check_form(rows: Rows, taxonomy: Taxonomy, reasoning: bool | None = None) -> tuple[list[Finding], dict[str, str]]:
-    """Check each row by itself.
-
-    Args:
-        rows ([`Rows`]): The rows.
-        taxonomy ([`Taxonomy`]): The known categories.
-        reasoning (`bool`, *optional*): Whether each response must be closed reasoning and an answer; by default if any
-            response contains a reasoning tag.
+    """Check each row by itself. `taxonomy` has the known categories, and `reasoning` is as for [`audit`].
 
     Returns:
         The findings, and the checks that could not be made, with the reason.

@@ -25,10 +25,6 @@ def check_language(rows: Rows, on_progress: OnProgress | None = None) -> tuple[l
     R1 and its distills are known to change the language within a response (DeepSeek-R1, arXiv:2501.12948, Section
     2.3.2), and a model trained on such reasoning learns to do so.
 
-    Args:
-        rows ([`Rows`]): The rows.
-        on_progress (`Callable`, *optional*): Called with the number of finished rows and of all rows.
-
     Returns:
         The findings, and the number of questions in each language, including `"undecided"`.
     """

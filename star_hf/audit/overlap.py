@@ -29,16 +29,7 @@ SAME = 0.9
 
 @dataclass(frozen=True)
 class Overlap:
-    """What counts as similar, and how to find it.
-
-    Attributes:
-        n (`int`): Consecutive words, as in the decontamination of s1 and open-r1.
-        tfidf (`float`): Lowest TF-IDF cosine; weights are fitted on rows and benchmarks together.
-        embedding (`float` or `None`): Lowest cosine of embeddings; `None` skips them.
-        encoder ([`Encoder`] or `None`): Required with `embedding`.
-        cache_dir (`Path` or `None`): Folder for embeddings.
-        num_threads (`int` or `None`): Threads of the joins.
-    """
+    """What counts as similar, and how to find it: the options of [`audit`]. `embedding` needs an `encoder`."""
 
     n: int = 8
     tfidf: float = 0.6
@@ -59,12 +50,6 @@ def check_overlap(
     A row has one hit for each benchmark that it matches, and one more if it repeats an earlier row. Equal texts,
     shared n-grams and similarities of [`SAME`] or more with a benchmark are errors, lower similarities warnings.
     Duplicates within the data set are warnings.
-
-    Args:
-        rows ([`Rows`]): The rows.
-        benchmarks (`Sequence[HeldOutSet]`): The benchmarks.
-        overlap ([`Overlap`]): What counts as similar.
-        on_progress (`Callable`, *optional*): Called with the number of encoded texts and of texts to encode.
     """
     items = [
         (benchmark.name, text, field)

@@ -31,12 +31,8 @@ NAMES = {
 class Rows:
     """The columns that an audit reads, with one value per row.
 
-    Attributes:
-        columns (`dict[str, str]`): The column of each role.
-        ids, questions (`list[str]`): A question that is not a string is empty.
-        responses, sources (`list[str | None]`): `None` if there is no such column.
-        categories (`list[list[str] | None]`): Labels.
-        scores (`list[Any]`): Values of any type.
+    `columns` names the column of each role. A question that is not a string is empty, and where a role has no column,
+    its values are `None`.
     """
 
     columns: dict[str, str]
@@ -63,15 +59,10 @@ def load_rows(
     revision: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Rows:
-    """Read a data set.
+    """Read a data set; the arguments are those of [`audit`].
 
-    Args:
-        dataset ([`~datasets.Dataset`], `str` or `Path`): Rows, a file (parquet, jsonl, json, csv, tsv, txt), a folder
-            (of such files, from `save_to_disk`, or of a build run), or a Hub id.
-        name (`str`, *optional*): Configuration of a folder or Hub data set.
-        split (`str`, *optional*): By default `train`, or the only split.
-        revision (`str`, *optional*): Revision on the Hub.
-        columns (`Mapping[str, str]`, *optional*): Role (of [`NAMES`]) to column, for other names.
+    A file is parquet, jsonl, json, csv, tsv or txt. A folder has such files, or is from `save_to_disk` or of a build
+    run. The split is `train` by default, or the only one.
 
     Raises:
         [`SourceError`]: If the data set cannot be read, or a question column or given column or split is missing.
@@ -94,11 +85,7 @@ def load_rows(
 
 
 def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> Rows:
-    """Find the column of each role, and read what an audit needs.
-
-    Raises:
-        [`SourceError`]: If there are no rows or questions, or a given column is missing.
-    """
+    """Find the column of each role, and read what an audit needs."""
     records = list(records)
     if not records:
         raise SourceError("The data set has no rows.", "Use another file, configuration or split.")

@@ -53,14 +53,10 @@ class Evidence(Protocol):
 
 
 class ComputedEvidence:
-    """[`Evidence`] that this process computes when it is asked for.
+    """[`Evidence`] that this process computes when it is asked for. `texts` are the held-out items, then the rows.
 
-    Args:
-        texts (`list[str]`): Held-out items, then rows.
-        paper (`bool`): Whether to compare texts as they are and refit TF-IDF weights for each comparison. Otherwise
-            texts are compared in NFKC form, with weights fitted once on all of them.
-        num_threads (`int`, *optional*): Threads of the joins; all processors by default.
-        bar ([`~star_hf.utils.progress.Bar`]): The progress bar.
+    Under `paper` texts are compared as they are, and TF-IDF weights are fitted again for each comparison. Otherwise
+    texts are compared in NFKC form, with weights fitted once on all of them.
     """
 
     def __init__(self, texts: list[str], *, paper: bool, num_threads: int | None, bar: Bar):

@@ -122,14 +122,8 @@ class Deduplication(Outcome):
     def kept_for(self, row_id: str) -> dict[str, Any]:
         """The row that represents a row: itself if it was kept, else the end of its chain of matches.
 
-        Args:
-            row_id (`str`): The `id` of an input row.
-
-        Returns:
-            `dict`: `COLLECTED` columns of a kept row, or of the held-out item at the end of the chain.
-
-        Raises:
-            [`StarError`]: If no row has that id.
+        The result has the `COLLECTED` columns of a kept row, or of the held-out item at the end of the chain. An id
+        that no input row has is a [`StarError`].
         """
         places = self._places.get(row_id)
         if places is None:

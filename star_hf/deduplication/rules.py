@@ -41,13 +41,7 @@ def spans_of(sources: Sequence[str], start: int) -> dict[str, range]:
 
 
 class Found(NamedTuple):
-    """The rows that one step removed.
-
-    Attributes:
-        matches ([`Matches`]): Each removed row once, with its match.
-        measure (`str`): `"exact"`, `"ngram"`, `"tfidf"` or `"embedding"`.
-        detail (`str`): The step and its parameter.
-    """
+    """The rows that one step removed, each once with its match; `measure` and `detail` as in [`Removal`]."""
 
     matches: Matches
     measure: str
@@ -74,12 +68,9 @@ class Steps:
         self.found: list[Found] = []
 
     def by_words(self, ngram: Mapping[str, int], threshold: float, done: Callable[[], object] = lambda: None) -> None:
-        """All steps except e and f.
+        """All steps except e and f; `done` is called after each source and once more.
 
-        Args:
-            ngram (`Mapping[str, int]`): Words per n-gram within each source.
-            threshold (`float`): Lowest TF-IDF cosine.
-            done (`Callable`, *optional*): Called after each source and once more.
+        `ngram` has the words per n-gram within each source, and `threshold` is the lowest TF-IDF cosine.
         """
         if not self.paper:
             self._remove(first_sharers(self.evidence.exact()), "exact", "step exact")
@@ -108,11 +99,7 @@ class Steps:
         return self._rows(range(self.start, len(self.alive)))
 
     def removals(self, order: Sequence[int]) -> dict[int, Removal]:
-        """Why rows were removed, by their place in the input.
-
-        Args:
-            order (`Sequence[int]`): The place in the input of each row, by number.
-        """
+        """Why rows were removed, by their place in the input, which `order` gives for each row by number."""
         number = np.r_[np.arange(self.start), self.start + np.asarray(order, np.int64)].tolist()
         return {
             order[left - self.start]: Removal(number[right], similarity, measure, detail)

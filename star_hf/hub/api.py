@@ -46,10 +46,7 @@ def hub_api() -> HfApi:
 def ask(what: str, call: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Call the Hub; retry when it is overloaded or fails, and translate other errors.
 
-    Args:
-        what (`str`): The action, for the message: `"create the data set me/x"`.
-        call (`Callable`): A method of [`~huggingface_hub.HfApi`] or another function that calls the Hub.
-        *arguments, **options: Its arguments.
+    `what` is the action for the message, such as `"create the data set me/x"`.
 
     Raises:
         ConfigError: If there is no token, it has no permission, or the repository's name is invalid.

@@ -33,13 +33,7 @@ COLUMNS = ("id", "question", "response")
 
 @dataclass(frozen=True)
 class ReleaseCheck:
-    """The result of one check.
-
-    Attributes:
-        name (`str`): What was checked.
-        problems (`tuple[str, ...]`): What is wrong, one sentence each.
-        notes (`tuple[str, ...]`): What was found, or could not be checked.
-    """
+    """The result of one check: what is wrong, one sentence each, and notes on what was found or could not be checked."""
 
     name: str
     problems: tuple[str, ...] = ()

@@ -101,11 +101,7 @@ def dataset_release(
 
 
 def check_run(run_dir: str | Path) -> Run:
-    """The run, if it is finished and unchanged.
-
-    Raises:
-        StarError: If a stage is missing, or a file was edited.
-    """
+    """The run, if it is finished and none of its files was edited."""
     folder = Path(run_dir)
     again = f"Run `star-hf build --run-dir {folder}`, which runs only what is missing."
     if not (folder / "manifest.json").is_file():
@@ -130,11 +126,7 @@ def check_run(run_dir: str | Path) -> Run:
 
 
 def config_of(run: Run) -> BuildConfig:
-    """The configuration that a run was built with.
-
-    Raises:
-        StarError: If the manifest has none, or one of another version of star_hf.
-    """
+    """The configuration that a run was built with."""
     again = f"Run `star-hf build --run-dir {run.folder}` with the run's recipe again."
     return validated(BuildConfig, run.manifest.get("config", {}), f"{run.manifest_path}, config", again, StarError)
 

@@ -100,10 +100,7 @@ def model_release(
 def publish_training(folder: str | Path, repo_id: str | None = None, *, private: bool | None = None) -> Published:
     """Publish a training's output folder, as `recipes/sft.py` does when it ends.
 
-    Args:
-        folder (`str` or `Path`): The folder.
-        repo_id (`str`, *optional*): The repository; by default the folder's name, under the token's owner.
-        private (`bool`, *optional*): As for [`~star_hf.hub.release.publish`].
+    By default the repository has the folder's name and belongs to the token's owner.
     """
     repo_id = repo_id or Path(folder).resolve().name
     if "/" not in repo_id:
@@ -114,12 +111,9 @@ def publish_training(folder: str | Path, repo_id: str | None = None, *, private:
 
 
 def publish_as_asked(options: Any) -> None:
-    """Publish what a script of `recipes/` has trained, if its options say `push_to_hub`.
+    """Publish what a script of `recipes/` has trained, if the trainer's options say `push_to_hub`.
 
     Ends the program with one message if that fails; the model stays in its folder.
-
-    Args:
-        options (`TrainingArguments`): The trainer's options.
     """
     if options.push_to_hub and options.should_save:
         try:
@@ -137,15 +131,7 @@ def results_release(
 ) -> Release:
     """Make a release of results for a model that is on the Hub: rates only, no responses.
 
-    Args:
-        results (`str` or `Path`): A results folder of `star-hf evaluate`.
-        repo_id (`str`): The model.
-        base_results (`str` or `Path`, *optional*): Results of the base model, for the table.
-        attack_results (`Sequence[str | Path]`): Results of the model under attacks.
-
-    Raises:
-        SourceError: If a results folder cannot be read.
-        StarError: If there is no such model, or results with and without an attack are mixed up.
+    Takes results folders, as [`model_release`] does.
     """
     if find(hub_api(), repo_id, "model") is None:
         raise StarError(

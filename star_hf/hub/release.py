@@ -123,14 +123,7 @@ class ReleasePlan:
 
 @dataclass(frozen=True)
 class Published:
-    """What was published.
-
-    Attributes:
-        url (`str`): The repository's page.
-        commit (`str`): SHA of the commit.
-        tag (`str`): Tag of the revision.
-        plan ([`ReleasePlan`]): What changed.
-    """
+    """What was published: the repository's page, the SHA of the commit, its tag, and what changed."""
 
     url: str
     commit: str
@@ -139,12 +132,7 @@ class Published:
 
 
 def plan(release: Release, repo_id: str, *, private: bool | None = None, overwrite_edits: bool = False) -> ReleasePlan:
-    """Find out what [`publish`] with these arguments would change, without changing anything.
-
-    Raises:
-        ConfigError: If there is a repository of another type with this name.
-        StarError: If the published card or manifest is damaged.
-    """
+    """Find out what [`publish`] with these arguments would change, without changing anything."""
     return _plan(hub_api(), release, repo_id, private, overwrite_edits)
 
 

@@ -39,12 +39,7 @@ DATA = (".arrow", ".csv", ".json", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class Verification:
-    """The checks of a repository.
-
-    Attributes:
-        repo_id (`str`), kind (`str`), commit (`str`): The repository and its revision.
-        checks (`tuple[ReleaseCheck, ...]`): In the order in which they ran.
-    """
+    """The checks of a repository at a commit, in the order in which they ran."""
 
     repo_id: str
     kind: Kind

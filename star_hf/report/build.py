@@ -14,11 +14,7 @@ __all__ = ["build_sections"]
 
 
 def build_sections(run: Run) -> list[Section]:
-    """The sections of a build, as far as the run has come.
-
-    Args:
-        run (`Run`): A run with at least one finished stage.
-    """
+    """The sections of a build, as far as the run has come."""
     found = (_flow(run), _balance(run), _marks(run), _duplicates(run), _cost(run))
     return [section for section in found if section is not None]
 

@@ -21,11 +21,7 @@ LEVEL = 8
 
 
 def flow(records: Mapping[str, StageRecord]) -> go.Figure:
-    """Rows through the stages: what was kept, and what was removed, by reason.
-
-    Args:
-        records (`dict[str, StageRecord]`): [`~star_hf.pipeline.run.Run.records`].
-    """
+    """Rows through the stages: what was kept, and what was removed, by reason."""
     nodes: list[tuple[str, str]] = []
     links: list[tuple[int, int, int, str]] = []
 
@@ -65,12 +61,8 @@ def flow(records: Mapping[str, StageRecord]) -> go.Figure:
 
 
 def grid(counts: Grid, rows: str, columns: str) -> go.Figure:
-    """A heat map with its numbers. Colours grow with the square root, to show small counts beside large ones.
-
-    Args:
-        counts ([`~star_hf.pipeline.counts.Grid`]): The counts.
-        rows (`str`), columns (`str`): What the labels are, for the reader.
-    """
+    """A heat map with its numbers; `rows` and `columns` say what the labels are. Colours grow with the square root, to
+    show small counts beside large ones."""
     names = [label(name) for name in counts.columns]
     turned = len(names) > LEVEL
     room = 150 if turned else 45 + 18 * max((name.count("<br>") + 1 for name in names), default=0)
@@ -128,12 +120,7 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1
 
 
 def mark_bars(marks: Mapping[str, Mapping[int, int]], low: int, high: int) -> go.Figure:
-    """How often each mark was given, one series per criterion.
-
-    Args:
-        marks (`dict[str, dict[int, int]]`): Counts by criterion and mark.
-        low (`int`), high (`int`): The lowest and the highest possible mark.
-    """
+    """How often each mark from `low` to `high` was given, one series per criterion."""
     scale = list(range(low, high + 1))
     traces = [
         go.Bar(
@@ -160,11 +147,7 @@ def _row_axis(counts: Iterable[int]) -> dict[str, Any]:
 
 
 def curve(series: Mapping[str, Sequence[tuple[float, float]]]) -> go.Figure:
-    """Values over the steps of a training.
-
-    Args:
-        series (`dict[str, list[tuple[float, float]]]`): Steps and values by name.
-    """
+    """Values over the steps of a training, by name."""
     traces = [
         go.Scatter(
             name=label(name, 99),

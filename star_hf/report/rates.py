@@ -15,11 +15,7 @@ Point = tuple[Estimate, Estimate]
 
 
 def intervals(series: Mapping[str, Mapping[str, Estimate]]) -> go.Figure:
-    """Rates with their intervals, in percent, several models side by side for each benchmark.
-
-    Args:
-        series (`dict[str, dict[str, Estimate]]`): By model and benchmark; those without a value are left out.
-    """
+    """Rates with their intervals, in percent, several models side by side for each benchmark."""
     names = list(dict.fromkeys(name for estimates in series.values() for name in estimates))
     step = 0.5 / max(len(series), 1)
     traces = []
@@ -58,9 +54,7 @@ def intervals(series: Mapping[str, Mapping[str, Estimate]]) -> go.Figure:
 def trade(models: Mapping[str, Point], paper: Mapping[str, tuple[Point, Point]]) -> go.Figure:
     """Safety against reasoning, in percent. A dotted line joins the models in their order.
 
-    Args:
-        models (`dict[str, tuple[Estimate, Estimate]]`): Mean reasoning and safety by model.
-        paper (`dict[str, tuple]`): The same of the paper's models before and after, by size, in the background.
+    The paper's models before and after are in the background, by size.
     """
     grey, hover = colour("grey"), "reasoning %{x:.1f} %, safety %{y:.1f} %<extra>%{text}</extra>"
     traces = [

@@ -23,11 +23,7 @@ KINDS = {
 
 
 def results_section(results: Sequence[Results]) -> Section:
-    """The results of one model, or of several side by side.
-
-    Args:
-        results (`Sequence[Results]`): At least one; the base model's first.
-    """
+    """The results of one model, or of several side by side, the base model's first."""
     found = _named(results)
     panels = [_rates(kind, found) for kind in KINDS]
     panels += [_trade(found), _thoughts(found), _failures(found), _categories(found)]

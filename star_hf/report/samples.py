@@ -48,14 +48,11 @@ class Sample:
 
 
 def sample(run: Run, size: int = 600, seed: int = 0) -> list[Sample]:
-    """Choose rows to browse: up to half of them kept, the others spread evenly over the reasons of removal.
+    """Choose at most `size` ids to browse: up to half of them kept, the others spread evenly over the reasons of
+    removal.
 
-    A row is chosen by a hash of the seed, the outcome and its `id`, so the order of rows does not matter.
-
-    Args:
-        run (`Run`): The run; it may have stopped after any stage.
-        size (`int`, defaults to 600): Ids in all. Copies of a question removed for one reason count once.
-        seed (`int`, defaults to 0): Seed of the choice.
+    A row is chosen by a hash of the seed, the outcome and its `id`, so the order of rows does not matter. Copies of a
+    question that were removed for one reason count once.
 
     Returns:
         `list[Sample]`: Kept rows first, then benign twins, then removed rows in the order of the stages.

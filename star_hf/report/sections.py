@@ -15,13 +15,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text and numbers.
-
-    Attributes:
-        head (`tuple[str, ...]`): Names of the columns.
-        rows (`tuple[tuple, ...]`): Cells; `None` is shown as a dash.
-        digits (`int`, *optional*): Decimals of floats; by default as many as each needs.
-    """
+    """A table of text and numbers; `None` is shown as a dash. Floats have as many decimals as each needs, or `digits`."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -66,11 +60,7 @@ class Panel:
 class Section:
     """A part of the report.
 
-    Attributes:
-        key (`str`): Its anchor.
-        short (`str`): Its name in the navigation.
-        title (`str`), lead (`str`): Heading, and a sentence or two below it.
-        panels (`Sequence[Panel]`): Pictures and tables.
+    `key` is its anchor, `short` its name in the navigation, and `lead` a sentence or two below the heading.
     """
 
     key: str

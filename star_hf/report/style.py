@@ -53,10 +53,7 @@ def series_colour(position: int) -> str:
 def figure(traces: Sequence[Any], height: int, **layout: Any) -> go.Figure:
     """A plain figure: no frame, thin grid lines, and room for labels.
 
-    Args:
-        traces (`Sequence`): Plotly's traces.
-        height (`int`): Pixels.
-        **layout: Plotly's layout; `xaxis` and `yaxis` extend the common style.
+    `xaxis` and `yaxis` of the layout extend the common style.
     """
     axis = {
         "automargin": True,

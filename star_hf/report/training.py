@@ -35,14 +35,7 @@ CURVES = (
 
 
 def training_section(folder: str | Path) -> Section:
-    """The section of a training.
-
-    Args:
-        folder (`str` or `Path`): The output directory of the training.
-
-    Raises:
-        [`TrainingError`]: If it has no readable `star_training.json`.
-    """
+    """The section of a training, from the record in its output folder."""
     record = load_record(folder)
     panels = [panel for title, text, names in CURVES if (panel := _curve(record, title, text, names)) is not None]
     panels.append(Panel("Recipe", "The options, and where the training ran.", table=_facts(record), folded=True))

@@ -42,12 +42,6 @@ def drain_shards(walk: Walk, rows: Dataset, *, scale: Scale, folder: Path) -> No
 
     A finished shard is not run again, and a request with an answer in any of the journals is not sent again.
 
-    Args:
-        walk (`Walk`): Annotator, endpoint, journal and budget of the run.
-        rows ([`~datasets.Dataset`]): All rows of the stage.
-        scale ([`Scale`]): Where the shards run.
-        folder (`Path`): Folder of the shards, visible to all workers.
-
     Raises:
         [`IncompleteRunError`]: If shards are not done: they failed, Slurm has not run them yet, or other processes are
             working on them. Call again to continue.
@@ -98,8 +92,7 @@ def _open_rows(walk: Walk, rows: Dataset) -> dict[int, End]:
 def _started(walk: Walk, plans: list[Path], keys: set[str]) -> Path | None:
     """The folder of a plan whose unfinished shards contain all open requests, if there is one.
 
-    Raises:
-        [`IncompleteRunError`]: If shards contain only some of them, since other processes may be working on these.
+    Shards that contain only some of them are an error, since other processes may be working on these.
     """
     for plan in plans:
         shards = (read_rows(plan.parent / name / "input.parquet") for name in _waiting(plan.parent))
@@ -141,9 +134,7 @@ def _waiting(place: Path) -> tuple[str, ...]:
 def _collect(place: Path, journal: Journal) -> list[str]:
     """Import the answers of the shards into the run's journal; a finished shard is imported once.
 
-    Returns:
-        `list[str]`: Shards that another process is working on. They are skipped, since two hosts must not open the
-        same SQLite file.
+    Shards that another process is working on are returned, not imported: two hosts must not open the same SQLite file.
     """
     busy = []
     for path in sorted(place.glob("*/journal.sqlite")):

@@ -47,13 +47,8 @@ __all__ = ["Banding", "Tally", "deduplicate_shards"]
 
 @dataclass(frozen=True)
 class Tally:
-    """The counts of a deduplication in shards.
-
-    Attributes:
-        folder (`Path`): The folder with `kept/` and `removed/`.
-        kept (`int`): Kept rows.
-        removed (`dict[str, int]`): Removed rows by reason.
-    """
+    """The counts of a deduplication in shards: kept rows, and removed rows by reason. `folder` has `kept/` and
+    `removed/`."""
 
     folder: Path
     kept: int
@@ -162,11 +157,7 @@ def _stages(work: Work) -> Iterator[Stage]:
 
 
 def _checked(inputs: Sequence[Path]) -> int:
-    """The number of rows in all inputs.
-
-    Raises:
-        [`SourceError`]: If there is no input, or one cannot be read, or a column or value in it is missing.
-    """
+    """The number of rows in all inputs, each of which must be readable and have all columns and values."""
     if not inputs:
         raise SourceError("There are no Parquet files to deduplicate.", "Pass files, or a folder that contains some.")
     rows = 0
@@ -193,11 +184,7 @@ def _holes(metadata: pq.FileMetaData) -> list[str]:
 
 
 def _begin(work: Work, held_out: Dataset) -> None:
-    """Write the plan, or check that it equals the one in the folder.
-
-    Raises:
-        [`ConfigError`]: If it differs.
-    """
+    """Write the plan, or check that it equals the one in the folder."""
     stats = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in work.inputs]
     held_out = as_collected(held_out).select_columns(list(COLLECTED))
     plan = {

@@ -55,15 +55,9 @@ def run_tasks(
 ) -> None:
     """Call `task(None, rank, count)` for each rank under an executor. Slurm only submits; the others wait.
 
-    Args:
-        task (`Callable`): Must be picklable and handle its own errors: a task that raises ends the others.
-        count (`int`): Number of tasks.
-        scale ([`Scale`]): Where they run.
-        log_dir (`Path` or `str`): A new folder for datatrove's logs and completion markers.
-        secrets (`Mapping[str, str]`, *optional*): Environment of jobs. Other workers inherit theirs.
-
-    Raises:
-        [`ConfigError`]: If a package or the Hub token is missing, or the executor does not accept the options.
+    The task must be picklable and handle its own errors, since one that raises ends the others. `log_dir` is a new
+    folder for datatrove's logs and completion markers, and `secrets` the environment of jobs; other workers inherit
+    theirs.
     """
     more = {"secrets": dict(secrets or {})} if scale.executor == "jobs" else {}
     _executor((task,), count, scale, log_dir, **more).run()
@@ -73,10 +67,7 @@ def run_tasks(
 class Stage:
     """One of several pipelines that run one after the other.
 
-    Attributes:
-        name (`str`): Its name, also of its logs.
-        pipeline (`tuple`): What datatrove runs for each rank: functions as for [`run_tasks`], or datatrove's steps.
-        count (`int`): Number of ranks.
+    For each of `count` ranks datatrove runs the `pipeline`: functions as for [`run_tasks`], or datatrove's own steps.
     """
 
     name: str
@@ -88,12 +79,6 @@ def run_stages(stages: Sequence[Stage], scale: Scale, log_dir: Path, progress: b
     """Run the stages one after the other. Ranks with a completion marker of datatrove in `log_dir` are skipped.
 
     Under Slurm all stages are submitted at once, as job arrays that wait for each other.
-
-    Args:
-        stages (`Sequence[Stage]`): What to run.
-        scale ([`Scale`]): Where.
-        log_dir (`Path`): Folder of datatrove's logs and markers. Use the same one to continue.
-        progress (`bool`, defaults to `True`): Whether to show a progress bar.
 
     Raises:
         [`ConfigError`]: If a package is missing or the executor does not accept the options.

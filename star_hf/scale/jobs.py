@@ -31,13 +31,8 @@ OUTPUTS = ("problem.txt", *(f"{name}.parquet" for name in TABLES))
 
 @dataclass(frozen=True)
 class BucketTask:
-    """A shard's task for a worker that can access only the bucket.
-
-    Args:
-        task ([`~star_hf.scale.shard.ShardTask`]): The task.
-        remote (`str`): Folder of the shards in the bucket.
-        period_s (`float`, defaults to 60): Seconds between two uploads of the journal.
-    """
+    """A shard's task for a worker that can access only the bucket folder `remote`; uploads the journal every
+    `period_s`."""
 
     task: ShardTask
     remote: str
@@ -60,10 +55,7 @@ class BucketTask:
 def in_bucket(place: Path, remote: str, shards: tuple[str, ...]) -> Iterator[None]:
     """Copy shards to a bucket for this block. Their results are downloaded before and after it.
 
-    Args:
-        place (`Path`): The local folder of the shards.
-        remote (`str`): Their folder in the bucket. A missing bucket is created, private.
-        shards (`tuple[str, ...]`): Their names.
+    A missing bucket is created, private.
     """
     if remote.startswith("hf://buckets/"):
         from huggingface_hub import create_bucket

@@ -29,13 +29,8 @@ TABLES = ("removed", "provenance", "rows")
 class ShardTask:
     """One shard, as an executor runs it: rows in, rows and journal out.
 
-    Args:
-        annotator (`Annotator`): Makes the requests; must be picklable.
-        endpoint (`Endpoint`): Answers them. Its key is read from the worker's environment.
-        folder (`Path`): Folder of the shards.
-        shards (`tuple[str, ...]`): Their names, by rank.
-        max_reasks (`int`): How often a malformed answer is requested again.
-        budget_usd (`float`, *optional*): What each shard may spend.
+    The annotator must be picklable, and the endpoint's key is read from the worker's environment. `shards` are the
+    names of the shards by rank, and `budget_usd` is what each of them may spend.
     """
 
     annotator: Annotator

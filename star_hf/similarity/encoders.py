@@ -99,11 +99,7 @@ def identity_of(model: str, revision: str | None = None) -> str:
 
 @contextmanager
 def from_hub(model: str) -> Iterator[None]:
-    """Turn failures to load a model in this block into an error that names the model.
-
-    Raises:
-        [`ConfigError`]: If the model does not exist or cannot be reached.
-    """
+    """Turn failures to load a model in this block into a [`ConfigError`] that names the model."""
     try:
         yield
     except (OSError, ValueError) as error:

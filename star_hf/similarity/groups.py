@@ -60,11 +60,8 @@ def group_trees(shares: Sequence[Ragged], alike: Sequence[Matches], size: int) -
     """Keep the first row of each connected group. Each other row matches its neighbour on a shortest path to it.
 
     Groups are the connected components of "similar by any measure". They do not depend on the order of the rows, which
-    only decides which row stays.
-
-    Args:
-        shares, alike, size: As for [`first_wins`]. Rows that share an entry are linked through its first owner, so
-            there are as many links as entries, not as pairs.
+    only decides which row stays. The arguments are those of [`first_wins`]. Rows that share an entry are linked
+    through its first owner, so there are as many links as entries, not as pairs.
 
     Returns:
         `list[Matches]`: For each measure, `shares` first, the rows that it removes.

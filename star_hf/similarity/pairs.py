@@ -111,13 +111,9 @@ def join_blocks(
 
 
 def best_per_left(matches: Matches, eligible: np.ndarray | None = None) -> Matches:
-    """The best match of each left row: the highest similarity, then the smallest right row.
+    """The best match of each left row: the highest similarity, then the smallest right row among the eligible ones.
 
     Similarities that differ by at most `TOLERANCE` are equal.
-
-    Args:
-        matches ([`Matches`]): The pairs.
-        eligible (`np.ndarray` of bool, *optional*): Which right rows may be chosen; all by default.
     """
     if eligible is not None:
         matches = matches.where(eligible[matches.right])
@@ -130,16 +126,9 @@ def best_per_left(matches: Matches, eligible: np.ndarray | None = None) -> Match
 
 
 def greedy_keep(matches: Matches, size: int) -> np.ndarray:
-    """Keep, in row order, each row that is not similar to an earlier kept row.
+    """Keep, in row order, each of `size` rows that is not similar to an earlier kept row.
 
     Equals `for i: keep[i] = not any(keep[j] for j < i if similar(i, j))`; pairs with `right >= left` are ignored.
-
-    Args:
-        matches ([`Matches`]): The pairs.
-        size (`int`): Number of rows.
-
-    Returns:
-        `np.ndarray` of bool, shape `(size,)`: Whether each row is kept.
     """
     keep = np.ones(size, bool)
     earlier = matches.where(matches.right < matches.left)

@@ -22,13 +22,7 @@ def to_nfkc(texts: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class PreparedTexts:
-    """Texts, split into words once.
-
-    Attributes:
-        texts (`list[str]`): The texts.
-        words ([`Ragged`]): Word numbers of each text.
-        vocabulary (`list[str]`): The words by number.
-    """
+    """Texts, split into words once: the word numbers of each text, and in `vocabulary` the words by number."""
 
     texts: list[str]
     words: Ragged

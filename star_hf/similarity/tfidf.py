@@ -25,11 +25,7 @@ _SLACK = 1e-4
 def count_terms(words: Ragged, vocabulary: Sequence[str]) -> sp.csr_matrix:
     """Count terms as scikit-learn's `CountVectorizer` does by default: lower-cased runs of 2 or more word characters.
 
-    No term contains whitespace, so each distinct word is split into terms only once.
-
-    Args:
-        words ([`Ragged`]): Word numbers per text, from [`split_words`].
-        vocabulary (`Sequence[str]`): The words by number.
+    No term contains whitespace, so each distinct word of [`split_words`] is split into terms only once.
 
     Returns:
         `scipy.sparse.csr_matrix` of float64, shape `(texts, terms)`, sorted, without duplicates.

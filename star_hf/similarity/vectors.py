@@ -27,12 +27,6 @@ def embed(
     file as soon as it is done. The order depends only on the texts, so an interrupted run continues with the same
     chunks.
 
-    Args:
-        texts (`Sequence[str]`): Any number of texts.
-        encoder ([`Encoder`]): The model.
-        cache_dir (`str` or `Path`, *optional*): Folder for the vectors.
-        on_progress (`Callable`, *optional*): Called with the number of encoded texts and of texts to encode.
-
     Returns:
         `np.ndarray` of float32, shape `(texts, dimensions)`.
     """

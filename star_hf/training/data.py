@@ -30,19 +30,10 @@ def load_rows(recipe: Recipe) -> Dataset:
 
 
 def load_columns(mixture: Any, split: str, wanted: Sequence[str]) -> Dataset:
-    """The rows of a mixture of data sets.
+    """The rows of a mixture of data sets in TRL's form, each with the `wanted` columns of text.
 
     A data set with `messages` gives its first question and the last answer, so that general reasoning data can be
     mixed in.
-
-    Args:
-        mixture (`trl.DatasetMixtureConfig`): Paths, configurations, columns and shares.
-        split (`str`): The split.
-        wanted (`Sequence[str]`): Columns of text that all rows must have.
-
-    Raises:
-        [`ConfigError`]: If it names no data set, or one cannot be loaded or mixed.
-        [`TrainingError`]: If the split or a column is missing, or a column is not text.
     """
     from trl import get_dataset
 

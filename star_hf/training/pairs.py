@@ -21,12 +21,7 @@ PAIRS = Features(dict.fromkeys(("question", "chosen", "rejected"), Value("string
 
 
 def preference_pairs(rows: Dataset, chosen_score: int = 10, rejected_score: int = 7) -> Dataset:
-    """The pairs of a data set: its own, or made of its scored responses.
-
-    Args:
-        rows ([`~datasets.Dataset`]): With `question`, `chosen` and `rejected`, or with `question`, `response` and
-            `score`.
-        chosen_score (`int`, defaults to 10), rejected_score (`int`, defaults to 7): See [`make_pairs`].
+    """The pairs of a data set: its own `chosen` and `rejected`, or made of its scored responses ([`make_pairs`]).
 
     Raises:
         [`TrainingError`]: If the columns are neither, or there is no pair.

@@ -23,12 +23,7 @@ SHOWN = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """What any pre-flight check found.
-
-    Attributes:
-        warnings (`list[str]`): What is unusual, or differs on purpose.
-        problems (`list[str]`): What forbids the training.
-    """
+    """What any pre-flight check found: what is unusual or differs on purpose, and what forbids the training."""
 
     warnings: list[str]
     problems: list[str]
@@ -175,14 +170,9 @@ def preflight(
 
 
 def prompt_problems(encoder: ChatEncoder, question: str) -> tuple[list[int], list[str], list[str]]:
-    """Whether a prompt in training is the served one.
+    """Whether a prompt in training is the served one, on any question.
 
-    Args:
-        encoder (`ChatEncoder`): What makes prompts.
-        question (`str`): Any question.
-
-    Returns:
-        BOS tokens in training and in serving, problems that forbid the training, and differences on purpose.
+    Returns the BOS tokens in training and in serving, problems that forbid the training, and differences on purpose.
     """
     tokenizer = encoder.tokenizer
     training, serving = encoder.prompt_ids(question), encoder.serving_ids(question)

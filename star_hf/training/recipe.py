@@ -118,11 +118,8 @@ def _wrong_choices(part: Any) -> Iterator[str]:
 
 
 def read_options(recipe: str | Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """All options of a recipe: those of its `base` (a path relative to it), replaced by its own.
-
-    Args:
-        recipe (`str` or `Path`): The file, or the name of one of ours ([`~star_hf.utils.paths.recipe_file`]).
-        seen (`tuple[Path]`): Recipes that have this one as their base.
+    """All options of a recipe, a file or the name of one of ours: those of its `base` (a path relative to it),
+    replaced by its own. `seen` are the recipes that have this one as their base.
 
     Raises:
         [`ConfigError`]: If a file cannot be read, is its own base, or has an option that TRL renamed.

@@ -84,11 +84,7 @@ def render(
 ) -> str:
     """A question as the model sees it, or with `response` the whole conversation, as text.
 
-    Args:
-        tokenizer (`PreTrainedTokenizerBase`): The tokenizer.
-        question (`str`): The user's message.
-        response (`str`, *optional*): The assistant's message; without it the text ends with the generation prompt.
-        template (`str`, *optional*): Jinja text that replaces the tokenizer's template.
+    Without a response the text ends with the generation prompt. `template` replaces the tokenizer's own.
     """
     messages = [{"role": "user", "content": question}]
     if response is not None:

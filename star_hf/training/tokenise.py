@@ -144,12 +144,8 @@ class ChatEncoder:
 
 
 def check_rows(rows: Dataset, think: bool, primed: bool = False) -> None:
-    """Refuse rows without a question, or without what is learnt of them: a closed thought and an answer.
-
-    Args:
-        rows ([`~datasets.Dataset`]): With `question` and `response`.
-        think (`bool`): Whether thoughts are learnt; otherwise an answer is enough.
-        primed (`bool`, defaults to `False`): Whether a response may be missing, to learn the primer alone.
+    """Refuse rows without a question, or without what is learnt of them: a closed thought and an answer, or with
+    `think=False` an answer. `primed` rows may lack a response, to learn the primer alone.
 
     Raises:
         [`TrainingError`]: With the number of such rows and the first one's id. Texts are not shown.

@@ -47,16 +47,9 @@ def dataset_card(
 ) -> Card:
     """The card of a finished run.
 
-    Args:
-        run (`Run`): A run whose `select` stage is done.
-        config (`BuildConfig`): Its configuration.
-        tables (`Mapping[str, Dataset]`): The configurations.
-        place (`str`): The argument of `load_dataset`: the repository, or the local folder.
-        name (`str`): The data set's name.
-        license (`str`, *optional*): The publisher's choice; by default it follows from the sources' licences.
-        picture (`str`, *optional*), recipe (`str`, *optional*): Paths in the repository, if they are published.
-        audit (`Mapping`, *optional*): The result of an audit of these rows: lists of the `benchmarks` that it searched
-            for, of `errors`, and of `missing` benchmarks.
+    `tables` are the configurations, and `place` is the argument of `load_dataset`: the repository or the local folder.
+    `picture` and `recipe` are paths in the repository, if they are published. `audit` is the result of an audit of
+    these rows: the `benchmarks` that it searched for, the `errors`, and the `missing` benchmarks.
     """
     rows = tables["default"]
     terms = terms_of(Counter(rows["source"][:]))

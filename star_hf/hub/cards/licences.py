@@ -14,14 +14,10 @@ OPEN = ("apache-2.0", "cc-by-2.0", "cc-by-4.0", "cc0-1.0", "mit", "odc-by")
 
 @dataclass(frozen=True)
 class Origin:
-    """One source of a data set.
+    """One source of a data set, named as in the column `source`.
 
-    Attributes:
-        name (`str`): As in the column `source`.
-        rows (`int`): Rows of the data set from it.
-        license (`str`): The catalogue's licence; `"not stated"` for the builder's own questions.
-        homepage (`str` or `None`), revision (`str` or `None`): Page and revision; `None` for the builder's own.
-        gated (`bool`): Whether users must accept conditions.
+    Its licence is the catalogue's, or `"not stated"` for the builder's own questions, which have no page and no
+    revision.
     """
 
     name: str
@@ -34,11 +30,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class LicenceTerms:
-    """The sources of a data set and their licences.
-
-    Attributes:
-        origins (`tuple[Origin, ...]`): The sources, largest first.
-    """
+    """The sources of a data set, largest first, and their licences."""
 
     origins: tuple[Origin, ...]
 
@@ -74,11 +66,7 @@ class LicenceTerms:
 
 
 def terms_of(rows: Mapping[str, int] | Iterable[tuple[str, int]]) -> LicenceTerms:
-    """Look up the licences of sources by their name in the column `source`.
-
-    Args:
-        rows (`Mapping[str, int]`): Rows of each source.
-    """
+    """The licences of sources, from the number of rows of each."""
     known = catalogue()
     origins = []
     for name, count in sorted(dict(rows).items(), key=lambda item: (-item[1], item[0])):

@@ -46,16 +46,11 @@ def model_card(
     attacks: Sequence[Results] = (),
     curve: str | None = None,
 ) -> Card:
-    """The card of a trained model.
+    """The card of a trained model, from the record of its training.
 
-    Args:
-        record ([`~star_hf.training.record.TrainingRecord`]): The record of its training.
-        place (`str`): The repository.
-        license (`str` or `None`): As the Hub spells it; `None` if it is unknown.
-        adapter (`bool`): Whether only an adapter was trained.
-        results, base ([`~star_hf.evaluation.results.results.Results`], *optional*): Of this model and its base model.
-        attacks (`Sequence[Results]`): Of this model under attacks.
-        curve (`str`, *optional*): Path of the picture of the loss in the repository.
+    `license` is `None` if it is unknown, and `adapter` says whether only an adapter was trained. `results` and
+    `attacks` are of this model, `base` is of its base model. `curve` is the path of the picture of the loss in the
+    repository.
     """
     name, origin = place.split("/")[-1], record.base_model["name"]
     sections = render(
@@ -128,10 +123,7 @@ def leaderboard_entries(api: HfApi, results: Results, source: str) -> bytes | No
     """A file of `.eval_results/` with the completed benchmarks that have an `eval.yaml` on the Hub; `None` if there is
     none.
 
-    Args:
-        api ([`~huggingface_hub.HfApi`]): The Hub.
-        results ([`~star_hf.evaluation.results.results.Results`]): The results.
-        source (`str`): Page that explains the results.
+    `source` is the page that explains the results.
     """
     entries = [
         EvalResultEntry(

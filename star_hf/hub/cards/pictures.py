@@ -10,14 +10,9 @@ __all__ = ["heat_map"]
 
 
 def heat_map(grid: Grid) -> bytes | None:
-    """A PNG of counts by two labels, darker for more.
+    """A PNG of counts by two labels, darker for more; the same bytes for the same grid.
 
-    Args:
-        grid ([`~star_hf.pipeline.counts.Grid`]): Sources by categories.
-
-    Returns:
-        `bytes`: The file, the same for the same grid; `None` if matplotlib (the extra `report`) is not installed, or
-        there is nothing to show.
+    `None` if matplotlib (the extra `report`) is not installed, or there is nothing to show.
     """
     if missing("matplotlib") or not grid.total:
         return None

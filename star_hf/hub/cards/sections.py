@@ -36,12 +36,7 @@ MARK = re.compile(r"<!-- /?star_hf: [^>]*-->")
 
 @dataclass(frozen=True)
 class Card:
-    """A generated card.
-
-    Attributes:
-        metadata (`dict`): What the Hub reads.
-        sections (`dict[str, str]`): Markdown by name, in the card's order.
-    """
+    """A generated card: what the Hub reads, and the sections in Markdown, in order."""
 
     metadata: dict[str, Any]
     sections: dict[str, str]
@@ -59,14 +54,9 @@ class Card:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A card as it is in a repository.
+    """A card as it is in a repository: what the Hub reads, and everything below it.
 
-    Attributes:
-        metadata (`dict`): What the Hub reads.
-        body (`str`): Everything below it.
-        sections (`dict[str, str]`): Text of each generated section.
-        hashes (`dict[str, str]`): Hash of each section's generated text.
-        edited (`tuple[str, ...]`): Sections whose text was edited.
+    `hashes` are those of the generated texts; `edited` names the sections that differ from theirs.
     """
 
     metadata: dict[str, Any]
@@ -78,13 +68,7 @@ class Parsed:
 
 @dataclass(frozen=True)
 class MergedCard:
-    """An updated card with people's edits.
-
-    Attributes:
-        text (`str`): The whole card.
-        metadata (`dict`): Its metadata.
-        kept (`tuple[str, ...]`): Edits that were kept: sections by name, metadata fields as `metadata.<name>`.
-    """
+    """An updated card with people's edits. `kept` names them: sections by name, metadata fields as `metadata.<name>`."""
 
     text: str
     metadata: dict[str, Any] = field(repr=False)
@@ -103,14 +87,9 @@ def render(template: str, **variables: Any) -> dict[str, str]:
 
 
 def parse(text: str, where: str) -> Parsed:
-    """Parse a card.
+    """Parse a card of the repository `where`.
 
-    Args:
-        text (`str`): The card.
-        where (`str`): Its repository, for messages.
-
-    Raises:
-        StarError: If its metadata is not YAML, or a comment of a generated section is missing.
+    Metadata that is not YAML, or a comment of a generated section without its counterpart, is a [`StarError`].
     """
     text = text.replace("\r\n", "\n")
     found = METADATA.match(text)

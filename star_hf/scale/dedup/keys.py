@@ -24,13 +24,9 @@ def hashed(texts: Iterable[str]) -> np.ndarray:
 
 
 def save_keys(path: Path, keys: np.ndarray, names: np.ndarray, *more: np.ndarray) -> None:
-    """Write the keys of a shard with the names of their rows, sorted by key, then name.
+    """Write the keys of a shard, from [`hashed`], with the names of their rows or terms, sorted by key, then name.
 
-    Args:
-        path (`Path`): The file.
-        keys (`np.ndarray` of uint64, shape `(2, n)`): From [`hashed`].
-        names (`np.ndarray` of int64, shape `(n,)`): The row or term of each key.
-        *more (`np.ndarray` of 8 bytes each, shape `(n,)`): Further columns.
+    `more` are further columns with 8 bytes per value.
     """
     order = np.lexsort((names, keys[1], keys[0]))
     save(path, *(column[order] for column in (*keys, names, *more)))

@@ -47,11 +47,7 @@ def buckets(work: Work) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Documents:
-    """A shard's rows as documents of term names. A row that repeats an earlier one has none.
-
-    Args:
-        work (`Work`): The deduplication.
-    """
+    """A shard's rows as documents of term names. A row that repeats an earlier one has none."""
 
     work: Work
 
@@ -82,11 +78,7 @@ class Terms(WordTokenizer):
 
 @dataclass(frozen=True)
 class Candidates:
-    """All pairs of each group, from datatrove's matches of consecutive rows in a bucket.
-
-    Args:
-        work (`Work`): The deduplication.
-    """
+    """All pairs of each group, from datatrove's matches of consecutive rows in a bucket."""
 
     work: Work
 

@@ -52,16 +52,8 @@ class Banding:
 class Work:
     """One deduplication in shards, as it is sent to every task. Shard 0 contains the held-out items.
 
-    Attributes:
-        folder (`Path`): Folder of all files, visible to all workers.
-        inputs (`tuple[Path, ...]`): Parquet files of the rows.
-        shards (`int`): Number of parts of the rows, numbered from 1.
-        ngram (`tuple[tuple[str, int], ...]`): Words per n-gram within each source.
-        tfidf_threshold (`float`): Lowest TF-IDF cosine.
-        embedding_threshold (`float`, *optional*): Lowest embedding cosine.
-        encoder (`Encoder`, *optional*): The embedding model.
-        banding (`Banding`, *optional*): How to find candidates for TF-IDF; `None` compares all rows.
-        threads (`int`): Threads of each task.
+    The parameters are those of [`~star_hf.scale.deduplicate.deduplicate_shards`]. `shards` counts the parts of the
+    rows, which are numbered from 1, and `threads` those of each task.
     """
 
     folder: Path

@@ -64,19 +64,8 @@ def parse(arguments: Sequence[str] | None = None) -> Recipe:
 
 
 def tokenise_pairs(pairs: Dataset, encoder: ChatEncoder) -> tuple[Dataset, Dataset]:
-    """The token ids of pairs, for the trainer and for the check.
-
-    Args:
-        pairs ([`~datasets.Dataset`]): Columns [`~star_hf.training.pairs.PAIRS`].
-        encoder (`ChatEncoder`): Makes the same ids as for supervised fine-tuning.
-
-    Returns:
-        The rows for the trainer, with `prompt_ids`, `chosen_ids` and `rejected_ids`; and all chosen rows, then all
-        rejected rows, in the form of supervised fine-tuning.
-
-    Raises:
-        [`TrainingError`]: If a response cannot be used for training.
-    """
+    """The token ids of pairs for the trainer, as `prompt_ids`, `chosen_ids` and `rejected_ids`, and the rows for the
+    check: all chosen ones, then all rejected ones, in the form of supervised fine-tuning."""
     sides = []
     for side in ("chosen", "rejected"):
         rows = pairs.select_columns(["question", side]).rename_column(side, "response")
@@ -97,14 +86,8 @@ def tokenise_pairs(pairs: Dataset, encoder: ChatEncoder) -> tuple[Dataset, Datas
 
 
 def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
-    """Load tokenizer, configuration and data, make pairs, tokenise, and run the pre-flight check. Loads no weights.
-
-    `processes` are those of this launch by default.
-
-    Raises:
-        [`TrainingError`]: If the chat template or a row cannot be used for training, or there are no pairs.
-        [`ConfigError`]: If the recipe names no model or no data set.
-    """
+    """Load tokenizer, configuration and data, make pairs, tokenise, and run the pre-flight check; see
+    [`~star_hf.training.trainers.sft.prepare`]."""
     star, options = recipe.star, recipe.training
     tokenizer, config = load_parts(recipe)
     rows = load_columns(recipe.data, star.train_split, ("question",))
@@ -118,11 +101,7 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
 
 
 def train(recipe: Recipe) -> TrainingRecord:
-    """Check, train, and save model, tokenizer, `star_training.json` and `loss.png` into `output_dir`.
-
-    Raises:
-        [`TrainingError`]: If the pre-flight check refuses; nothing was trained then.
-    """
+    """Check, train, and save; see [`~star_hf.training.trainers.sft.train`]."""
     prepared = prepare(recipe)
     prepared.findings.check()
     set_up(recipe)

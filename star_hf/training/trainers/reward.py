@@ -101,11 +101,8 @@ class GuardReward:
     ) -> list[float | None]:
         """One reward per completion, `None` where a judge gave no verdict.
 
-        Args:
-            completions (list of conversations): The completions, as one message each.
-            completion_ids (list of `list[int]`): The same as tokens.
-            question, kind (list of `str`): Columns of the data: the question, and one of [`KINDS`].
-            log_metric (`Callable`, *optional*): Logs the parts of the reward.
+        A completion is a conversation of one message, with its tokens in `completion_ids`. `question` and `kind`, one
+        of [`KINDS`], are columns of the data. `log_metric` logs the parts of the reward.
 
         Raises:
             [`IncompleteRunError`]: If there was no verdict at all in several batches in a row.

@@ -46,14 +46,7 @@ class NoPush:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that a training needs except the weights.
-
-    Attributes:
-        tokenizer (`PreTrainedTokenizerBase`): The model's.
-        rows ([`~datasets.Dataset`]): The rows as text.
-        encoded ([`~datasets.Dataset`]): The rows for the trainer.
-        findings ([`~star_hf.training.preflight.Preflight`]): What the pre-flight check found.
-    """
+    """Everything that a training needs except the weights: the rows as text, and as `encoded` for the trainer."""
 
     tokenizer: "PreTrainedTokenizerBase"
     rows: Dataset
@@ -62,12 +55,9 @@ class Prepared:
 
 
 def start(parse: Callable[[], Recipe], train: Callable[[Recipe], TrainingRecord]) -> Recipe:
-    """Entry point of the scripts in `recipes/`: read the command line and train.
+    """Entry point of the scripts in `recipes/`: read the command line, train, and return the recipe.
 
     Exits with one message if the recipe or the data cannot be used.
-
-    Returns:
-        [`Recipe`]: What was read.
     """
     try:
         recipe = parse()
@@ -98,14 +88,10 @@ def load_parts(recipe: Recipe) -> tuple["PreTrainedTokenizerBase", "PretrainedCo
 
 
 def training_plan(recipe: Recipe, processes: int | None = None, **more: Any) -> TrainingPlan:
-    """How the training of a recipe will run.
+    """How the training of a recipe will run, by default on the processes of this launch; `more` are fields of the
+    plan.
 
     Outside a launch, weights in half precision are assumed to be sharded: [`set_up`] refuses anything else.
-
-    Args:
-        recipe ([`Recipe`]): The recipe.
-        processes (`int`, *optional*): Processes to plan for; those of this launch by default.
-        **more: Further fields of the plan.
     """
     options, model = recipe.training, recipe.model
     planned = 3 if processes and model.dtype != "float32" and not model.use_peft else 0
@@ -181,13 +167,8 @@ def run(
 ) -> TrainingRecord:
     """Train, and save model, tokenizer, `star_training.json` and `loss.png` into `output_dir`.
 
-    Args:
-        kind (`type`): The trainer, one of TRL's.
-        recipe ([`Recipe`]): The recipe, after [`set_up`].
-        prepared ([`Prepared`]): Tokenizer and rows.
-        method (`str`), datasets (`list[dict]`): For the [`TrainingRecord`].
-        progress (`TrainerCallback`, *optional*): Shows progress instead of the trainer's own bar.
-        **more: Further arguments of the trainer.
+    The recipe has been [`set_up`]. `kind` is one of TRL's trainers, and `more` are its further arguments; `progress`
+    replaces its own bar.
     """
     import torch
     from transformers import ProgressCallback

@@ -81,10 +81,6 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
 def train(recipe: Recipe, progress: "TrainerCallback | None" = None) -> TrainingRecord:
     """Check, train, and save model, tokenizer, `star_training.json` and `loss.png` into `output_dir`.
 
-    Args:
-        recipe ([`Recipe`]): The recipe.
-        progress (`TrainerCallback`, *optional*): Shows progress instead of the trainer's own bar.
-
     Returns:
         [`TrainingRecord`]: What was done, as saved.
 
