@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from ..similarity.embeddings import embedding_join
 from ..similarity.encoders import Encoder
@@ -88,7 +87,8 @@ class ComputedEvidence:
 
     def tfidf(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
         known = np.empty(0, np.int64) if references is None else references
-        weights = self._weighed(np.r_[known, rows])  # under `paper` refitted on these texts
+        texts = np.r_[known, rows]
+        weights = tfidf_weights(self._counts[texts]) if self._weights is None else self._weights[texts]
         known, new = None if references is None else weights[: len(known)], weights[len(known) :]
         matches = tfidf_join(new, known, threshold, **self._options("words"))
         return matches.renumbered(rows, rows if references is None else references)
@@ -100,7 +100,3 @@ class ComputedEvidence:
 
     def _options(self, what: str) -> dict[str, Any]:
         return {"num_threads": self._num_threads, "on_progress": self._bar.part(f"comparing {what}")}
-
-    def _weighed(self, indices: np.ndarray) -> csr_matrix:
-        """TF-IDF rows of some texts: refitted on them under `paper`, else from the weights fitted on all texts."""
-        return tfidf_weights(self._counts[indices]) if self._weights is None else self._weights[indices]

@@ -82,13 +82,13 @@ def refusals(
 
 
 def before_after(
-    base: str | Path, tuned: str | Path, run_dir: str | Path, questions: Path | None = None, **options: int | bool
+    base: str | Path, tuned: str | Path, run_dir: str | Path, **options: int | bool
 ) -> tuple[Refusals, Refusals]:
-    """Compare a model before and after training on a few mild questions, by default the dozen of `recipes/eval`.
+    """Compare a model before and after training on a few mild questions, the dozen of `recipes/eval`.
 
     The journal in `run_dir` keeps the responses, so that none is generated twice. `options` are those of [`refusals`].
     """
-    items = read_questions(questions or project_folder("recipes") / "eval" / "demo_questions.jsonl")
+    items = read_questions(project_folder("recipes") / "eval" / "demo_questions.jsonl")
     with Journal(Path(run_dir) / "evaluation.sqlite") as journal:
         models = (InProcess(str(model), batch_size=16, dtype="float32") for model in (base, tuned))
         before, after = (refusals(model, items, journal, **options) for model in models)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["train_demo", "unpack"]
 
 
-def train_demo(data: str | Path, folder: str | Path, recipe: Path | None = None) -> TrainingRecord:
+def train_demo(data: str | Path, folder: str | Path) -> TrainingRecord:
     """Fine-tune SmolLM2-135M-Instruct on a finished data set, in some minutes on two cores.
 
     The base model goes to `base` in the folder, the trained one to `tuned`. Does nothing if the folder already has a
@@ -37,7 +37,7 @@ def train_demo(data: str | Path, folder: str | Path, recipe: Path | None = None)
     disable_progress_bar()
     folder = Path(folder)
     base, tuned = unpack(folder / "base"), folder / "tuned"
-    recipe = recipe or project_folder("recipes") / "SmolLM2-135M-Instruct" / "sft" / "config_demo.yaml"
+    recipe = project_folder("recipes") / "SmolLM2-135M-Instruct" / "sft" / "config_demo.yaml"
     places = ["--model_name_or_path", str(base), "--output_dir", str(tuned)]
     options = parse(["--config", str(recipe), *places])
     options.data.datasets = [DatasetConfig(path=str(data), name="default", columns=["question", "response"])]

@@ -43,10 +43,16 @@ def hub_api() -> HfApi:
     return HfApi(library_name="star_hf", library_version=__version__)
 
 
-def ask(what: str, call: Callable[..., T], *arguments: Any, **options: Any) -> T:
+def ask(
+    what: str,
+    call: Callable[..., T],
+    *arguments: Any,
+    absent: type[Exception] | tuple[()] = (),
+    **options: Any,
+) -> T | None:
     """Call the Hub; retry when it is overloaded or fails, and translate other errors.
 
-    `what` is the action for the message, such as `"create the data set me/x"`.
+    `what` is the action for the message, such as `"create the data set me/x"`. The error `absent` means `None`.
 
     Raises:
         ConfigError: If there is no token, it has no permission, or the repository's name is invalid.
@@ -56,6 +62,8 @@ def ask(what: str, call: Callable[..., T], *arguments: Any, **options: Any) -> T
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return call(*arguments, **options)
+        except absent:
+            return None
         except HfHubHTTPError as error:
             status = error.response.status_code
             if status not in TRANSIENT or attempt == ATTEMPTS:

@@ -33,7 +33,7 @@ COLUMNS = ("id", "question", "response")
 
 @dataclass(frozen=True)
 class ReleaseCheck:
-    """The result of one check: what is wrong, one sentence each, and notes on what was found or could not be checked."""
+    """The result of one check: what is wrong, one sentence each, and what was found or could not be checked."""
 
     name: str
     problems: tuple[str, ...] = ()

@@ -1,12 +1,12 @@
 """Publish a release: files, card and hashes in one commit, so that nothing is ever half-published."""
 
-import hashlib
 import json
 import logging
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -17,7 +17,7 @@ from ..errors import ConfigError, IncompleteRunError
 from ..utils.files import parse_json, sha256_of
 from .api import KINDS, ask, hub_api
 from .cards.sections import Card, MergedCard, merge
-from .repository import Content, Kind, find, is_same, listing, openable, read_text, size_of
+from .repository import Content, Kind, find, is_same, listing, read_text, size_of
 
 
 __all__ = ["CARD", "MANIFEST", "ReleasePlan", "Published", "Release", "plan", "publish"]
@@ -60,7 +60,7 @@ class Release:
         """Name of the revision: the run's name and a hash of the content."""
         content = json.dumps([self.hashes, self.card.hashes], sort_keys=True)
         name = re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.") or "run"
-        return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        return f"{name}-{sha256_of(content.encode())[:8]}"
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -71,6 +71,7 @@ class Release:
         """The content of [`MANIFEST`], added to the last one if the release is partial."""
         before = dict(last or {}) if self.partial else {}
         card, hashes = before.get("card", {}), self.hashes
+        own = {name: value for name, value in self.card.metadata.items() if name not in self.from_files}
         files = {path: {"sha256": hashes[path], "bytes": size_of(self.files[path])} for path in hashes}
         data = {
             **before,
@@ -79,15 +80,12 @@ class Release:
             "name": before.get("name", self.name),
             "files": {**before.get("files", {}), **files},
             "card": {
-                "metadata": {**card.get("metadata", {}), **self._metadata()},
+                "metadata": {**card.get("metadata", {}), **own},
                 "sections": {**card.get("sections", {}), **self.card.hashes},
             },
             **self.facts,
         }
         return (json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n").encode()
-
-    def _metadata(self) -> dict[str, Any]:
-        return {name: value for name, value in self.card.metadata.items() if name not in self.from_files}
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,40 @@ class Published:
 
 def plan(release: Release, repo_id: str, *, private: bool | None = None, overwrite_edits: bool = False) -> ReleasePlan:
     """Find out what [`publish`] with these arguments would change, without changing anything."""
-    return _plan(hub_api(), release, repo_id, private, overwrite_edits)
+    api, where = hub_api(), f"the {KINDS[release.kind]} {repo_id}"
+    info = find(api, repo_id, release.kind)
+    if info is None:
+        _check_type(api, release.kind, repo_id)
+        there, card, last = {}, None, {}
+    else:
+        place = (api, repo_id, release.kind, info.sha)
+        there, card = listing(*place), read_text(*place, CARD)
+        text = read_text(*place, MANIFEST) or "{}"
+        last = parse_json(text.encode(), f"{MANIFEST} of {where}", f"Delete {MANIFEST} there and publish again.")
+    merged = merge(
+        release.card,
+        card,
+        last.get("card", {}),
+        where,
+        always=release.from_files,
+        overwrite=overwrite_edits,
+        partial=release.partial,
+    )
+    wanted = {**release.files, CARD: merged.text.encode(), MANIFEST: release.manifest(last)}
+    old = () if release.partial else last.get("files", {})
+    same = tuple(path for path, content in wanted.items() if path in there and is_same(there[path], content))
+    hidden = bool(info.private) if info is not None and private is None else private is not False
+    return ReleasePlan(
+        repo_id=repo_id,
+        kind=release.kind,
+        parent=None if info is None else info.sha,
+        private=hidden,
+        add={path: content for path, content in wanted.items() if path not in same},
+        same=same,
+        delete=tuple(path for path in old if path in there and path not in wanted),
+        card=merged,
+        tag=release.tag,
+    )
 
 
 def publish(
@@ -169,14 +200,15 @@ def publish(
     where = f"the {noun} {repo_id}"
     settings = {"repo_id": repo_id, "repo_type": release.kind}
     _check_token(api, where)
-    change = _plan(api, release, repo_id, private, overwrite_edits)
+    planned = partial(plan, release, repo_id, private=private, overwrite_edits=overwrite_edits)
+    change = planned()
     if change.parent is None:
         ask(f"create {where}", api.create_repo, **settings, private=True, exist_ok=True)
     if gated is not None:
         ask(f"gate {where}", api.update_repo_settings, **settings, gated=gated)
     if private:
         ask(f"make {where} private", api.update_repo_settings, **settings, private=True)
-    change, commit = _commit(api, release, repo_id, lambda: _plan(api, release, repo_id, private, overwrite_edits))
+    change, commit = _commit(api, release, repo_id, planned)
     if private is False:
         ask(f"make {where} public", api.update_repo_settings, **settings, private=False)
     ask(f"tag {where}", api.create_tag, **settings, tag=change.tag, revision=commit, exist_ok=True)
@@ -197,43 +229,6 @@ def _check_token(api: HfApi, where: str) -> None:
         )
 
 
-def _plan(api: HfApi, release: Release, repo_id: str, private: bool | None, overwrite: bool) -> ReleasePlan:
-    where = f"the {KINDS[release.kind]} {repo_id}"
-    info = find(api, repo_id, release.kind)
-    if info is None:
-        _check_type(api, release.kind, repo_id)
-        there, card, last = {}, None, {}
-    else:
-        place = (api, repo_id, release.kind, info.sha)
-        there, card = listing(*place), read_text(*place, CARD)
-        text = read_text(*place, MANIFEST) or "{}"
-        last = parse_json(text.encode(), f"{MANIFEST} of {where}", f"Delete {MANIFEST} there and publish again.")
-    merged = merge(
-        release.card,
-        card,
-        last.get("card", {}),
-        where,
-        always=release.from_files,
-        overwrite=overwrite,
-        partial=release.partial,
-    )
-    wanted = {**release.files, CARD: merged.text.encode(), MANIFEST: release.manifest(last)}
-    old = () if release.partial else last.get("files", {})
-    same = tuple(path for path, content in wanted.items() if path in there and is_same(there[path], content))
-    hidden = bool(info.private) if info is not None and private is None else private is not False
-    return ReleasePlan(
-        repo_id=repo_id,
-        kind=release.kind,
-        parent=None if info is None else info.sha,
-        private=hidden,
-        add={path: content for path, content in wanted.items() if path not in same},
-        same=same,
-        delete=tuple(path for path in old if path in there and path not in wanted),
-        card=merged,
-        tag=release.tag,
-    )
-
-
 def _commit(api: HfApi, release: Release, repo_id: str, look: Callable[[], ReleasePlan]) -> tuple[ReleasePlan, str]:
     """Commit on top of the known revision; if somebody else was faster, plan again."""
     where = f"the {KINDS[release.kind]} {repo_id}"
@@ -241,7 +236,7 @@ def _commit(api: HfApi, release: Release, repo_id: str, look: Callable[[], Relea
         change = look()
         if not change.add and not change.delete:
             return change, str(change.parent)
-        operations = [CommitOperationAdd(path, openable(content)) for path, content in change.add.items()]
+        operations = [CommitOperationAdd(path, content) for path, content in change.add.items()]
         operations += [CommitOperationDelete(path) for path in change.delete]
         message = f"Publish {release.name} with star_hf {__version__}"
 

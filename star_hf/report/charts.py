@@ -87,17 +87,11 @@ def grid(counts: Grid, rows: str, columns: str) -> go.Figure:
     )
 
 
-def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1.0, bins: int = 50) -> go.Figure:
-    """The distribution of values, one series per name, on common bins.
-
-    Args:
-        values (`dict[str, list[float]]`): Values by series.
-        low (`float`), high (`float`): The ends of the axis.
-        bins (`int`, defaults to 50): Bins between them.
-    """
-    edges = np.linspace(low, high, bins + 1)
-    width = (high - low) / bins
-    heights = {name: np.histogram(np.clip(series, low, high), edges)[0] for name, series in values.items()}
+def histogram(values: Mapping[str, Sequence[float]], low: float) -> go.Figure:
+    """The distribution of values from `low` to 1, one series per name, on 50 common bins."""
+    edges = np.linspace(low, 1, 51)
+    width = (1 - low) / 50
+    heights = {name: np.histogram(np.clip(series, low, 1), edges)[0] for name, series in values.items()}
     traces = [
         go.Bar(
             name=f"{label(name, 99)} ({found.sum():,})",
@@ -114,7 +108,7 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float = 1
         traces,
         340,
         **{"barmode": "stack", "bargap": 0, "showlegend": True},
-        xaxis={"title": {"text": "similarity"}, "range": [low, high], "showgrid": False},
+        xaxis={"title": {"text": "similarity"}, "range": [low, 1], "showgrid": False},
         yaxis=_row_axis(sum(heights.values()).tolist() if heights else ()),
     )
 

@@ -19,7 +19,7 @@ from ..evaluation.results.results import AVERAGES, Results, load_results
 from ..pipeline.counts import bills
 from ..pipeline.run import Run
 from ..utils.files import write_text
-from ..utils.formatting import readable
+from ..utils.formatting import percent, readable
 from .build import build_sections
 from .results import comparable, results_section
 from .samples import sample
@@ -170,7 +170,7 @@ def _gains(results: Sequence[Results]) -> list[Fact]:
     for kind in AVERAGES:
         values = [one.averages[kind].value for one in results] if comparable(results, kind) else [None]
         if None not in values:
-            shown = " → ".join(f"{100 * value:.1f}" for value in dict.fromkeys((values[0], values[-1])))
+            shown = " → ".join(percent(value) for value in dict.fromkeys((values[0], values[-1])))
             facts.append(Fact(kind.replace("_", "-"), shown, "percent"))
     return facts
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ..evaluation.comparison.paper import paper_rows
 from ..evaluation.results.results import AVERAGES, BenchmarkResult, Results
 from ..evaluation.results.statistics import Estimate, mean_of
+from ..utils.formatting import percent
 from .rates import intervals, trade
 from .sections import Panel, Section, Table
 from .words import joined, rate, spaced
@@ -88,7 +89,7 @@ def _gain(first: Estimate | None, last: Estimate | None) -> str | None:
     """Last minus first, in points."""
     if first is None or last is None or first.value is None or last.value is None:
         return None
-    return f"{100 * (last.value - first.value):+.1f}"
+    return percent(last.value - first.value, sign=True)
 
 
 def _trade(found: Mapping[str, Results]) -> Panel | None:

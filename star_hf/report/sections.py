@@ -15,7 +15,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text and numbers; `None` is shown as a dash. Floats have as many decimals as each needs, or `digits`."""
+    """A table; `None` is shown as a dash, and floats with `digits` decimals, or as many as each needs."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]

@@ -28,10 +28,10 @@ from ..llm.journal import Journal
 from ..llm.journal.exchange import import_answers
 from ..llm.walk import End, Walk
 from ..schema import each_row
-from ..utils.files import locked, write_table, write_text
+from ..utils.files import locked, read_json, read_table, write_table, write_text
 from .executors import Scale, run_tasks
 from .jobs import BucketTask, in_bucket
-from .shard import ShardTask, read_rows
+from .shard import ShardTask
 
 
 __all__ = ["drain_shards"]
@@ -95,7 +95,7 @@ def _started(walk: Walk, plans: list[Path], keys: set[str]) -> Path | None:
     Shards that contain only some of them are an error, since other processes may be working on these.
     """
     for plan in plans:
-        shards = (read_rows(plan.parent / name / "input.parquet") for name in _waiting(plan.parent))
+        shards = (read_table(plan.parent / name / "input.parquet") for name in _waiting(plan.parent))
         held = {walk.follow(row).key for rows in shards for row in rows}
         if keys <= held:
             return plan.parent
@@ -126,8 +126,7 @@ def _plan(walk: Walk, rows: Dataset, ends: Mapping[int, End], scale: Scale, fold
 
 def _waiting(place: Path) -> tuple[str, ...]:
     """The shards that are not done."""
-    count = json.loads((place / "plan.json").read_text(encoding="utf-8"))["shards"]
-    names = (f"{number:05d}" for number in range(count))
+    names = (f"{number:05d}" for number in range(read_json(place / "plan.json")["shards"]))
     return tuple(name for name in names if not (place / name / "rows.parquet").exists())
 
 

@@ -33,7 +33,7 @@ from ..schema import COLLECTED
 from ..similarity.encoders import Encoder
 from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import check_thresholds
-from ..utils.files import locked, write_table, write_text
+from ..utils.files import locked, read_json, write_json, write_table
 from .dedup.index import index, match, weigh
 from .dedup.joins import compare_vectors, compare_words, encode, verify
 from .dedup.order import route, survey
@@ -200,7 +200,7 @@ def _begin(work: Work, held_out: Dataset) -> None:
     }
     plan, path = json.loads(json.dumps(plan)), work.folder / "plan.json"
     if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = read_json(path)
         other = [name for name in plan if plan[name] != begun.get(name)]
         if other:
             raise ConfigError(
@@ -209,7 +209,7 @@ def _begin(work: Work, held_out: Dataset) -> None:
             )
         return
     write_table(held_out, work.held_out)
-    write_text(path, json.dumps(plan, indent=2) + "\n")
+    write_json(path, plan)
 
 
 def _tally(work: Work, rows: int) -> Tally:

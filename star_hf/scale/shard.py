@@ -5,19 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-from datasets import Dataset
-
 from ..errors import BusyError, StarError
 from ..llm.annotate import annotate
 from ..llm.cost.budget import Budget
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.types import Annotator
-from ..utils.files import locked, write_table
+from ..utils.files import locked, read_table, write_table
 
 
-__all__ = ["TABLES", "ShardTask", "read_rows"]
+__all__ = ["TABLES", "ShardTask"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +53,7 @@ class ShardTask:
         if (place / "rows.parquet").exists():
             return
         budget = None if self.budget_usd is None else Budget(self.budget_usd)
-        rows = read_rows(place / "input.parquet")
+        rows = read_table(place / "input.parquet")
         with Journal(place / "journal.sqlite") as journal:
             outcome = annotate(
                 rows,
@@ -71,8 +68,3 @@ class ShardTask:
         for name in TABLES:
             write_table(getattr(outcome, name), place / f"{name}.parquet")
         (place / "problem.txt").unlink(missing_ok=True)
-
-
-def read_rows(path: Path) -> Dataset:
-    """The rows of a Parquet file, in memory."""
-    return Dataset(pq.read_table(path))

@@ -1,12 +1,11 @@
 """Vectors of texts: each distinct text is encoded once, and its vector is cached under the text's hash."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..utils.files import replacing
+from ..utils.files import replacing, sha256_of
 from .encoders import Encoder, InParts, Keep
 
 
@@ -30,8 +29,8 @@ def embed(
     Returns:
         `np.ndarray` of float32, shape `(texts, dimensions)`.
     """
-    keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
-    folder = Path(cache_dir, hashlib.sha256(encoder.identity.encode()).hexdigest()[:16]) if cache_dir else None
+    keys = [sha256_of(text.encode("utf-8", "surrogatepass")) for text in texts]
+    folder = Path(cache_dir, sha256_of(encoder.identity.encode())[:16]) if cache_dir else None
     known = _cached(folder, set(keys)) if folder else {}
     missing = sorted(
         {key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items(),
@@ -71,6 +70,6 @@ def _cached(folder: Path, wanted: set[str]) -> dict[str, np.ndarray]:
 
 def _write(folder: Path, keys: list[str], vectors: np.ndarray) -> None:
     """Write one chunk under the hash of its keys."""
-    name = hashlib.sha256("".join(keys).encode()).hexdigest()[:32]
+    name = sha256_of("".join(keys).encode())[:32]
     with replacing(folder / f"{name}.npz") as fresh, fresh.open("wb") as file:
         np.savez(file, keys=np.asarray(keys), vectors=vectors)

@@ -7,8 +7,8 @@ from typing import Any, NotRequired
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
-from ..errors import ConfigError, TrainingError
-from ..utils.files import write_text
+from ..errors import TrainingError
+from ..utils.files import read_json, write_text
 from ..utils.options import Strict, validated
 
 
@@ -105,12 +105,7 @@ def load_record(folder: str | Path) -> TrainingRecord:
     Raises:
         [`TrainingError`]: If there is no record, or it is damaged or was edited.
     """
-    path = Path(folder) / RECORD
-    try:
-        return validated(TrainingRecord, json.loads(path.read_text(encoding="utf-8")), RECORD)
-    except (FileNotFoundError, NotADirectoryError):
-        raise TrainingError(f"{folder} has no {RECORD}.", "Name the output folder of a training.") from None
-    except (ConfigError, ValueError) as error:
-        raise TrainingError(
-            f"{path} cannot be read: {error}", "The training writes this file; do not edit it by hand."
-        ) from None
+    path, remedy = Path(folder) / RECORD, "The training writes this file; do not edit it by hand."
+    if not path.is_file():
+        raise TrainingError(f"{folder} has no {RECORD}.", "Name the output folder of a training.")
+    return validated(TrainingRecord, read_json(path, remedy, TrainingError), path, remedy, TrainingError)

@@ -181,7 +181,7 @@ def _problem_of(row: Mapping[str, Any], primed: bool) -> str | None:
     return "empty_answer" if parts.problem == "no_reasoning" and not parts.answer else parts.problem
 
 
-def tokenise(rows: Dataset, encoder: ChatEncoder, num_proc: int | None = None) -> Dataset:
+def tokenise(rows: Dataset, encoder: ChatEncoder) -> Dataset:
     """The columns of [`EncodedRow`] for all rows, in their order.
 
     Raises:
@@ -191,7 +191,6 @@ def tokenise(rows: Dataset, encoder: ChatEncoder, num_proc: int | None = None) -
     return rows.map(
         lambda row: encoder.encode(row["question"], row["response"])._asdict(),
         remove_columns=rows.column_names,
-        num_proc=num_proc,
         load_from_cache_file=False,
         desc="Tokenising",
     )

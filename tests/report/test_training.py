@@ -42,10 +42,18 @@ def test_the_page_shows_it(run, folder):
     assert 'data-figure="training-0"' in html and "&lt;script&gt;1&lt;/script&gt;" in html
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "null", '{"base_model": {}}'])
-def test_what_is_no_record_is_said(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", " is damaged: it is not JSON"),
+        ("[]", " holds a list, expected an object"),
+        ("null", " holds a NoneType, expected an object"),
+        ('{"base_model": {}}', ": `base_model.name` is missing"),
+    ],
+)
+def test_what_is_no_record_is_said(tmp_path, text, problem):
     (tmp_path / "star_training.json").write_text(text)
-    with pytest.raises(TrainingError, match="star_training.json cannot be read"):
+    with pytest.raises(TrainingError, match=f"star_training.json{problem}"):
         training_section(tmp_path)
 
 

@@ -12,6 +12,7 @@ from ...errors import StarError
 from ...evaluation.results.results import BenchmarkResult, Results
 from ...evaluation.tasks.benchmarks import BENCHMARKS, SAFETY
 from ...training.record import TrainingRecord
+from ...utils.formatting import percent
 from ..repository import find, read_text
 from .dataset import PAPER_TAG
 from .sections import Card, render
@@ -180,14 +181,10 @@ def _lines(kind: str, results: Results, base: Results | None) -> Iterator[dict[s
         yield {
             "name": f"mean of {len(average.benchmarks)}",
             "metric": "",
-            "value": _mean(average.value),
-            "base": _mean(before.value) if same and before is not None else "-",
+            "value": percent(average.value),
+            "base": percent(before.value) if same else "-",
             **{"judge": "", "n": "", "items": "", "failures": ""},
         }
-
-
-def _mean(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _judged(result: BenchmarkResult) -> str:

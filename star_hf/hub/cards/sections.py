@@ -68,7 +68,7 @@ class Parsed:
 
 @dataclass(frozen=True)
 class MergedCard:
-    """An updated card with people's edits. `kept` names them: sections by name, metadata fields as `metadata.<name>`."""
+    """An updated card, and in `kept` the edits of people: sections by name, fields as `metadata.<name>`."""
 
     text: str
     metadata: dict[str, Any] = field(repr=False)

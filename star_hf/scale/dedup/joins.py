@@ -32,14 +32,14 @@ def partners(shard: int, shards: int) -> Iterator[int]:
 
 def compare_words(work: Work, shard: int) -> None:
     """Pairs of a shard and its partners by TF-IDF cosine."""
-    own, options = _Weights.of(work, shard), {"num_threads": work.threads}
+    own, options = _Weights(work, shard), {"num_threads": work.threads}
     parts = []
     for other in partners(shard, work.shards):
         if other == shard:
             matches = tfidf_join(own.rows, None, work.tfidf_threshold, **options)
             parts.append(matches.renumbered(own.names, own.names))
         else:
-            later, earlier = sorted((own, _Weights.of(work, other)), key=lambda weights: -weights.shard)
+            later, earlier = sorted((own, _Weights(work, other)), key=lambda weights: -weights.shard)
             queries, references = _aligned(later, earlier)
             matches = tfidf_join(queries, references, work.tfidf_threshold, **options)
             parts.append(matches.renumbered(later.names, earlier.names))
@@ -48,13 +48,13 @@ def compare_words(work: Work, shard: int) -> None:
 
 def verify(work: Work, shard: int) -> None:
     """The MinHash candidates of a shard's rows that reach the TF-IDF threshold."""
-    own = _Weights.of(work, shard)
+    own = _Weights(work, shard)
     candidates = [work.part("candidates", bucket) for bucket in range(work.banding.buckets)]
     left, right = np.unique(slice_of(candidates, shard), axis=1)
     parts = []
     for other in np.unique(shard_of(right)).tolist():
         chosen = shard_of(right) == other
-        earlier = own if other == shard else _Weights.of(work, other)
+        earlier = own if other == shard else _Weights(work, other)
         queries, references = _aligned(own, earlier)
         lefts, rights = (
             np.searchsorted(weights.names, names[chosen]) for weights, names in ((own, left), (earlier, right))
@@ -95,14 +95,10 @@ def compare_vectors(work: Work, shard: int) -> None:
 class _Weights:
     """A shard's TF-IDF rows that do not repeat an earlier text, with their names."""
 
-    def __init__(self, shard: int, rows: sp.csr_matrix, terms: np.ndarray, names: np.ndarray):
-        self.shard, self.rows, self.terms, self.names = shard, rows, terms, names
-
-    @classmethod
-    def of(cls, work: Work, shard: int) -> "_Weights":
-        rows, terms = load_weights(work, shard)
+    def __init__(self, work: Work, shard: int):
+        rows, self.terms = load_weights(work, shard)
         places = present(work, shard)
-        return cls(shard, rows[places], terms, at(shard, places))
+        self.shard, self.rows, self.names = shard, rows[places], at(shard, places)
 
 
 def _aligned(one: _Weights, other: _Weights) -> tuple[sp.csr_matrix, sp.csr_matrix]:

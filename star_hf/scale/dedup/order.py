@@ -15,7 +15,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
 from ...schema import COLLECTED
-from ...utils.files import replacing, write_text
+from ...utils.files import read_json, replacing, write_text
 from .work import Work
 
 
@@ -83,7 +83,7 @@ def gather(work: Work, shard: int) -> pa.Table:
 
 
 def _survey(work: Work, number: int) -> dict[str, dict]:
-    return json.loads(work.survey(number).read_text(encoding="utf-8"))
+    return read_json(work.survey(number))
 
 
 def _cuts(work: Work) -> list[tuple[int, str]]:

@@ -43,10 +43,6 @@ class Banding:
     hashes: int = 2
     common: float = 0.05
 
-    def recall(self, jaccard: float) -> float:
-        """Share of the pairs of this Jaccard similarity that become candidates."""
-        return 1 - (1 - jaccard**self.hashes) ** self.buckets
-
 
 @dataclass(frozen=True)
 class Work:

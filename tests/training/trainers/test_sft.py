@@ -296,7 +296,7 @@ def test_a_record_that_is_none_is_named(tmp_path):
     with pytest.raises(TrainingError, match=f"has no {RECORD}"):
         load_record(tmp_path)
     (tmp_path / RECORD).write_text(json.dumps({"star_hf": "1"}))
-    with pytest.raises(TrainingError, match="cannot be read"):
+    with pytest.raises(TrainingError, match=f"{RECORD}: `base_model` is missing"):
         load_record(tmp_path)
 
 
