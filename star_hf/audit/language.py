@@ -20,13 +20,10 @@ SURE = 0.9
 
 
 def check_language(rows: Rows, on_progress: OnProgress | None = None) -> tuple[list[Finding], dict[str, int]]:
-    """Find the language of each question, reasoning and answer.
+    """Find the language of each question, reasoning and answer, and the number of questions in each, or `"undecided"`.
 
     R1 and its distills are known to change the language within a response (DeepSeek-R1, arXiv:2501.12948, Section
     2.3.2), and a model trained on such reasoning learns to do so.
-
-    Returns:
-        The findings, and the number of questions in each language, including `"undecided"`.
     """
     languages = []
     for done, (question, response) in enumerate(zip(rows.questions, rows.responses, strict=True), start=1):

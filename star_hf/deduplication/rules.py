@@ -51,15 +51,9 @@ class Found(NamedTuple):
 class Steps:
     """The steps of a profile, and what they removed so far.
 
-    Args:
-        evidence ([`Evidence`]): Which texts are alike.
-        start (`int`): Number of held-out items.
-        spans (`Mapping[str, range]`): The numbers of each source's rows, from `start` on without gaps.
-        paper (`bool`): Whether the profile is `paper`.
-
-    Attributes:
-        alive (`np.ndarray` of bool): Held-out items and the remaining rows.
-        found (`list[Found]`): The removed rows, step by step; each row occurs once.
+    Each source's rows are a span of numbers, from `start` on, the number of held-out items, without gaps. `alive`
+    marks the held-out items and the remaining rows, and `found` has the removed rows, step by step; each row occurs
+    once.
     """
 
     def __init__(self, evidence: Evidence, start: int, spans: Mapping[str, range], *, paper: bool):

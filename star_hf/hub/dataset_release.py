@@ -18,9 +18,8 @@ from ..pipeline.export import finished_tables
 from ..pipeline.run import Run
 from ..utils.files import read_table
 from ..utils.options import validated
-from .cards.dataset import FROM_FILES, dataset_card
+from .cards.dataset import FROM_FILES, dataset_card, heat_map
 from .cards.licences import terms_of
-from .cards.pictures import heat_map
 from .release import Release
 
 

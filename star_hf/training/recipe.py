@@ -53,12 +53,9 @@ class Recipe:
 
 
 def parse_recipe(arguments: Sequence[str] | None, own: type[RecipeArguments], trainer: str) -> Recipe:
-    """Read a recipe (`--config`) and the options that replace its lines.
+    """Read a recipe (`--config`) and the options that replace its lines, by default from this process's command line.
 
-    Args:
-        arguments (`Sequence[str]` or `None`): The command line; `None` for this process's own.
-        own (`type`): Our options of this kind of training.
-        trainer (`str`): Name of TRL's options, such as `"SFTConfig"`.
+    `own` are our options of this kind of training, and `trainer` is the name of TRL's, such as `"SFTConfig"`.
 
     Raises:
         [`ConfigError`]: If the recipe cannot be read or has an invalid option. For a renamed option the error gives

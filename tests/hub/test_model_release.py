@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ from measured import tables
 from star_hf.errors import SourceError, StarError, TrainingError
 from star_hf.evaluation.results.results import Results
 from star_hf.evaluation.results.summary import summarise
-from star_hf.hub.model_release import model_release, publish_training, results_release
+from star_hf.hub.model_release import model_release, publish_as_asked, results_release
 from star_hf.hub.release import MANIFEST, publish
 from star_hf.hub.verification import verify
 from star_hf.training.record import TrainingRecord, load_record
@@ -272,8 +273,11 @@ def test_results_that_are_none_are_named(hub, trained, tmp_path):
         model_release(trained, NAME, results=tmp_path)
 
 
-def test_a_training_is_published_under_its_owner(hub, trained):
-    assert publish_training(trained).url == f"{hub.url}/{USER}/safer"
+def test_a_training_is_published_under_its_owner(hub, trained, caplog):
+    asked = {"push_to_hub": True, "should_save": True, "hub_model_id": None, "hub_private_repo": None}
+    with caplog.at_level("INFO", logger="star_hf"):
+        publish_as_asked(SimpleNamespace(output_dir=str(trained), **asked))
+    assert f"Published as {hub.url}/{USER}/safer at" in caplog.text
 
 
 @pytest.mark.slow

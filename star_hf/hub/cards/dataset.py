@@ -1,5 +1,6 @@
-"""The card of a built data set, from the record of its run."""
+"""The card of a built data set and its picture, from the record of its run."""
 
+import io
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +19,12 @@ from ...pipeline.run import Run
 from ...policies import Taxonomy
 from ...schema import BENIGN_CRITERIA, SCORE_CRITERIA
 from ...sources.catalogue import catalogue
+from ...utils.extras import missing
 from .licences import LicenceTerms, terms_of
 from .sections import Card, render
 
 
-__all__ = ["FROM_FILES", "SIZES", "dataset_card", "size_category"]
+__all__ = ["FROM_FILES", "SIZES", "dataset_card", "heat_map", "size_category"]
 
 FROM_FILES = ("configs", "dataset_info", "size_categories")
 """Metadata fields that depend on the files."""
@@ -76,6 +78,33 @@ def dataset_card(
     )
     page = f"https://huggingface.co/datasets/{place}" if recipe else None
     return Card(_metadata(tables, terms, taxonomy.language, name, license, page), sections)
+
+
+def heat_map(grid: Grid) -> bytes | None:
+    """A PNG of counts by two labels, darker for more; the same bytes for the same grid.
+
+    `None` if matplotlib (the extra `report`) is not installed, or there is nothing to show.
+    """
+    if missing("matplotlib") or not grid.total:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.5 + 0.55 * len(grid.rows), 1.6 + 0.42 * len(grid.columns)), dpi=120, layout="tight")
+    axes = figure.add_subplot()
+    cells = list(zip(*grid.cells, strict=True))
+    axes.imshow(cells, cmap="Blues", aspect="auto")
+    axes.set_xticks(range(len(grid.rows)), [_plain(label) for label in grid.rows], rotation=45, ha="right")
+    axes.set_yticks(range(len(grid.columns)), [_plain(label) for label in grid.columns])
+    darkest = max(map(max, cells))
+    for line, counts in enumerate(cells):
+        for column, count in enumerate(counts):
+            if count:
+                color = "white" if count > darkest / 2 else "black"
+                axes.text(column, line, f"{count:,}", ha="center", va="center", color=color, fontsize=8)
+    axes.tick_params(length=0)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
 
 
 def size_category(rows: int) -> str:
@@ -193,3 +222,8 @@ def _transposed(grid: Grid) -> dict[str, Any]:
     """Categories as rows, sources as columns."""
     lines = [(category, [cells[place] for cells in grid.cells]) for place, category in enumerate(grid.columns)]
     return {"columns": grid.rows, "lines": lines}
+
+
+def _plain(label: str) -> str:
+    """A shortened label that matplotlib does not read as a formula."""
+    return label.replace("$", r"\$")[:40]

@@ -13,7 +13,7 @@ from ...evaluation.results.results import BenchmarkResult, Results
 from ...evaluation.tasks.benchmarks import BENCHMARKS, SAFETY
 from ...training.record import TrainingRecord
 from ...utils.formatting import percent
-from ..repository import find, read_text
+from ..api import find, read_text
 from .dataset import PAPER_TAG
 from .sections import Card, render
 

@@ -126,19 +126,13 @@ def merge(
     """Update a card and keep people's edits.
 
     Unedited sections are replaced; edited sections stay, and removed sections stay removed. Metadata fields that were
-    edited since the last release, or added, stay.
+    edited since the last release, or added, stay, except those that are `always` replaced, since they depend on the
+    files.
 
-    Args:
-        card (`Card`): The newly generated card.
-        current (`str` or `None`): The card in the repository.
-        last (`Mapping`): The last release: `metadata`, and `sections` with their hashes; empty if there is none.
-        where (`str`): The repository, for messages.
-        always (`Iterable[str]`): Metadata fields that are always replaced, since they depend on the files.
-        overwrite (`bool`, defaults to `False`): Replace edited sections and fields, and restore removed ones.
-        partial (`bool`, defaults to `False`): Keep sections and fields that `card` does not have.
-
-    Raises:
-        StarError: If the card in the repository is broken, unless `overwrite` replaces all of it.
+    `current` is the card in the repository `where`, and `last` has the `metadata` and the hashes of the `sections` of
+    the last release. With `overwrite` edited sections and fields are replaced, and removed ones restored; with
+    `partial` sections and fields that `card` does not have are kept. A broken card is a [`StarError`], unless all of
+    it is replaced.
     """
     if current is None:
         return MergedCard(card.text, card.metadata)

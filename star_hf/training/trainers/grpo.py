@@ -99,14 +99,7 @@ class RolloutPreflight(Preflight):
 def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     """Load tokenizer, configuration, questions and judges, and check them. Loads no weights and calls no judge.
 
-    `processes` are those of this launch by default.
-
-    Returns:
-        [`Prepared`]: Rows with `prompt`, `question` and `kind`.
-
-    Raises:
-        [`TrainingError`]: If the chat template cannot be used for training, or the data lack a column.
-        [`ConfigError`]: If the recipe names no model, no data set, no benign questions, or lacks a judge of a kind.
+    The rows have `prompt`, `question` and `kind`; `processes` are those of this launch by default.
     """
     star, options = recipe.star, recipe.training
     judges = _judges(recipe)

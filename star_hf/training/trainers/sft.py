@@ -58,9 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> Recipe:
 def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     """Load tokenizer, configuration and data, tokenise, and run the pre-flight check. Loads no weights.
 
-    Args:
-        recipe ([`Recipe`]): The recipe.
-        processes (`int`, *optional*): Processes of the training; those of this launch by default.
+    `processes` are those of this launch by default.
 
     Raises:
         [`TrainingError`]: If the chat template or a row cannot be used for training.
@@ -80,9 +78,6 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
 
 def train(recipe: Recipe, progress: "TrainerCallback | None" = None) -> TrainingRecord:
     """Check, train, and save model, tokenizer, `star_training.json` and `loss.png` into `output_dir`.
-
-    Returns:
-        [`TrainingRecord`]: What was done, as saved.
 
     Raises:
         [`TrainingError`]: If the pre-flight check refuses; nothing was trained then.
