@@ -11,8 +11,9 @@ Every line of the recipe can be replaced on the command line. `--push_to_hub` pu
 """
 
 from star_hf.hub.model_release import publish_as_asked
-from star_hf.training.trainers.dpo import main
+from star_hf.training.trainers.dpo import parse, train
+from star_hf.training.trainers.session import start
 
 
 if __name__ == "__main__":
-    publish_as_asked(main().training)
+    publish_as_asked(start(parse, train).training)

@@ -13,8 +13,9 @@ model is published at the end as `star-hf publish model` does it, card included;
 """
 
 from star_hf.hub.model_release import publish_as_asked
-from star_hf.training.trainers.sft import main
+from star_hf.training.trainers.session import start
+from star_hf.training.trainers.sft import parse, train
 
 
 if __name__ == "__main__":
-    publish_as_asked(main().training)
+    publish_as_asked(start(parse, train).training)

@@ -63,7 +63,7 @@ def _train_demo(run_dir: Path) -> None:
     from ..demo.train import train_demo
 
     record = train_demo(run_dir / "dataset", run_dir / "model")
-    (_, first), *_, (updates, last) = record.losses
+    (_, first), *_, (updates, last) = record.curve
     say(
         f"Trained in {updates} updates: the loss went from {first:.2f} to {last:.2f}. The model and the loss curve: "
         f"{run_dir / 'model' / 'tuned'}, loss.png\n",

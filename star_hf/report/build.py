@@ -7,7 +7,7 @@ from ..pipeline.run import Run
 from ..schema import BENIGN_CRITERIA
 from .charts import LEVEL, flow, grid, histogram, mark_bars
 from .sections import Panel, Section, Table
-from .words import spaced
+from .style import spaced
 
 
 __all__ = ["build_sections"]

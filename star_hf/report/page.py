@@ -24,9 +24,8 @@ from .build import build_sections
 from .results import comparable, results_section
 from .samples import sample
 from .sections import Section
-from .style import PALETTE
+from .style import PALETTE, spaced
 from .training import training_section
-from .words import spaced
 
 
 __all__ = ["Fact", "embed_json", "write_report"]

@@ -8,7 +8,7 @@ from ..evaluation.results.statistics import Estimate, mean_of
 from ..utils.formatting import percent
 from .rates import intervals, trade
 from .sections import Panel, Section, Table
-from .words import joined, rate, spaced
+from .style import spaced
 
 
 __all__ = ["comparable", "results_section"]
@@ -28,7 +28,7 @@ def results_section(results: Sequence[Results]) -> Section:
     found = _named(results)
     panels = [_rates(kind, found) for kind in KINDS]
     panels += [_trade(found), _thoughts(found), _failures(found), _categories(found)]
-    names, profiles = joined(list(found)), joined(sorted({one.profile for one in found.values()}))
+    names, profiles = _joined(list(found)), _joined(sorted({one.profile for one in found.values()}))
     lead = (
         f"{names}, by the {profiles} profile. Bars are 95\u00a0% intervals: where they overlap widely, the models may "
         "not differ. A response that could not be judged is in no rate; for benchmarks with a right answer it counts "
@@ -42,6 +42,20 @@ def comparable(results: Iterable[Results], kind: str) -> bool:
     """Whether all have a mean of this kind, over the same benchmarks."""
     means = {one.averages[kind].benchmarks if kind in one.averages else None for one in results}
     return len(means) == 1 and None not in means
+
+
+def _rate(estimate: Estimate | None) -> str | None:
+    """`93.3 (90.0 to 95.6) of 310`, in percent; a narrow cell breaks it before the bracket and before `of`."""
+    if estimate is None or estimate.value is None:
+        return None
+    text = estimate.percent().replace(" to ", "\u00a0to\u00a0")
+    return f"{text} of\u00a0{estimate.n:,}" if estimate.n else text
+
+
+def _joined(names: Sequence[str]) -> str:
+    """`a, b and c`"""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _named(results: Sequence[Results]) -> dict[str, Results]:
@@ -75,7 +89,7 @@ def _rates(kind: str, found: Mapping[str, Results]) -> Panel | None:
         rates[f"mean of {count}"] = {model: Estimate(a.value, a.low, a.high, 0) for model, a in averages.items()}
     head, rows = (
         ("benchmark", *found),
-        [(name, *(rate(by.get(model)) for model in found)) for name, by in rates.items()],
+        [(name, *(_rate(by.get(model)) for model in found)) for name, by in rates.items()],
     )
     if len(found) > 1:
         first, *_, last = found
@@ -102,13 +116,13 @@ def _trade(found: Mapping[str, Results]) -> Panel | None:
         for model, one in found.items()
     }
     paper = _paper(over)
-    numbers = [(model, *map(rate, point)) for model, point in models.items()]
+    numbers = [(model, *map(_rate, point)) for model, point in models.items()]
     for size, pair in paper.items():
         for state, point in zip(("before", "after"), pair, strict=True):
-            numbers.append((f"paper: {size}, {state}", *map(rate, point)))
+            numbers.append((f"paper: {size}, {state}", *map(_rate, point)))
     text = (
-        f"Means over {joined(safety)} (up is safer) and over {joined(reasoning)} (right is better). As in the paper, "
-        "a problem without a readable answer counts as unsolved. Grey: the paper's R1 distillations before "
+        f"Means over {_joined(safety)} (up is safer) and over {_joined(reasoning)} (right is better). As in the "
+        "paper, a problem without a readable answer counts as unsolved. Grey: the paper's R1 distillations before "
         "and after STAR-1."
     )
     table = Table(("model", "reasoning", "safety"), tuple(numbers))
@@ -145,7 +159,7 @@ def _mean(estimates: Sequence[Estimate]) -> Estimate:
 def _thoughts(found: Mapping[str, Results]) -> Panel | None:
     """Answer and reasoning apart, where a judge read both."""
     rows = [
-        (name, model, rate(result.estimate), rate(result.metrics[f"reasoning_{result.metric}"]))
+        (name, model, _rate(result.estimate), _rate(result.metrics[f"reasoning_{result.metric}"]))
         for name, model, result in _each(found)
         if f"reasoning_{result.metric}" in result.metrics
     ]
@@ -173,7 +187,7 @@ def _categories(found: Mapping[str, Results]) -> Panel | None:
         (
             *(name, category),
             *(
-                rate(one.benchmarks[name].by_category.get(category) if name in one.benchmarks else None)
+                _rate(one.benchmarks[name].by_category.get(category) if name in one.benchmarks else None)
                 for one in found.values()
             ),
         )

@@ -1,4 +1,4 @@
-"""The style of the report's pictures: colours by role, font, and a plain figure."""
+"""The style of the report: colours by role, font, names as people write them, and a plain figure."""
 
 import html
 import textwrap
@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 
-__all__ = ["PALETTE", "SERIES", "colour", "figure", "label", "series_colour"]
+__all__ = ["PALETTE", "SERIES", "colour", "figure", "label", "series_colour", "spaced"]
 
 PALETTE = {
     "ink": ("#1f2730", "#e4e8ec"),
@@ -39,9 +39,14 @@ def colour(role: str) -> str:
     return PALETTE[role][0]
 
 
+def spaced(name: str) -> str:
+    """A name with spaces instead of underscores."""
+    return name.replace("_", " ")
+
+
 def label(text: str, width: int = 16) -> str:
     """A name for a picture: underscores as spaces, wrapped into lines, markup escaped."""
-    lines = textwrap.wrap(text.replace("_", " "), width, break_long_words=False) or [text]
+    lines = textwrap.wrap(spaced(text), width, break_long_words=False) or [text]
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 

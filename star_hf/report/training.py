@@ -9,7 +9,7 @@ from ..training.record import TrainingRecord, load_record
 from ..utils.formatting import readable
 from .charts import curve
 from .sections import Panel, Section, Table
-from .words import duration, spaced
+from .style import spaced
 
 
 __all__ = ["training_section"]
@@ -42,8 +42,16 @@ def training_section(folder: str | Path) -> Section:
     base = record.base_model["name"].rstrip("/").split("/")[-1] or "a model"
     steps = max((entry["step"] for entry in record.log_history), default=0)
     rows = sum(dataset.get("rows") or 0 for dataset in record.datasets)
-    lead = f"{base}, {record.method.upper()} on {rows:,} rows: {steps:,} steps in {duration(record.seconds)}."
+    lead = f"{base}, {record.method.upper()} on {rows:,} rows: {steps:,} steps in {_duration(record.seconds)}."
     return Section("training", "Training", "Training", lead, panels)
+
+
+def _duration(seconds: float) -> str:
+    """A duration in the unit that fits, such as `2.5 minutes`."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.1f} seconds"
 
 
 def _curve(record: TrainingRecord, title: str, text: str, names: tuple[str, ...]) -> Panel | None:

@@ -20,12 +20,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
+from threadpoolctl import threadpool_limits
 
 from ..deduplication.result import NEEDED, as_collected
 from ..errors import ConfigError, SourceError, StarError
@@ -115,24 +117,17 @@ def deduplicate_shards(
     return _tally(work, rows)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A function of the work and a number, as datatrove calls it."""
-
-    function: Callable[[Work, int], None]
-    work: Work
-    first: int = 0
-
-    def __call__(self, data: Any, rank: int, world_size: int) -> None:
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(self.work.threads):
-            self.function(self.work, self.first + rank)
+def _call(
+    function: Callable[[Work, int], None], work: Work, first: int, data: Any, rank: int, world_size: int
+) -> None:
+    """Call a function of the work and a number, as a step of datatrove."""
+    with threadpool_limits(work.threads):
+        function(work, first + rank)
 
 
 def _stages(work: Work) -> Iterator[Stage]:
     def stage(function: Callable[[Work, int], None], count: int, first: int = 0) -> Stage:
-        return Stage(function.__name__, (_Task(function, work, first),), count)
+        return Stage(function.__name__, (partial(_call, function, work, first),), count)
 
     shards, files = work.shards, len(work.inputs)
     yield stage(survey, files)

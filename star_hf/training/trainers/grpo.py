@@ -24,14 +24,14 @@ from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
 from ..tokenise import ChatEncoder
 from .reward import GuardReward, check_judges
-from .session import NoPush, Prepared, load_parts, run, set_up, start, training_plan
+from .session import NoPush, Prepared, load_parts, run, set_up, training_plan
 
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-__all__ = ["GRPOArguments", "PolicyTrainer", "RolloutPreflight", "main", "parse", "prepare", "train"]
+__all__ = ["GRPOArguments", "PolicyTrainer", "RolloutPreflight", "parse", "prepare", "train"]
 
 
 @dataclass
@@ -67,14 +67,8 @@ def parse(arguments: Sequence[str] | None = None) -> Recipe:
 class RolloutPreflight(Preflight):
     """What the check of questions, generation and judges found.
 
-    Attributes:
-        template (`str`): Kind of the chat template.
-        harmful, benign (`int`): Questions of each kind.
-        longest_prompt (`int`), max_completion (`int`): Tokens of the longest prompt, and the limit of a completion.
-        bos_in_serving (`int`): Begin-of-sentence tokens at the start of a prompt.
-        batch, generations, updates (`int`): Completions per update, completions per question, and updates in all.
-        judges (`list[str]`): Names of the judges.
-        parameters (`int`), memory_gib (`float`): Of the model, and estimated per GPU, without generation's cache.
+    `batch` counts completions per update, and `generations` those per question. `memory_gib` is estimated per GPU,
+    without generation's cache.
     """
 
     template: str
@@ -156,11 +150,6 @@ def train(recipe: Recipe) -> TrainingRecord:
             ],
             reward_funcs=reward,
         )
-
-
-def main() -> Recipe:
-    """Entry point of `recipes/grpo.py`."""
-    return start(parse, train)
 
 
 def _judges(recipe: Recipe) -> list[Judge]:

@@ -10,14 +10,14 @@ from ..preflight import preflight
 from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
 from ..tokenise import ChatEncoder, Masking, Mode, tokenise
-from .session import Prepared, load_parts, run, set_up, start, training_plan
+from .session import Prepared, load_parts, run, set_up, training_plan
 
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 
-__all__ = ["SFTArguments", "main", "parse", "prepare", "train"]
+__all__ = ["SFTArguments", "parse", "prepare", "train"]
 
 
 @dataclass
@@ -97,8 +97,3 @@ def train(recipe: Recipe, progress: "TrainerCallback | None" = None) -> Training
         datasets=origins(recipe.data, len(prepared.rows), digest(prepared.rows)),
         progress=progress,
     )
-
-
-def main() -> Recipe:
-    """Entry point of `recipes/sft.py`."""
-    return start(parse, train)

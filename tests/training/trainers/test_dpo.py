@@ -112,7 +112,7 @@ def test_two_processes_prefer_what_one_prefers(recipe, in_two_processes):
     in_two_processes("recipes/dpo.py", "--config", path, *options)
     two = load_record(output)
     assert two.hardware["processes"] == 2
-    assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
+    assert [loss for _, loss in two.curve] == pytest.approx([loss for _, loss in one.curve], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_adapters_prefer_the_better_answer_with_the_model_as_reference(recipe):
     path, output = recipe(scored(8))
     options = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--learning_rate", "1e-2"]
     record = train(parse(["--config", str(path), *options]))
-    assert record.losses[0][1] == pytest.approx(math.log(2), abs=1e-5) and record.losses[-1][1] < 0.3
+    assert record.curve[0][1] == pytest.approx(math.log(2), abs=1e-5) and record.curve[-1][1] < 0.3
     assert (output / "adapter_model.safetensors").exists() and not (output / "model.safetensors").exists()
 
 

@@ -72,8 +72,8 @@ def test_the_documented_line_trains_saves_and_records(launched, model_folder):
     output, said = launched
     record = load_record(output)
     assert "first label tokens: 'The small sieve" in said
-    assert [step for step, _ in record.losses] == list(range(1, 9))
-    assert record.losses[-1][1] < record.losses[0][1] - 0.3
+    assert [step for step, _ in record.curve] == list(range(1, 9))
+    assert record.curve[-1][1] < record.curve[0][1] - 0.3
     assert record.datasets[0]["rows"] == 32 and len(record.datasets[0]["sha256"]) == 64
     assert record.preflight["updates"] == 8 and record.recipe["learning_rate"] == 1e-3
     assert (output / "loss.png").stat().st_size > 5_000
@@ -93,7 +93,7 @@ def test_two_processes_learn_what_one_learns(launched, recipe, monkeypatch, in_t
         in_two_processes("recipes/sft.py", "--config", path)
     one, two = load_record(launched[0]), load_record(output)
     assert two.hardware["processes"] == 2
-    assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
+    assert [loss for _, loss in two.curve] == pytest.approx([loss for _, loss in one.curve], abs=1e-5)
     assert largest_difference(launched[0], output) < 1e-4
 
 
@@ -108,7 +108,7 @@ def test_fsdp2_learns_what_one_process_learns(launched, recipe, tmp_path):
     )
     one, two = load_record(launched[0]), load_record(output)
     assert two.hardware["processes"] == 2
-    assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-5)
+    assert [loss for _, loss in two.curve] == pytest.approx([loss for _, loss in one.curve], abs=1e-5)
     assert largest_difference(launched[0], output) < 1e-4
 
 
@@ -123,7 +123,7 @@ def test_zero3_learns_what_one_process_learns(launched, recipe, tmp_path):
         "accelerate", "launch", "--config_file", tmp_path / "zero3.yaml", "recipes/sft.py", "--config", path
     )
     one, two = load_record(launched[0]), load_record(output)
-    assert [loss for _, loss in two.losses] == pytest.approx([loss for _, loss in one.losses], abs=1e-4)
+    assert [loss for _, loss in two.curve] == pytest.approx([loss for _, loss in one.curve], abs=1e-4)
 
 
 def largest_difference(left, right):
@@ -144,7 +144,7 @@ def test_adapters_are_trained_alone_and_resumed_with_the_same_bits(recipe, model
     path, output = recipe()
     options = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--learning_rate", "1e-2"]
     record = train(parse(["--config", str(path), *options]))
-    assert record.losses[-1][1] < record.losses[0][1] - 0.3
+    assert record.curve[-1][1] < record.curve[0][1] - 0.3
     assert (record.recipe["lora"], record.recipe["lora_r"]) == (True, 16)
     assert record.recipe["lora_target_modules"] == "all-linear"
     release = model_release(output, "me/adapter")
@@ -154,7 +154,7 @@ def test_adapters_are_trained_alone_and_resumed_with_the_same_bits(recipe, model
     (output / "adapter_model.safetensors").unlink()
     shutil.rmtree(output / "checkpoint-8")
     again = train(parse(["--config", str(path), *options, "--resume_from_checkpoint", "true"]))
-    assert [loss for _, loss in again.losses] == [loss for _, loss in record.losses]
+    assert [loss for _, loss in again.curve] == [loss for _, loss in record.curve]
     resumed = load_file(output / "adapter_model.safetensors")
     assert adapters.keys() == resumed.keys() and all(torch.equal(adapters[name], resumed[name]) for name in adapters)
 
@@ -162,7 +162,7 @@ def test_adapters_are_trained_alone_and_resumed_with_the_same_bits(recipe, model
 def test_a_limit_that_no_row_reaches_and_a_number_of_updates_are_kept(recipe):
     path, _ = recipe()
     record = train(parse(["--config", str(path), "--max_length", "512", "--max_steps", "3"]))
-    assert record.preflight["updates"] == len(record.losses) == 3
+    assert record.preflight["updates"] == len(record.curve) == 3
 
 
 @pytest.mark.slow
@@ -172,15 +172,15 @@ def test_the_papers_loss_is_the_mean_over_examples_at_any_batch_size(recipe, in_
     options = ["--loss_average", "example", "--num_train_epochs", "1", "--gradient_accumulation_steps"]
     for each, steps in ((8, "1"), (1, "8")):
         path, output = recipe(each=each)
-        losses.append([loss for _, loss in train(parse(["--config", str(path), *options, steps])).losses])
+        losses.append([loss for _, loss in train(parse(["--config", str(path), *options, steps])).curve])
     path, _ = recipe()
-    token = [loss for _, loss in train(parse(["--config", str(path), "--num_train_epochs", "1"])).losses]
+    token = [loss for _, loss in train(parse(["--config", str(path), "--num_train_epochs", "1"])).curve]
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
     assert losses[0] != pytest.approx(token, abs=2e-4)
 
     path, output = recipe(each=2)
     in_two_processes("recipes/sft.py", "--config", path, *options, "2")
-    assert [loss for _, loss in load_record(output).losses] == pytest.approx(losses[0], abs=1e-5)
+    assert [loss for _, loss in load_record(output).curve] == pytest.approx(losses[0], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_it_trains_where_lighteval_has_switched_gradients_off(recipe):
     path, _ = recipe()
     with torch.set_grad_enabled(False):
         record = train(parse(["--config", str(path)]))
-    assert record.losses[-1][1] < record.losses[0][1] - 0.3
+    assert record.curve[-1][1] < record.curve[0][1] - 0.3
 
 
 @pytest.mark.slow
@@ -333,7 +333,7 @@ RECORDED = {
 )
 def test_a_record_that_was_edited_is_refused_with_what_is_wrong(tmp_path, change, words):
     (tmp_path / RECORD).write_text(json.dumps(RECORDED))
-    assert load_record(tmp_path).losses == [(1, 2.0)]
+    assert load_record(tmp_path).curve == [(1, 2.0)]
     (tmp_path / RECORD).write_text(json.dumps({**RECORDED, **change}))
     with pytest.raises(TrainingError, match=re.escape(words)):
         load_record(tmp_path)
