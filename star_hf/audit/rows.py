@@ -63,9 +63,6 @@ def load_rows(
 
     A file is parquet, jsonl, json, csv, tsv or txt. A folder has such files, or is from `save_to_disk` or of a build
     run. The split is `train` by default, or the only one.
-
-    Raises:
-        [`SourceError`]: If the data set cannot be read, or a question column or given column or split is missing.
     """
     if isinstance(dataset, Dataset):
         return take_roles(decoded(dataset), columns)

@@ -26,8 +26,7 @@ KINDS = {"harmful": "safety", "harmless": "over_refusal"}
 
 @dataclass(frozen=True)
 class Refusals:
-    """How often a model refuses harmful and only harmful-sounding questions, and how often a response starts with a
-    thought.
+    """How often a model refuses, and how often its response starts with a thought.
 
     `failed` responses could not be judged, such as a thought without an end; they count in no share of refusals.
     """

@@ -41,7 +41,7 @@ class Sample:
 
 
 def sample(run: Run, size: int = 600, seed: int = 0) -> list[Sample]:
-    """Choose at most `size` ids to browse: up to half of them kept, the others spread evenly over the reasons of
+    """Choose at most `size` ids to browse, up to half of them kept, the others spread evenly over the reasons of
     removal.
 
     A row is chosen by a hash of the seed, the outcome and its `id`, so the order of rows does not matter. Copies of a

@@ -14,14 +14,7 @@ __all__ = ["digest", "limit_rows", "load_columns", "load_rows", "origins"]
 
 
 def load_rows(recipe: Recipe) -> Dataset:
-    """The rows of all data sets of a recipe for fine-tuning, with `question` and `response`.
-
-    With a `primer`, `response` may be `None`.
-
-    Raises:
-        [`ConfigError`]: If the recipe names no data set, or one cannot be loaded.
-        [`TrainingError`]: If a column is missing, or the recipe selects no row.
-    """
+    """The rows of a recipe for fine-tuning, with `question` and `response`; with a `primer` a response may be `None`."""
     star = recipe.star
     rows = load_columns(recipe.data, star.train_split, ("question",) if star.primer else ("question", "response"))
     if "response" not in rows.column_names:

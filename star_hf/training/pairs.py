@@ -14,17 +14,27 @@ from ..errors import TrainingError
 from ..utils.text import row_id
 
 
-__all__ = ["PAIRS", "make_pairs", "preference_pairs"]
+__all__ = ["PAIRS", "preference_pairs"]
 
 PAIRS = Features(dict.fromkeys(("question", "chosen", "rejected"), Value("string")))
 """The columns of a pair."""
 
 
 def preference_pairs(rows: Dataset, chosen_score: int = 10, rejected_score: int = 7) -> Dataset:
-    """The pairs of a data set: its own `chosen` and `rejected`, or made of its scored responses ([`make_pairs`]).
+    """The pairs of a data set: its own, or for each question the response with the highest marks and the lowest.
+
+    Args:
+        rows ([`~datasets.Dataset`]): With `question`, `chosen` and `rejected`, or with `question`, `response` and
+            `score` in several rows per question. Questions that differ in case or spaces are the same.
+        chosen_score (`int`, defaults to 10): A response is chosen only if its lowest mark is at least this.
+        rejected_score (`int`, defaults to 7): A response is rejected only if its lowest mark is at most this.
+
+    Returns:
+        [`~datasets.Dataset`]: Columns [`PAIRS`], in the order in which the questions first appear. Ties are broken by
+        the text, so the order of the responses does not matter.
 
     Raises:
-        [`TrainingError`]: If the columns are neither, or there is no pair.
+        [`TrainingError`]: If the columns are neither, the bounds leave no gap, or there is no pair.
     """
     columns = set(rows.column_names)
     if {"chosen", "rejected"} <= columns:
@@ -34,25 +44,6 @@ def preference_pairs(rows: Dataset, chosen_score: int = 10, rejected_score: int 
             f"The data have the columns {', '.join(rows.column_names)}: neither pairs nor scored responses.",
             "Give `question, chosen, rejected`, or `question, response, score` of a build's stage `score`.",
         )
-    return make_pairs(rows, chosen_score, rejected_score)
-
-
-def make_pairs(rows: Dataset, chosen_score: int = 10, rejected_score: int = 7) -> Dataset:
-    """For each question, pair the response with the highest marks and the one with the lowest.
-
-    Args:
-        rows ([`~datasets.Dataset`]): With `question`, `response` and `score`, and several rows per question.
-            Questions that differ in case or spaces are the same.
-        chosen_score (`int`, defaults to 10): A response is chosen only if its lowest mark is at least this.
-        rejected_score (`int`, defaults to 7): A response is rejected only if its lowest mark is at most this.
-
-    Returns:
-        [`~datasets.Dataset`]: Columns [`PAIRS`], in the order in which the questions first appear. Ties are broken by
-        the text, so the order of the responses does not matter.
-
-    Raises:
-        [`TrainingError`]: If the bounds leave no gap, or there is no pair.
-    """
     if rejected_score >= chosen_score:
         raise TrainingError(
             f"rejected_score is {rejected_score} and chosen_score {chosen_score}: a response could be both.",

@@ -17,17 +17,11 @@ class TrainingPlan:
     """How a training will run.
 
     Attributes:
-        processes (`int`): Processes, one per GPU.
         per_device_batch, accumulation (`int`): Examples per process and step, and steps per update.
-        epochs (`float`): Passes over the rows.
         max_updates (`int` or `None`): Updates after which the training ends; overrides `epochs`.
         global_batch (`int` or `None`): Examples per update that the recipe needs; 128 in the paper.
-        max_length (`int` or `None`): Tokens at which the trainer cuts a row.
-        packing (`bool`): Whether several examples are packed into one.
         shards (`int`): What the processes share, as in DeepSpeed's stages: 1 the optimizer's states, 2 gradients too,
-            3 weights too (like FSDP), 0 nothing.
-        offload (`bool`): Whether the shared part is kept in the CPU's memory.
-        lora (`bool`): Whether only adapters are trained.
+            3 weights too (like FSDP), 0 nothing. With `offload` that part is kept in the CPU's memory.
         sequences (`int`): Token rows per example: 2 for a pair of responses.
         reference (`bool`): Whether a frozen copy of the model is loaded too.
         device_gib (`float` or `None`): Memory of one GPU; `None` without a GPU.

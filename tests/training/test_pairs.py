@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from star_hf.errors import TrainingError
-from star_hf.training.pairs import PAIRS, make_pairs, preference_pairs
+from star_hf.training.pairs import PAIRS, preference_pairs
 
 
 def answer(question, text, *marks):
@@ -26,7 +26,7 @@ ROWS = [
 
 
 def pairs(rows, *bounds):
-    return [tuple(row.values()) for row in make_pairs(Dataset.from_list(rows), *bounds)]
+    return [tuple(row.values()) for row in preference_pairs(Dataset.from_list(rows), *bounds)]
 
 
 def test_the_best_answer_stands_beside_the_worst_of_the_same_question():
@@ -47,20 +47,20 @@ def test_the_order_of_the_answers_does_not_count():
 def test_one_low_mark_is_enough_to_be_rejected_and_to_be_not_preferred():
     rows = [answer("q", "unsafe but true", 3, 10, 10), answer("q", "safe", 9, 10, 10)]
     with pytest.raises(TrainingError, match="of 1 questions, 1 have more than one response"):
-        make_pairs(Dataset.from_list(rows))
+        preference_pairs(Dataset.from_list(rows))
     assert pairs(rows, 9, 7) == [("q", "safe", "unsafe but true")]
 
 
 def test_one_answer_for_each_question_makes_no_pairs_and_the_error_says_what_to_do():
     rows = [answer(f"Where is number {n}?", "text", n % 11, 10, 10) for n in range(20)]
     with pytest.raises(TrainingError, match="of 20 questions, 0 have more than one response") as refused:
-        make_pairs(Dataset.from_list(rows))
+        preference_pairs(Dataset.from_list(rows))
     assert "second build of the same questions" in str(refused.value) and "number" not in str(refused.value)
 
 
 def test_bounds_that_meet_are_refused():
     with pytest.raises(TrainingError, match="a response could be both"):
-        make_pairs(Dataset.from_list(ROWS), 7, 7)
+        preference_pairs(Dataset.from_list(ROWS), 7, 7)
 
 
 def test_pairs_that_are_there_are_taken_and_other_columns_are_named():

@@ -33,7 +33,7 @@ class DPOArguments(RecipeArguments):
         mode (`str`, defaults to `"recommended"`): How the model was fine-tuned before; `"paper"` keeps its labels.
         think (`bool`, defaults to `True`): `False` compares answers without their thoughts.
         chosen_score (`int`, defaults to 10), rejected_score (`int`, defaults to 7): Which scored responses make a
-            pair; see [`~star_hf.training.pairs.make_pairs`].
+            pair; see [`~star_hf.training.pairs.preference_pairs`].
     """
 
     mode: Mode = field(default="recommended", metadata={"choices": ["paper", "recommended"]})

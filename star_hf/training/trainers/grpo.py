@@ -115,11 +115,7 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
 def train(recipe: Recipe) -> TrainingRecord:
     """Check, probe the judges, train, and save model, record and picture into `output_dir`.
 
-    The judges' replies are kept in `judges-<node>.sqlite` there.
-
-    Raises:
-        [`TrainingError`]: If the check refuses; nothing was trained then.
-        [`IncompleteRunError`]: If a judge does not reply before the training, or stops replying during it.
+    The judges' replies are kept in `judges-<node>.sqlite` there. A judge that does not reply ends the training.
     """
     star, options = recipe.star, recipe.training
     prepared = prepare(recipe)
