@@ -78,11 +78,8 @@ class Stage:
 def run_stages(stages: Sequence[Stage], scale: Scale, log_dir: Path, progress: bool = True) -> None:
     """Run the stages one after the other. Ranks with a completion marker of datatrove in `log_dir` are skipped.
 
-    Under Slurm all stages are submitted at once, as job arrays that wait for each other.
-
-    Raises:
-        [`ConfigError`]: If a package is missing or the executor does not accept the options.
-        [`IncompleteRunError`]: If ranks failed, or Slurm has not run them yet. Call again to continue.
+    Under Slurm all stages are submitted at once, as job arrays that wait for each other. Ranks that failed, or that
+    Slurm has not run yet, are an [`IncompleteRunError`]: call again to continue.
     """
     if scale.executor == "jobs":
         raise ConfigError(

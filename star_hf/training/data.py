@@ -14,7 +14,7 @@ __all__ = ["digest", "limit_rows", "load_columns", "load_rows", "origins"]
 
 
 def load_rows(recipe: Recipe) -> Dataset:
-    """The rows of a recipe for fine-tuning, with `question` and `response`; with a `primer` a response may be `None`."""
+    """The rows of a recipe for fine-tuning: `question` and `response`, which may be `None` with a `primer`."""
     star = recipe.star
     rows = load_columns(recipe.data, star.train_split, ("question",) if star.primer else ("question", "response"))
     if "response" not in rows.column_names:

@@ -66,9 +66,6 @@ class GuardReward:
         limit (`int`): Most tokens of a completion.
         form_weight (`float`, defaults to 0.2): Reward for the form alone.
         parts (list of `str`, defaults to both): Which parts are judged for harmful questions.
-
-    Raises:
-        [`ConfigError`]: If a kind of question has no judge.
     """
 
     __name__ = "guard"
