@@ -38,13 +38,7 @@ class RecipeArguments:
 
 @dataclass
 class Recipe:
-    """A parsed recipe.
-
-    Attributes:
-        star ([`RecipeArguments`]): Our options.
-        training (`transformers.TrainingArguments`): TRL's options of the trainer, such as `SFTConfig`.
-        model (`trl.ModelConfig`), data (`trl.DatasetMixtureConfig`): TRL's options of the model and the data sets.
-    """
+    """A parsed recipe: our options (`star`), and TRL's of the trainer, the model and the data sets."""
 
     star: Any
     training: Any
