@@ -87,7 +87,7 @@ class ComputedEvidence:
 
     def tfidf(self, rows: np.ndarray, references: np.ndarray | None, threshold: float) -> Matches:
         known = np.empty(0, np.int64) if references is None else references
-        texts = np.r_[known, rows]
+        texts = np.r_[known, rows]  # under `paper` the weights are fitted on these only
         weights = tfidf_weights(self._counts[texts]) if self._weights is None else self._weights[texts]
         known, new = None if references is None else weights[: len(known)], weights[len(known) :]
         matches = tfidf_join(new, known, threshold, **self._options("words"))
