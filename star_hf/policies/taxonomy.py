@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, Type
 
 from ..errors import PolicyError
 from ..utils import files
-from ..utils.options import read_yaml
+from ..utils.options import UniqueKeys, read_yaml
 from ..utils.text import normalise
 from .rendering import Prompts
 
@@ -150,16 +150,8 @@ def _version(categories: tuple[Category, ...]) -> str:
     return digest([asdict(category) for category in categories])
 
 
-class _Loader(yaml.BaseLoader):
-    """Reads every scalar as text (so that `language: no` is Norwegian) and refuses duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+class _Loader(UniqueKeys, yaml.BaseLoader):
+    """Reads every scalar as text, so that `language: no` is Norwegian."""
 
 
 def _explained(problem: Any, content: Any, path: Path) -> PolicyError:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ..errors import ConfigError, StarError
 
 
-__all__ = ["Strict", "read_yaml", "validated"]
+__all__ = ["Strict", "UniqueKeys", "read_yaml", "validated"]
 
 Form = TypeVar("Form")
 
@@ -23,8 +23,25 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class UniqueKeys:
+    """Mixin of YAML loaders that refuses a key that occurs twice, of which YAML itself silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node."""
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)  # type: ignore[misc]
+
+
+class _Loader(UniqueKeys, yaml.SafeLoader):
+    pass
+
+
 def read_yaml(
-    path: str | Path, remedy: str | None = None, error: type[StarError] = ConfigError, loader: Any = yaml.SafeLoader
+    path: str | Path, remedy: str | None = None, error: type[StarError] = ConfigError, loader: Any = _Loader
 ) -> dict[str, Any]:
     """The options in a YAML file; an empty file has none.
 

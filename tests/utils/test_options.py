@@ -24,6 +24,8 @@ class Whole(Strict):
         ("- a", "holds a list, expected `key: value` lines"),
         ("a: [", "is not valid YAML"),
         ("just words", "holds a str"),
+        ("a: 1\nb: 2\na: 3", "duplicate key 'a'"),
+        ("part:\n  size: 1\n  size: 2", "duplicate key 'size'"),
     ],
 )
 def test_a_file_that_is_no_options_is_named(text, problem, tmp_path):
@@ -38,6 +40,11 @@ def test_a_missing_file_is_named_and_an_empty_one_has_no_options(tmp_path):
         read_yaml(tmp_path / "a.yaml")
     (tmp_path / "a.yaml").write_text("# nothing\n")
     assert read_yaml(tmp_path / "a.yaml") == {}
+
+
+def test_anchors_and_merged_keys_are_no_duplicates(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: &base {size: 1}\nother: {<<: *base, size: 2}\n")
+    assert read_yaml(tmp_path / "a.yaml")["other"] == {"size": 2}
 
 
 @pytest.mark.parametrize(
