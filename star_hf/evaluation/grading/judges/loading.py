@@ -163,8 +163,6 @@ def _endpoint(known: Known, model: str | None, given: Mapping[str, Any], where: 
     }
     if known is KNOWN["gpt-oss-safeguard"]:
         defaults["structured"] = "prompt"  # a schema would constrain its reasoning as well
-    if model == GPT_4O and provider == "openai":
-        defaults["price"] = {"input": 2.5, "output": 10.0}
     return validated(Endpoint, {**defaults, **given}, where, "docs/judges.md shows the options of a judge.")
 
 
