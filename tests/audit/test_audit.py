@@ -9,11 +9,14 @@ from datasets import Dataset, DatasetDict
 from typer.testing import CliRunner
 
 from star_hf.audit import audit, to_html, to_markdown
-from star_hf.audit.overlap import Overlap, check_overlap
+from star_hf.audit.overlap import SAME, Overlap, _findings, check_overlap
 from star_hf.audit.rows import take_roles
+from star_hf.audit.types import Hit
 from star_hf.cli import app
 from star_hf.errors import ConfigError, SourceError
+from star_hf.policies import Taxonomy
 from star_hf.schema import BENIGN_CRITERIA, SCORE_CRITERIA
+from star_hf.sources.catalogue import catalogue
 from star_hf.utils.text import row_id
 
 
@@ -62,6 +65,12 @@ def test_contamination_is_told_by_the_strongest_measure(benchmark):
     ]
     (hit,) = found["ngram_contamination"].hits
     assert (hit.benchmark, hit.matched_id, hit.similarity, hit.detail) == ("mine", row_id(ATTACK), 1.0, "text")
+
+
+def test_a_similarity_of_the_bound_itself_is_an_error():
+    hits = [Hit(place, str(place), benchmark="mine", similarity=SAME - place / 100) for place in range(2)]
+    same, near = _findings("tfidf", True, hits, Overlap())
+    assert (same.severity, same.hits, near.severity, near.hits) == ("error", (hits[0],), "warning", (hits[1],))
 
 
 def test_each_benchmark_that_a_row_touches_is_named(tmp_path):
@@ -172,6 +181,37 @@ def test_questions_alone_are_looked_at_and_one_without_letters_has_no_language()
     found = by_check(audit(Dataset.from_list(rows), benchmarks=[]))
     assert [hit.row for hit in found["template_token"].hits] == [2]
     assert "other_language" not in found
+
+
+def test_licences_that_forbid_commercial_use_or_are_unknown_are_named():
+    known = {source.license: name for name, source in catalogue().items()}
+    sources = [known["cc-by-nc-4.0"], known["mit"], known["unknown"], "my-own", known["cc-by-nc-4.0"]]
+    found = look([row(f"What is sieve {place}?", source=source) for place, source in enumerate(sources)])
+    told = by_check(found)
+    assert [hit.row for hit in told["noncommercial_licence"].hits] == [0, 4]
+    assert [hit.row for hit in told["unknown_licence"].hits] == [2, 3]
+    assert found.statistics["licenses"] == {"cc-by-nc-4.0": 2, "mit": 1, "unknown": 1, "not in the catalogue": 1}
+
+
+def test_lengths_are_those_of_the_words():
+    found = look([row(" ".join(["moth"] * (place + 1))) for place in range(101)])
+    assert found.statistics["words"]["question"] == {
+        "n": 101,
+        "min": 1,
+        "median": 51,
+        "mean": 51,
+        "p95": 96,
+        "max": 101,
+    }
+    assert found.statistics["words"]["thought"]["max"] == 4 and found.statistics["words"]["answer"]["max"] == 1
+
+
+def test_categories_are_unbalanced_from_five_to_one_on():
+    names = [*Taxonomy.load().names[:2]]
+    for few, told in ((2, False), (1, True)):
+        labels = [names[:1]] * 5 + [names[1:]] * few
+        found = look([row(f"What is sieve {place}?", category=label) for place, label in enumerate(labels)])
+        assert ("unbalanced" in by_check(found)) == told
 
 
 def test_benign_marks_have_their_own_range():

@@ -176,6 +176,13 @@ def test_a_chain_is_one_group_whose_links_are_named():
     assert len(find(chain(), [], tfidf=1.0, embedding=None).first_wins().kept) == 2, "the last is not like the first"
 
 
+def test_of_rows_with_one_id_the_one_that_stayed_stands_for_it():
+    texts = [("3", "How do locks work?"), ("1", "What is rain?"), ("3", "what is  RAIN?")]
+    rows = as_dataset([{"id": name, "question": text, "source": "A"} for name, text in texts], COLLECTED)
+    result = deduplicate(rows, collected([]), embedding_threshold=None, progress=False)
+    assert len(result.kept) == 2 and result.kept_for("3")["question"] == "How do locks work?"
+
+
 def test_a_row_does_not_leave_for_a_contaminated_one():
     rows = chain()[:2]
     result = find(rows, [("bench", "word0 word1 word2 word3")], tfidf=1.0, embedding=None).one_per_group()

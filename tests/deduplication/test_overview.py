@@ -1,8 +1,10 @@
 """The table and the picture of a deduplication."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from star_hf.deduplication.overview import draw_deduplication, funnel, overlap
+from star_hf.deduplication.overview import _largest, draw_deduplication, funnel, overlap
 from star_hf.errors import ConfigError
 from star_hf.schema import COLLECTED, as_dataset
 from star_hf.transforms.deduplicate import deduplicate
@@ -30,6 +32,29 @@ def test_the_funnel_adds_up_and_the_overlap_tells_who_left_for_whom(result):
     counts = overlap(result)
     assert counts.loc["b", "bench"] == 1
     assert counts.to_numpy().sum() == len(result.removed) == 4
+
+
+def test_rows_that_left_by_their_embedding_are_in_the_funnel_too():
+    class Same:
+        identity = "same"
+
+        def __call__(self, texts):
+            return np.ones((len(texts), 1), np.float32)
+
+    rows = as_dataset(collected("a", "What is a lock?", "Where do birds sleep?", "what is a  LOCK?"), COLLECTED)
+    result = deduplicate(rows, as_dataset([], COLLECTED), encoder=Same(), progress=False)
+    steps = funnel(result)
+    assert steps["reason"].tolist() == ["given", "exact_duplicate", "embedding_duplicate"]
+    assert steps["left"].tolist() == [3, 2, 1] and len(result.kept) == 1
+
+
+def test_the_sources_that_do_not_fit_the_picture_are_summed():
+    names = [f"s{number:02d}" for number in range(20)]
+    cells = np.ones((20, 20), int) + np.diag(range(20))
+    shown = _largest(pd.DataFrame(cells, index=names, columns=names))
+    assert list(shown.index) == list(shown.columns) == ["others", *names[6:]]
+    assert shown.to_numpy().sum() == cells.sum() and shown.loc["others", "others"] == cells[:6, :6].sum()
+    assert _largest(shown).equals(shown), "one more than fit are shown by name"
 
 
 @pytest.mark.parametrize("name", ["picture.png", "new/picture.svg"])

@@ -50,6 +50,7 @@ def trained(tmp_path_factory) -> Path:
     (folder / "checkpoint-5").mkdir()
     (folder / "checkpoint-5" / "optimizer.pt").write_bytes(b"state")
     (folder / "training_args.bin").write_bytes(b"pickle")
+    (folder / "trainer_state.json").write_text("{}")
     (folder / "loss.png").write_bytes(b"\x89PNG picture")
     TrainingRecord(
         star_hf="0.1.0",
@@ -101,7 +102,7 @@ def test_a_published_model_loads_and_holds_no_checkpoint_pickle_or_folder(hub, t
     assert repo.private and repo.tags == {done.tag: repo.sha()}
     files = repo.files()
     assert {"model.safetensors", "config.json", "tokenizer.json", "star_training.json", "loss.png"} <= set(files)
-    assert not {"training_args.bin", "checkpoint-5/optimizer.pt"} & set(files)
+    assert not {"training_args.bin", "trainer_state.json", "checkpoint-5/optimizer.pt"} & set(files)
     assert not [path for path, data in files.items() if str(trained.parent).encode() in data]
     model = AutoModelForCausalLM.from_pretrained(NAME, revision=done.tag)
     local = AutoModelForCausalLM.from_pretrained(trained)

@@ -149,6 +149,13 @@ def test_the_gate_is_there_before_the_data_and_the_public_after_it(hub, release)
     assert not repo.private and repo.gated == "auto" and "default/train.parquet" in repo.files()
 
 
+def test_a_public_repository_becomes_private_when_that_is_asked_for(hub, release):
+    publish(release, NAME, private=False)
+    repo = hub.repo("datasets", NAME)
+    assert not repo.private and not publish(release, NAME).plan.private, "it stays as it is unless asked"
+    assert publish(release, NAME, private=True).plan.private and repo.private
+
+
 def test_it_lands_in_the_owners_collection_once(hub, release):
     for _ in range(2):
         publish(release, NAME, collection="STAR data")

@@ -12,6 +12,7 @@ from star_hf.errors import ConfigError, StarError
 from star_hf.hub.dataset_release import dataset_release
 from star_hf.hub.release import MANIFEST, publish
 from star_hf.hub.verification import verify
+from star_hf.utils.text import row_id
 
 
 NAME = f"{USER}/checked"
@@ -93,10 +94,23 @@ def other(rows: Dataset, **values) -> Dataset:
 
 CHANGES = {
     "a row less": (lambda rows: rows.select(range(11)), "counts", "default has 11 rows, expected 12."),
+    "a row less than was paid for": (lambda rows: rows.select(range(11)), "ids", "1 id of provenance in no table"),
     "a row twice": (lambda rows: rows.select([0, *range(11)]), "ids", "1 duplicate id in default"),
     "a column less": (lambda rows: rows.remove_columns("source"), "schema", "The columns of default are"),
     "a type": (lambda rows: other(rows, source=lambda row: 1), "schema", "default.source is Value('int64')"),
     "a source": (lambda rows: other(rows, source=lambda row: "x"), "counts", "12 rows of the source 'x', expected 0"),
+    "a category": (
+        lambda rows: other(rows, category=lambda row: ["Sieves"]),
+        "counts",
+        "12 rows of the category 'Sieves', expected 0",
+    ),
+    "a question with its id": (
+        lambda rows: other(
+            rows, question=lambda row: row["question"] + "!", id=lambda row: row_id(row["question"] + "!")
+        ),
+        "ids",
+        "12 ids of provenance in no table",
+    ),
     "a question": (
         lambda rows: other(rows, question=lambda row: row["question"] + " Please?"),
         "ids",

@@ -1,10 +1,14 @@
+import base64
+import hashlib
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 
 import pytest
 
 from star_hf.errors import StarError
+from star_hf.pipeline.counts import bills
 from star_hf.pipeline.run import Run
 from star_hf.report import write_report
 from star_hf.report.page import embed_json
@@ -51,6 +55,34 @@ def test_the_page_asks_for_nothing_from_elsewhere(elements):
     assert all(address.startswith(("#", "data:")) for address in elements.addresses)
     assert elements.names.count("script") == 3, "the data, plotly, and the page's own"
     assert "img" not in elements.names and "iframe" not in elements.names
+
+
+def test_only_the_pages_own_scripts_may_run(page):
+    html = page.read_text(encoding="utf-8")
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', html)
+    allowed = re.search("script-src([^;]*)", policy).group(1).split()
+    assert len(scripts) == 2 and allowed == [f"'sha256-{one}'" for one in hashes]
+
+
+def test_the_reader_is_warned_before_any_picture_or_sample(page):
+    html = page.read_text(encoding="utf-8")
+    assert -1 < html.find("Content warning.") < html.index('class="chart"') < html.index('id="samples"')
+
+
+def test_the_head_of_the_page_has_the_counts_of_the_run(run, page):
+    html, records, bill = page.read_text(encoding="utf-8"), run.records, bills(run)
+    facts = {
+        "questions read": f"{records['collect'].rows_in:,}",
+        "rows in the data": f"{records['select'].rows_out:,}",
+        "benign twins": f"{records['rewrite'].rows_out:,}",
+        "model calls": f"{sum(part.calls for part in bill):,}",
+        "cost": f"${sum(part.cost_usd for part in bill):,.2f}",
+    }
+    for name, value in facts.items():
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in html
+    assert f"{sum(part.prompt_tokens + part.completion_tokens for part in bill):,} tokens</dd>" in html
 
 
 def test_the_embedded_samples_are_the_rows(run, elements):

@@ -187,8 +187,10 @@ def test_the_budget_holds_for_all_shards_together(tmp_path, in_process):
             run(tmp_path, endpoint(server), Scale(shards=4), budget=Budget(most * 8))
         spent = sum(server.paid.values()) * (100 + 20) / 1e6
         assert 0 < spent <= most * 8
-        run(tmp_path, endpoint(server), Scale(shards=4), budget=Budget(1.0, spent))
+        budget = Budget(1.0, spent)
+        run(tmp_path, endpoint(server), Scale(shards=4), budget=budget)
         assert set(server.paid.values()) == {1}
+        assert budget.spent_usd == pytest.approx(ROWS * (100 + 20) / 1e6), "the next stage has what is left"
 
 
 def test_what_shards_spent_before_counts(tmp_path, in_process):

@@ -153,6 +153,11 @@ def test_what_does_not_fit_is_named(tmp_path, in_process):
     deduplicate_shards(paths, held_out, tmp_path / "out", **options)
     with pytest.raises(ConfigError, match="other tfidf_threshold"):
         deduplicate_shards(paths, held_out, tmp_path / "out", tfidf_threshold=0.7, **options)
+    with pytest.raises(ConfigError, match="other held_out"):
+        deduplicate_shards(paths, held_out.select(range(1)), tmp_path / "out", **options)
+    written(rows.select(reversed(range(len(rows)))), tmp_path)
+    with pytest.raises(ConfigError, match="other inputs"):
+        deduplicate_shards(paths, held_out, tmp_path / "out", **options)
     pq.write_table(pa.table({"question": ["q"]}), tmp_path / "bare.parquet")
     with pytest.raises(SourceError, match="no column id, source"):
         deduplicate_shards([tmp_path / "bare.parquet"], held_out, tmp_path / "other", **options)

@@ -7,7 +7,7 @@ import pytest
 
 from star_hf.errors import ConfigError
 from star_hf.similarity.encoders import SentenceEncoder, from_hub
-from star_hf.similarity.onnx import OnnxEncoder, export_onnx
+from star_hf.similarity.onnx import OnnxEncoder, _pool, export_onnx
 
 
 TEXTS = ["How do I pick a lock?", "", "水 and straße", "one text that is longer than the model takes " * 60, "door"]
@@ -27,6 +27,15 @@ def test_vectors_are_those_of_sentence_transformers(tmp_path):
     configuration.write_text(json.dumps({"pooling_mode": "weightedmean"}))
     with pytest.raises(ConfigError, match="pooling must be one of"):
         OnnxEncoder(str(folder))(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"), [("mean", [[2, 3], [5, 5]]), ("cls", [[1, 2], [5, 5]]), ("lasttoken", [[3, 4], [5, 5]])]
+)
+def test_padding_has_no_part_in_the_vector_of_a_text(pooling, expected):
+    hidden = np.array([[[1, 2], [3, 4], [9, 9]], [[5, 5], [9, 9], [9, 9]]], np.float32)
+    mask = np.array([[1, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(_pool(hidden, mask, pooling), expected)
 
 
 def test_a_folder_without_a_graph_is_refused(tmp_path):

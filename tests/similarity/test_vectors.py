@@ -7,6 +7,7 @@ import pytest
 
 from star_hf.similarity.encoders import SentenceEncoder
 from star_hf.similarity.onnx import OnnxEncoder
+from star_hf.similarity.options import EncoderOptions, make_encoder
 from star_hf.similarity.vectors import embed
 
 
@@ -41,6 +42,26 @@ def test_each_text_is_encoded_once_even_across_an_interruption(tmp_path, monkeyp
     other.identity = "another model"
     embed(["a"], other, tmp_path)
     assert other.asked == ["a"]
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_another_revision_of_a_model_is_another(backend):
+    options = {"model": "me/model", "backend": backend}
+    names = [make_encoder(EncoderOptions(**options, revision=one)).identity for one in (None, "v1", "v2")]
+    assert len(set(names)) == 3 and "v1" in names[1] and "v2" in names[2]
+
+
+def test_vectors_of_any_model_have_length_one(monkeypatch):
+    """sentence-transformers scales them only if it is told to, unless the model has a layer for it."""
+
+    class Model:
+        def encode(self, texts, *, normalize_embeddings=False, **options):
+            vectors = np.array([[3.0 * len(text), 4.0 * len(text)] for text in texts], np.float32)
+            return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize_embeddings else vectors
+
+    encoder = SentenceEncoder("me/model")
+    monkeypatch.setattr(encoder, "_load", Model)
+    np.testing.assert_allclose(encoder(["a", "bb"]), [[0.6, 0.8]] * 2)
 
 
 @pytest.mark.parametrize("encoder", [SentenceEncoder, OnnxEncoder])

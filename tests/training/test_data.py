@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from datasets import Dataset
 
 import standins
 from star_hf.errors import ConfigError, TrainingError
@@ -32,7 +33,10 @@ TALKS = [
 def rows_of(tmp_path):
     """The rows that these lines of a recipe ask for, of data sets `star` and `talks`."""
     asked = [{"question": TALKS[0]["messages"][:1], "response": "<think>\nAdd.\n</think>\n\n2"}]
-    for name, rows in (("star", ROWS), ("talks", TALKS), ("asked", asked)):
+    unmarked = [{**ROWS[0], "score": {"safety": None, "relevancy": 10}}, {**ROWS[1], "score": None}, ROWS[2]]
+    turns = [{"messages": [*TALKS[1]["messages"], *TALKS[2]["messages"]]}]
+    sets = (("star", ROWS), ("talks", TALKS), ("asked", asked), ("unmarked", unmarked), ("turns", turns))
+    for name, rows in sets:
         (tmp_path / name).mkdir()
         (tmp_path / name / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
 
@@ -55,6 +59,11 @@ def test_rows_are_chosen_by_their_lowest_mark_and_their_source(rows_of):
     assert places(rows_of(sources=["garden"], min_score=10)) == [0, 2, 4]
 
 
+@pytest.mark.parametrize("bound", [{"min_score": 0}, {"max_score": 10}])
+def test_a_missing_mark_is_neither_high_nor_low(rows_of, bound):
+    assert places(rows_of([{"path": "unmarked"}], **bound)) == [2]
+
+
 def test_few_rows_are_the_first_or_any(rows_of):
     assert places(rows_of(max_rows=3)) == [0, 1, 2]
     drawn = places(rows_of(max_rows=3, sample_seed=1))
@@ -68,6 +77,11 @@ def test_conversations_are_mixed_with_rows_by_share(rows_of):
     assert len(mixed) == 16 and mixed[12]["question"] == "What is 0 and 0?"
     assert mixed[15]["response"] == TALKS[3]["messages"][1]["content"]
     assert mixed[0]["response"] == ROWS[0]["response"]
+
+
+def test_a_conversation_gives_its_first_question_and_its_last_answer(rows_of):
+    (row,) = rows_of([{"path": "turns"}])
+    assert row == {"question": "What is 1 and 1?", "response": TALKS[2]["messages"][1]["content"]}
 
 
 def test_with_a_primer_responses_may_be_missing_from_one_data_set_or_all(rows_of):
@@ -112,6 +126,11 @@ def test_the_digest_is_of_texts_and_their_order(rows_of):
     rows = rows_of()
     assert digest(rows) == digest(rows_of(datasets=[{"path": "star", "columns": ["question", "response"]}]))
     assert digest(rows) != digest(rows.select(reversed(range(12))))
+
+
+def test_the_digest_knows_where_a_text_ends():
+    one, other = ({"question": [a], "response": [b]} for a, b in (("ab", "c"), ("a", "bc")))
+    assert digest(Dataset.from_dict(one)) != digest(Dataset.from_dict(other))
 
 
 def test_a_recipe_replaces_lines_of_its_base(tmp_path):

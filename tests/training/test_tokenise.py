@@ -136,6 +136,15 @@ def test_a_row_that_cannot_be_learnt_from_is_named_by_id_and_not_shown(response,
     assert standins.rows(1)[0]["question"] not in str(refused.value)
 
 
+def test_an_answer_is_enough_where_no_thought_is_learnt():
+    responses = ["An answer alone.", "<think>\n</think>\n\nYes.", "<think>\nSo.\n</think>\n\nYes."]
+    rows = [{**row, "response": text} for row, text in zip(standins.rows(3), responses, strict=True)]
+    check_rows(Dataset.from_list(rows), think=False)
+    for response, words in (("<think>\nnever closed", "never closed"), ("<think>\nSo.\n</think>", "answer is empty")):
+        with pytest.raises(TrainingError, match=f"1 of 4 rows.*{words}"):
+            check_rows(Dataset.from_list([*rows, {**rows[0], "response": response}]), think=False)
+
+
 def test_row_0_of_star_1_has_the_known_lengths(star_1):
     row = ChatEncoder(standins.qwen_tokenizer("r1")).encode(star_1[0]["question"], star_1[0]["response"])
     assert (len(row.input_ids), len(learnt(row))) == (349, 337)

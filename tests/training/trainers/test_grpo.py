@@ -157,6 +157,22 @@ def test_what_cannot_be_is_refused(recipe, tmp_path, options, words):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "weight", "parts"),
+    [([], 0.2, ("answer", "reasoning")), (["--form_weight", "0.5", "--judge_reasoning", "false"], 0.5, ("answer",))],
+)
+def test_completions_are_rewarded_as_the_recipe_says(recipe, model_folder, monkeypatch, options, weight, parts):
+    given = []
+    monkeypatch.setattr("star_hf.training.trainers.grpo.probe", lambda judge: None)
+    monkeypatch.setattr(
+        "star_hf.training.trainers.grpo.run", lambda *args, reward_funcs, **more: given.append(reward_funcs)
+    )
+    train(parse(["--config", str(recipe(model=model_folder)), *options]))
+    (reward,) = given
+    assert (reward.form_weight, reward.parts, reward.limit) == (weight, parts, 20)
+    assert [judge.name for judge in reward.judges] == ["qwen3guard"]
+
+
 def test_without_benign_questions_nothing_starts(recipe):
     arguments = parse(["--config", str(recipe())])
     arguments.star.benign = []

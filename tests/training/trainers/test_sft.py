@@ -211,6 +211,53 @@ def test_a_model_learns_to_begin_its_thought_with_the_primer(recipe, tmp_path):
     assert tokenizer.decode(said[0, len(unseen) :]) == "That is policy."
 
 
+@pytest.fixture
+def handed(recipe, monkeypatch):
+    """The class of the trainer and the recipe that a command line ends in; no weights are loaded."""
+    monkeypatch.setattr("star_hf.training.trainers.sft.run", lambda kind, recipe, *args, **options: (kind, recipe))
+
+    def run(*options):
+        path, _ = recipe()
+        return train(parse(["--config", str(path), *options]))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ([], "StarTrainer"),
+        (["--mode", "paper"], "ExampleMeanTrainer"),
+        (["--loss_average", "example"], "ExampleMeanTrainer"),
+        (["--mode", "paper", "--loss_average", "token"], "StarTrainer"),
+    ],
+)
+def test_the_loss_is_averaged_as_the_mode_has_it_unless_the_recipe_says_otherwise(handed, options, kind):
+    assert handed(*options)[0].__name__ == kind
+
+
+def test_a_model_is_pushed_into_a_private_repository_unless_the_recipe_says_otherwise(handed, monkeypatch):
+    monkeypatch.setattr("star_hf.training.trainers.session.get_token", lambda: "hf_not_a_real_token")
+    assert handed("--push_to_hub", "true")[1].training.hub_private_repo is True
+    public = handed("--push_to_hub", "true", "--hub_private_repo", "false")
+    assert public[1].training.hub_private_repo is False
+
+
+def test_tokenizer_configuration_and_weights_are_of_the_revision_that_is_recorded(handed, monkeypatch):
+    from transformers import AutoConfig, AutoTokenizer
+
+    asked = set()
+
+    def watched(kind, load):
+        return lambda name, **options: asked.add((kind, options.get("revision"))) or load(name, **options)
+
+    for kind in (AutoConfig, AutoTokenizer):
+        monkeypatch.setattr(kind, "from_pretrained", watched(kind, kind.from_pretrained))
+    _, recipe = handed("--model_revision", "c0ffee")
+    assert asked == {(AutoConfig, "c0ffee"), (AutoTokenizer, "c0ffee")}
+    assert recipe.training.model_init_kwargs["revision"] == "c0ffee"
+
+
 def test_a_primer_where_no_thought_is_learnt_is_refused(recipe):
     path, _ = recipe()
     with pytest.raises(ConfigError, match="both a `primer`, which begins a thought, and `think: false`"):
