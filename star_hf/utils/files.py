@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from ..errors import BusyError, StarError, first_line
+from ..errors import BusyError, ConfigError, StarError, first_line
 
 
 if TYPE_CHECKING:
@@ -136,15 +136,20 @@ def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
 
     Raises:
         [`BusyError`]: If another process holds the lock.
+        [`ConfigError`]: If it cannot be created, or nothing can be written in it.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / name, blocking=False)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise BusyError(
             f"Another process works in {folder}.", "Wait until it has finished, or use another folder."
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be used as a folder: {error.strerror or error}.", "Name a folder that you can write to."
         ) from None
     try:
         yield

@@ -1,7 +1,7 @@
 import pytest
 from datasets import Dataset
 
-from star_hf.errors import SourceError, StarError
+from star_hf.errors import ConfigError, SourceError, StarError
 from star_hf.utils.files import (
     digest,
     locked,
@@ -86,3 +86,11 @@ def test_a_second_process_is_told_who_is_there_and_an_error_frees_the_folder(tmp
         raise KeyError
     with locked(folder):
         pass
+
+
+@pytest.mark.parametrize("inside", ["", "inside"])
+def test_a_file_in_place_of_the_folder_is_told_in_one_line(tmp_path, inside):
+    (tmp_path / "bak.yaml").write_text("name: x")
+    with pytest.raises(ConfigError, match="bak.yaml.* cannot be used as a folder: .*\nName a folder"):
+        with locked(tmp_path / "bak.yaml" / inside):
+            raise AssertionError("entered")
