@@ -57,6 +57,9 @@ GUARDS = {
 CHAT = Known("chat", None)
 IN_FLIGHT = 64
 
+TAKEN = ("", "panel")
+"""No judge's name: the verdicts of `grading.panel.PANEL` are those of all judges together."""
+
 
 class _File(Strict):
     """The options of a judge's YAML file."""
@@ -105,7 +108,7 @@ def load_judge(spec: str | Path) -> Judge:
             raise ConfigError(f"Judge {who!r} has no model, so it takes no URL.", f"Write `{who}` alone.")
         return Judge(who, _families(known.family))
     endpoint = _endpoint(known, model, {"base_url": url} if url else {}, f"Judge {who!r}")
-    return Judge(_name(who), _families(known.family), endpoint)
+    return Judge(_free(_name(who), f"Judge {who!r}"), _families(known.family), endpoint)
 
 
 def _look_up(who: str) -> tuple[Known, str | None]:
@@ -172,6 +175,16 @@ def _name(who: str) -> str:
     return f"{family}:{model.rsplit('/', 1)[-1]}" if colon and family in KNOWN else who.rsplit("/", 1)[-1]
 
 
+def _free(name: str, where: str | Path) -> str:
+    """The name, if a judge may have it."""
+    if name.strip() in TAKEN:
+        raise ConfigError(
+            f"{where}: a judge cannot have the name {name!r}.",
+            "Give it another `name` in a YAML file.",
+        )
+    return name
+
+
 def _from_file(path: Path) -> Judge:
     remedy = "docs/judges.md shows the options of a judge's file."
     given = validated(_File, read_yaml(path, remedy), path, remedy)
@@ -179,7 +192,8 @@ def _from_file(path: Path) -> Judge:
         raise ConfigError(f"{path} has both `policies` and `policy`.", "Give a taxonomy or a text, not both.")
     known = next(known for known in (*KNOWN.values(), CHAT) if known.family == given.family)
     endpoint = _endpoint(known, given.endpoint.get("model") or known.model, given.endpoint, f"{path}: endpoint")
-    return Judge(given.name, _families(given.family, _policy(given, path.parent), given.controversial), endpoint)
+    name = _free(given.name, path)
+    return Judge(name, _families(given.family, _policy(given, path.parent), given.controversial), endpoint)
 
 
 def _policy(given: _File, folder: Path) -> Taxonomy | str | None:

@@ -75,6 +75,7 @@ def test_a_schema_does_not_constrain_the_thought_of_a_judge_that_reasons():
         ("llama-guard-3@localhost:8001/v1", "begins with http://"),
         ("llama-guard-3@http://me:secret@h/v1", "must not carry a user name"),
         ("nowhere.yaml", "No such file"),
+        ("panel", "cannot have the name 'panel'"),
     ],
 )
 def test_what_cannot_be_understood_is_told(spec, words):
@@ -122,6 +123,8 @@ def test_a_file_sets_what_controversial_means(tmp_path):
         ("name: a\nfamily: policy\npolicy: none.md\nendpoint: {}", "cannot be read"),
         ("name: a\nfamily: policy\npolicy: a.md\npolicies: b.yaml\nendpoint: {}", "both"),
         ("name: a\nfamily: chat\nendpoint: {}", "model"),
+        ("name: panel\nfamily: chat\nendpoint: {model: x}", "judge.yaml: a judge cannot have the name 'panel'"),
+        ("name: ' '\nfamily: chat\nendpoint: {model: x}", "cannot have the name ' '"),
     ],
 )
 def test_a_file_that_is_wrong_is_told(tmp_path, text, words):
