@@ -141,7 +141,9 @@ def load_results(folder: str | Path) -> Results:
         details = error.errors()[0] if isinstance(error, ValidationError) else None
         reason = f"{'.'.join(map(str, details['loc']))} {details['msg']}".strip() if details else str(error)
         raise SourceError(
-            f"{path} cannot be read: {reason}.", "Name a results folder that `star-hf evaluate` wrote."
+            f"{path} cannot be read: {reason}.",
+            "Name a results folder that `star-hf evaluate` wrote. If the file is damaged, delete it: the same "
+            "commands make it again from the journal, without asking a model.",
         ) from None
 
 
