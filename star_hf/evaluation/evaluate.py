@@ -101,7 +101,7 @@ def evaluate(
         probe(judge)
     names = [benchmark.name for benchmark in benchmarks]
     with place.working() as journal:
-        kept = place.still_true(model.fingerprint, evaluation.profile, options.attack, names, judges)
+        kept = place.still_true(model.fingerprint, evaluation, options.attack, names, judges)
         answers = [_answer(each, model, journal, options) for each in asked]
         verdicts = [
             grade(each.benchmark, each.items, rows, judges, journal, progress=options.progress)

@@ -20,10 +20,11 @@ from ...utils.files import locked
 from ..grading.judges.base import Judge
 from ..grading.panel import PANEL
 from ..tasks.benchmarks import BENCHMARKS
+from ..tasks.profiles import Evaluation
 from ..types import RESPONSES, VERDICTS
 from .results import FILE, Results, load_results
 from .summary import summarise
-from .tables import in_order, judge_records, judged_pairs, merged_verdicts, of_benchmarks
+from .tables import in_order, judge_records, judged_pairs, merged_verdicts, of_benchmarks, on_same
 
 
 __all__ = ["ResultsFolder"]
@@ -31,6 +32,8 @@ __all__ = ["ResultsFolder"]
 logger = logging.getLogger(__name__)
 
 TABLES = {"responses.parquet": RESPONSES, "verdicts.parquet": VERDICTS}
+NEWER = {"question"}
+"""Columns that a file of an older version lacks."""
 DRAFT, NEXT = ".draft", ".next"
 
 
@@ -51,8 +54,9 @@ class ResultsFolder:
     What stays true when a model is evaluated further, or judged by others:
 
     - Results of other weights or of another profile are replaced as a whole. Those of safety benchmarks under another
-      attack are replaced when safety benchmarks are run.
-    - Verdicts stay for exactly as long as the answers that they are about.
+      attack are replaced when safety benchmarks are run, and those of any benchmark that the profile, its file
+      edited or copied, samples in another way now. Limits of the command line, such as its samples, are no other way.
+    - Verdicts stay for exactly as long as the answers that they are about, each with its own.
     - A judge's verdicts on a benchmark replace its earlier ones.
     - The panel's verdicts are made anew from those of all judges at each change.
 
@@ -80,25 +84,26 @@ class ResultsFolder:
         return self.table("verdicts.parquet")
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> Dataset:
-        """Some columns of a table, all by default; those that a file of an older version lacks are `None`.
+        """Some columns of a table, all by default; those of [`NEWER`] that it lacks are `None`.
 
         Raises [`SourceError`] if the file is missing or invalid.
         """
         self._finish_killed()
         features = Features({column: TABLES[name][column] for column in columns or TABLES[name]})
         try:
-            present = set(pq.read_schema(self.path / name).names)
-            table = pq.read_table(self.path / name, columns=[column for column in features if column in present])
+            absent = set(features) - set(pq.read_schema(self.path / name).names)
+            if foreign := sorted(absent - NEWER):
+                raise pa.ArrowInvalid(f"it has no column {', '.join(foreign)}")
+            table = pq.read_table(self.path / name, columns=[column for column in features if column not in absent])
+            for column in absent:
+                table = table.append_column(column, pa.nulls(len(table)))
+            return Dataset(table.select(list(features)).cast(features.arrow_schema))
         except (OSError, pa.ArrowException) as error:
             raise SourceError(
                 f"{self.path / name} cannot be read ({error}).",
                 "Name a results folder that `star-hf evaluate` wrote. If the file is damaged, delete it and "
                 f"{self.path / FILE}: the same command makes them again from the journal, without asking a model.",
             ) from None
-        for column in features:
-            if column not in present:
-                table = table.append_column(column, pa.nulls(len(table)))
-        return Dataset(table.select(list(features)).cast(features.arrow_schema))
 
     @contextmanager
     def working(self) -> Iterator[Journal]:
@@ -110,7 +115,12 @@ class ResultsFolder:
             yield journal
 
     def still_true(
-        self, fingerprint: str, profile: str, attack: str | None, benchmarks: Sequence[str], judges: Sequence[Judge]
+        self,
+        fingerprint: str,
+        evaluation: Evaluation,
+        attack: str | None,
+        benchmarks: Sequence[str],
+        judges: Sequence[Judge],
     ) -> Results | None:
         """The earlier results that stay true beside those of a further evaluation: of the benchmarks that stay or are
         evaluated again, `None` without any. What is replaced is logged.
@@ -120,16 +130,19 @@ class ResultsFolder:
         if not (self.path / FILE).exists():
             return None
         before = self.results
-        if (before.model.get("fingerprint"), before.profile) != (fingerprint, profile):
+        if (before.model.get("fingerprint"), before.profile) != (fingerprint, evaluation.profile):
             logger.warning("%s: results of other weights or of another profile are replaced.", self.path)
             return None
+        stay = [name for name in before.benchmarks if name not in benchmarks]
         dropped = []
         if before.generation.get("attack") != attack and any(BENCHMARKS[n].kind == "safety" for n in benchmarks):
-            dropped = [n for n, each in before.benchmarks.items() if each.kind == "safety" and n not in benchmarks]
+            dropped = [name for name in stay if before.benchmarks[name].kind == "safety"]
         if dropped:
             logger.warning("%s: results under another attack are replaced: %s.", self.path, ", ".join(dropped))
-        kept = {name: result for name, result in before.benchmarks.items() if name not in dropped}
-        self._check_names(before, [name for name in kept if name not in benchmarks], judges)
+        if other := [n for n in stay if n not in dropped and _sampled_otherwise(before.generation, n, evaluation)]:
+            logger.warning("%s: results sampled in another way are replaced: %s.", self.path, ", ".join(other))
+        kept = {name: result for name, result in before.benchmarks.items() if name not in {*dropped, *other}}
+        self._check_names(before, [name for name in stay if name in kept], judges)
         return replace(before, benchmarks=kept)
 
     def add_answers(
@@ -154,13 +167,18 @@ class ResultsFolder:
             there, judged = of_benchmarks(self.responses, earlier), of_benchmarks(self._verdicts(), earlier)
         fresh = answers.unique("benchmark")
         stay = [name for name in earlier if name not in fresh]
-        pairs = ((name, of_benchmarks(there, [name]), of_benchmarks(answers, [name])) for name in fresh)
-        same = [name for name, old, new in pairs if old.to_dict() == new.to_dict()]
+        answers = in_order(concatenate_datasets([answers, of_benchmarks(there, stay)]))
         with_panel = PANEL in judged.unique("judge")
-        verdicts = merged_verdicts(of_benchmarks(judged, [*stay, *same]), verdicts, with_panel)
+        judged, lost = on_same(judged, there, answers)
+        if pairs := sorted(set(judged_pairs(lost)) - set(judged_pairs(verdicts))):
+            logger.warning(
+                "%s: verdicts on responses that changed or are not part of this run are dropped: %s.",
+                self.path,
+                ", ".join(f"{judge} on {name}" for name, judge in pairs),
+            )
+        verdicts = merged_verdicts(judged, verdicts, with_panel)
         paneled = {name for name, judge in judged_pairs(verdicts) if judge == PANEL}
         primary = {n: each.judge for n, each in earlier.items() if n in (paneled if each.judge == PANEL else stay)}
-        answers = in_order(concatenate_datasets([answers, of_benchmarks(there, stay)]))
         results = summarise(
             answers,
             verdicts,
@@ -169,6 +187,13 @@ class ResultsFolder:
             primary=primary,
             **about,
         )
+        for name, each in results.benchmarks.items():
+            was = earlier[name].judge if name in earlier else None
+            if was and each.judge != was:
+                why = "" if (name, was) in judged_pairs(verdicts) else f": {was} judges nothing in it now"
+                logger.warning(
+                    "%s: the value of %s is by %s, no longer by %s%s.", self.path, name, each.judge, was, why
+                )
         self._write(results, {"responses.parquet": answers, "verdicts.parquet": verdicts})
         return results
 
@@ -259,3 +284,10 @@ class ResultsFolder:
         if (self.path / NEXT).is_dir():
             with locked(self.path):
                 self._finish()
+
+
+def _sampled_otherwise(generation: Mapping[str, Any], benchmark: str, evaluation: Evaluation) -> bool:
+    """Whether a profile samples a benchmark otherwise than recorded, but for limits that the command line may set."""
+    recorded = generation.get("benchmarks", {}).get(benchmark, {})
+    sampling = evaluation.sampling(benchmark, samples=1).model_dump(exclude={"samples", "max_tokens"})
+    return any(recorded.get(name, value) != value for name, value in sampling.items())

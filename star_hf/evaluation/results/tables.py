@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from ...schema import each_row
 from ..grading.judges.base import Judge
 from ..grading.panel import PANEL, panel
 from ..tasks.benchmarks import BENCHMARKS
 from .results import Results
 
 
-__all__ = ["in_order", "judge_records", "judged_pairs", "merged_verdicts", "of_benchmarks"]
+__all__ = ["in_order", "judge_records", "judged_pairs", "merged_verdicts", "of_benchmarks", "on_same"]
+
+KEY = ("benchmark", "item_id", "sample")
 
 
 def of_benchmarks(rows: Dataset, benchmarks: Iterable[str]) -> Dataset:
@@ -23,6 +26,14 @@ def of_benchmarks(rows: Dataset, benchmarks: Iterable[str]) -> Dataset:
 def judged_pairs(verdicts: Dataset) -> list[tuple[str, str]]:
     """Benchmark and judge of each verdict."""
     return list(zip(verdicts["benchmark"][:], verdicts["judge"][:], strict=True))
+
+
+def on_same(verdicts: Dataset, before: Dataset, now: Dataset) -> tuple[Dataset, Dataset]:
+    """The verdicts on responses that are there now as they were before, in every column, and the other verdicts."""
+    old, new = ({tuple(row[name] for name in KEY): row for row in each_row(rows)} for rows in (before, now))
+    keys = zip(*(verdicts[name][:] for name in KEY), strict=True)
+    same = np.array([key in new and new[key] == old.get(key) for key in keys], dtype=bool)
+    return verdicts.select(np.flatnonzero(same)), verdicts.select(np.flatnonzero(~same))
 
 
 def in_order(rows: Dataset) -> Dataset:

@@ -9,6 +9,7 @@ from measured import tables
 from star_hf.errors import ConfigError, SourceError, StarError
 from star_hf.evaluation.grading.judges import load_judge
 from star_hf.evaluation.results.folder import ResultsFolder
+from star_hf.evaluation.tasks.profiles import Evaluation
 from star_hf.llm.endpoint import Endpoint
 
 
@@ -18,7 +19,9 @@ def judge(name, model=None):
     return replace(load_judge("refusal-phrases"), name=name, endpoint=endpoint)
 
 
-def evaluate(folder, outcomes, prompt="ask {}", attack=None, fingerprint="a", profile="recommended", models=None):
+def evaluate(
+    folder, outcomes, prompt="ask {}", attack=None, fingerprint="a", profile="recommended", models=None, **sampling
+):
     """Put an evaluation into a folder, given as the outcomes of each judge on each benchmark."""
     place, models = ResultsFolder(folder), models or {}
     made = {
@@ -26,8 +29,10 @@ def evaluate(folder, outcomes, prompt="ask {}", attack=None, fingerprint="a", pr
         for name, each in outcomes.items()
     }
     judges = [judge(who, models.get(who)) for who in dict.fromkeys(who for each in outcomes.values() for who in each)]
+    evaluation = Evaluation(profile=profile, generation=sampling)
     with place.working():
-        kept = place.still_true(fingerprint, profile, attack, list(outcomes), judges)
+        kept = place.still_true(fingerprint, evaluation, attack, list(outcomes), judges)
+        earlier = kept.generation["benchmarks"] if kept else {}
         return place.add_answers(
             kept,
             concatenate_datasets([parts[0][0] for parts in made.values()]),
@@ -36,7 +41,7 @@ def evaluate(folder, outcomes, prompt="ask {}", attack=None, fingerprint="a", pr
             data={name: {"sha256": prompt} for name in outcomes},
             model={"name": "m", "fingerprint": fingerprint},
             profile=profile,
-            generation={"attack": attack},
+            generation={"attack": attack, "benchmarks": {**earlier, **dict.fromkeys(outcomes, sampling)}},
         )
 
 
@@ -66,7 +71,7 @@ def test_verdicts_stay_with_the_same_answers(tmp_path):
     assert results.benchmarks["jbb"].metrics["safe_rate/guard"].value == 0.5
 
 
-@pytest.mark.parametrize("change", [{"outcomes": [0, 0, 0]}, {"prompt": "pretend, {}"}, {"outcomes": ["empty", 0]}])
+@pytest.mark.parametrize("change", [{"prompt": "pretend, {}"}, {"outcomes": ["empty", "empty"]}])
 def test_verdicts_do_not_outlive_answers_that_changed(tmp_path, change):
     evaluate(tmp_path, {"jbb": {"guard": [1, 0]}, "math500": {"math-verify": [1]}})
     judged(tmp_path, "jbb", "other", [1, 1], with_panel=True)
@@ -77,6 +82,20 @@ def test_verdicts_do_not_outlive_answers_that_changed(tmp_path, change):
     assert names(results) == ["math-verify", "strict"], "guard, other and their panel judge nothing here any more"
     assert results.benchmarks["math500"].value == 1 and results.benchmarks["math500"].data == {"sha256": "ask {}"}
     assert results.benchmarks["jbb"].data["sha256"] == change.get("prompt", "ask {}")
+
+
+def test_each_verdict_stays_with_its_own_answer_and_the_panel_goes_on_to_lead(tmp_path, caplog):
+    evaluate(tmp_path, {"jbb": {"a": [1, 1, 0]}})
+    judged(tmp_path, "jbb", "b", [1, 1, 1])
+    judged(tmp_path, "jbb", "c", [0, 1, 1], with_panel=True, primary="panel")
+    found = evaluate(tmp_path, {"jbb": {"a": [1, 1]}}).benchmarks["jbb"]
+    assert (found.judge, found.n, found.value, found.metrics["safe_rate/c"].value) == ("panel", 2, 1.0, 0.5)
+    assert said(tmp_path) == {"jbb": {"a", "b", "c", "panel"}} and len(ResultsFolder(tmp_path).verdicts) == 8
+    assert "are dropped: b on jbb, c on jbb, panel on jbb." in caplog.text and "no longer by" not in caplog.text
+    found = evaluate(tmp_path, {"jbb": {"a": [1, 1, "empty", 1]}}).benchmarks["jbb"]
+    assert (found.judge, found.n, found.failures) == ("panel", 2, {"empty": 1, "judge_error": 1})
+    found = evaluate(tmp_path, {"jbb": {"a": [1, 1]}}, prompt="pretend, {}").benchmarks["jbb"]
+    assert found.judge == "a" and "the value of jbb is by a, no longer by panel: panel judges nothing" in caplog.text
 
 
 def test_the_panel_is_made_anew_when_an_evaluation_adds_a_judge(tmp_path):
@@ -110,6 +129,15 @@ def test_results_of_other_weights_or_another_profile_are_replaced(tmp_path, capl
     assert caplog.text.count("of other weights or of another profile are replaced") == 2
 
 
+def test_results_that_a_profile_of_the_same_name_samples_otherwise_are_replaced(tmp_path, caplog):
+    evaluate(tmp_path, {"jbb": {"guard": [1, 0]}, "math500": {"math-verify": [1]}}, temperature=0.6)
+    evaluate(tmp_path, {"aime24": {"math-verify": [1]}}, temperature=0.6, max_tokens=9, samples=2)
+    assert set(ResultsFolder(tmp_path).results.benchmarks) == {"jbb", "math500", "aime24"} and not caplog.text
+    results = evaluate(tmp_path, {"xstest": {"guard": [1]}, "math500": {"math-verify": [1]}}, temperature=0.0)
+    assert set(results.benchmarks) == {"xstest", "math500"} == set(ResultsFolder(tmp_path).responses["benchmark"])
+    assert "sampled in another way are replaced: jbb, aime24." in caplog.text
+
+
 def test_safety_results_under_another_attack_are_replaced_and_no_others(tmp_path, caplog):
     evaluate(tmp_path, {"jbb": {"guard": [1]}, "xstest": {"guard": [1]}, "math500": {"math-verify": [1]}})
     results = evaluate(tmp_path, {"strongreject": {"guard": [0]}}, attack="prefill")
@@ -139,6 +167,25 @@ def test_damage_is_told_before_anything_is_paid_and_nothing_is_replaced(tmp_path
         with ResultsFolder(tmp_path).working():
             raise AssertionError("work began")
     assert (tmp_path / "verdicts.parquet").read_bytes() == b"PAR1 not"
+
+
+def test_a_damaged_results_json_has_a_way_out(tmp_path):
+    evaluate(tmp_path, {"jbb": {"guard": [1]}})
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(SourceError, match="results.json cannot be read[\\s\\S]*damaged, delete it"):
+        _ = ResultsFolder(tmp_path).results
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [(Dataset.from_dict({"a": [1]}), "it has no column answer, "), (tables("jbb", [1])[0], "Failed to parse string")],
+)
+def test_responses_of_another_program_are_told(tmp_path, table, words):
+    if "sample" in table.column_names:
+        table = table.remove_columns("sample").add_column("sample", ["zero"])
+    table.to_parquet(tmp_path / "responses.parquet")
+    with pytest.raises(SourceError, match=f"responses.parquet cannot be read .{words}"):
+        _ = ResultsFolder(tmp_path).responses
 
 
 class Killed(BaseException):
