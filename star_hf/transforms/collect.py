@@ -182,6 +182,8 @@ def _choose(
     known = {name: source for name, source in catalogue().items() if source.role == role and name in readers}
     if names is None:
         return list(known.values())
+    if isinstance(names, str):
+        raise ConfigError(f"The {role} sources are one text, {names!r}.", f"Give a list: [{names!r}].")
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"Unknown {role} sources in this profile: {', '.join(unknown)}.", f"Known sources: {', '.join(known)}."

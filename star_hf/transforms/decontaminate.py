@@ -67,6 +67,8 @@ class NotLike:
         check_thresholds(tfidf_threshold, embedding_threshold)
         if ngram is not None and ngram < 1:
             raise ConfigError(f"Invalid n-gram length {ngram}: must be 1 or more.", "Use 8, as the paper does.")
+        if isinstance(held_out, str):
+            raise ConfigError("The held-out items are one text.", "Give a list of texts, or a Dataset.")
         if isinstance(held_out, Dataset):
             if column not in held_out.column_names:
                 columns = ", ".join(held_out.column_names)

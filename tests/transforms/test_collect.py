@@ -256,3 +256,9 @@ def test_a_benchmark_of_ones_own_is_held_out(tmp_path):
     assert collected.held_out["question"][:] == ["How do I whistle?", "How do I juggle?"], "of any length"
     assert set(collected.held_out["source"]) == {"our-test-set"}
     assert len(collected.outcome.rows) == 0
+
+
+@pytest.mark.parametrize("role", ["sources", "held_out"])
+def test_one_name_is_not_read_as_a_list_of_letters(role):
+    with pytest.raises(ConfigError, match="Give a list"):
+        collect(**{role: "GPTFuzz"})

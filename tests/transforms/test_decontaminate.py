@@ -123,3 +123,8 @@ def test_unicode_forms_do_not_hide_a_part_of_an_item(measure):
 def test_what_cannot_work_is_said(options, match):
     with pytest.raises(ConfigError, match=match):
         NotLike(as_rows(["a b"]), **options)
+
+
+def test_one_text_is_not_read_as_a_list_of_letters():
+    with pytest.raises(ConfigError, match="list of texts"):
+        NotLike("What is a lock?")
