@@ -21,7 +21,7 @@ from .types import Unusable
 from .walk import Walk
 
 
-__all__ = ["FAILURE", "Step", "TypedList", "as_batch"]
+__all__ = ["FAILURE", "Step", "TypedList", "as_batch", "column_of"]
 
 FAILURE = "failure"
 """The column with the name of what went wrong with a row; null where nothing did."""
@@ -47,6 +47,16 @@ def as_batch(columns: Mapping[str, list], features: Features) -> dict[str, list]
     """What a map over batches returns: the columns, each with its type."""
     schema = features.arrow_schema
     return {name: TypedList(columns[name], schema.field(name).type) for name in features}
+
+
+def column_of(rows: Mapping[str, Any], name: str, remedy: str) -> Any:
+    """A column of a batch, or the field of a row, in Python's own types; a `ConfigError` if that cannot be had."""
+    if not isinstance(rows, Mapping):
+        raise ConfigError("The rows are a table of another library.", "Use `.with_format(None)` first.")
+    if name not in rows:
+        raise ConfigError(f"The rows have no column `{name}`; their columns are {', '.join(rows)}.", remedy)
+    value = rows[name]
+    return value.tolist() if hasattr(value, "tolist") else value  # the format is "numpy" or "torch"
 
 
 class Step:
@@ -118,16 +128,21 @@ class Step:
             IncompleteRunError: If requests stayed unanswered, the budget ended, or too many answers are unusable.
         """
         name = type(self).__name__
-        if "question" not in batch:
-            raise ConfigError(f"{name} needs a column `question`.", "Map `Questions` over the rows first.")
-        if isinstance(batch["question"], str):
+        if not isinstance(column_of(batch, "question", "Map `Questions` over the rows first."), list):
             raise ConfigError(f"{name} takes batches of rows, not single ones.", "Use `.map(step, batched=True)`.")
         if self.endpoint is None or self._path is None:
             raise ConfigError(f"{name} has no endpoint or no journal.", f"Use `{name}(endpoint, journal)`.")
         if self.budget is not None and self._process != os.getpid():
             raise ConfigError("A budget counts in one process only.", "Map without `num_proc`, or without a budget.")
         rows = list(rows_of(batch))
-        found = [{FAILURE: self.obstacle(row)} for row in rows]
+        for row in rows:
+            if not isinstance(row["question"], str | None):
+                kind = type(row["question"]).__name__
+                raise ConfigError(f"A question has the type {kind} instead of text.", "Map `Questions` first.")
+        blank = [None if (row["question"] or "").strip() else "empty" for row in rows]
+        found = [
+            {FAILURE: row.get(FAILURE) or empty or self.obstacle(row)} for row, empty in zip(rows, blank, strict=True)
+        ]
         asked = [place for place, columns in enumerate(found) if columns[FAILURE] is None]
         for place, columns in zip(asked, self._answers([rows[place] for place in asked]), strict=True):
             found[place] = self.finished(rows[place], columns) if columns[FAILURE] is None else columns

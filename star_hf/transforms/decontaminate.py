@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from datasets import Dataset
 
 from ..errors import ConfigError
+from ..llm.step import column_of
 from ..similarity.encoders import Encoder
 from ..similarity.ngrams import split_words
 from ..similarity.options import EncoderOptions, make_encoder
@@ -80,7 +81,7 @@ class NotLike:
 
     def __call__(self, rows: Mapping[str, Any]) -> bool | list[bool]:
         """Whether a row stays, or a list of that for a batch."""
-        texts = rows[self.column]
+        texts = column_of(rows, self.column, "Name the column with the text: `column=`.")
         return self._stays(texts) if isinstance(texts, list) else self._stays([texts])[0]
 
     def __getstate__(self) -> dict[str, Any]:

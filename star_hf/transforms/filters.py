@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigError
-from ..llm.step import FAILURE
+from ..llm.step import FAILURE, column_of
 from ..schema import SCORE_CRITERIA
 
 
@@ -28,7 +27,7 @@ class Usable:
 
     def __call__(self, rows: Mapping[str, Any]) -> bool | list[bool]:
         """Whether a row is usable, or a list of that for a batch."""
-        failure = _column(rows, FAILURE, "Map a step over the rows first, such as `Classifier`.")
+        failure = column_of(rows, FAILURE, "Map a step over the rows first, such as `Classifier`.")
         return [name is None for name in failure] if isinstance(failure, list) else failure is None
 
 
@@ -55,15 +54,9 @@ class FullMarks:
 
     def __call__(self, rows: Mapping[str, Any]) -> bool | list[bool]:
         """Whether a row has full marks, or a list of that for a batch."""
-        score = _column(rows, "score", "Map `Scorer` over the rows first.")
+        score = column_of(rows, "score", "Map `Scorer` over the rows first.")
         return [self._full(one) for one in score] if isinstance(score, list) else self._full(score)
 
     def _full(self, score: Mapping[str, int | None] | None) -> bool:
         numbers = [(score or {}).get(criterion) for criterion in self.criteria]
         return all(number is not None and number >= self.minimum for number in numbers)
-
-
-def _column(rows: Mapping[str, Any], name: str, remedy: str) -> Any:
-    if name not in rows:
-        raise ConfigError(f"The rows have no column `{name}`; their columns are {', '.join(rows)}.", remedy)
-    return rows[name]

@@ -377,3 +377,32 @@ def test_a_map_that_was_killed_continues_and_pays_again_for_nothing_that_it_had(
         server.paid.clear()
         assert rows.to_list() == rows_of(60).map(Classifier(model, Path(path)), batched=True).to_list()
         assert not server.paid
+
+
+def test_questions_that_are_blank_are_not_paid_for_and_others_than_text_refused(endpoint, path):
+    with ModelServer(star_answers) as server:
+        step = Classifier(endpoint(server), path)
+        rows = Dataset.from_dict({"question": ["What is tea?", None, "", "  "]}).map(step, batched=True)
+        assert rows["failure"][:] == [None, "empty", "empty", "empty"] and len(server.requests) == 1
+        for value in (1, ["a"], {"a": 1}):
+            with pytest.raises(ConfigError, match="instead of text"):
+                Dataset.from_dict({"question": [value]}).map(step, batched=True)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["arrow", "pandas"])
+def test_another_format_is_refused_with_the_remedy(endpoint, path, kind):
+    rows = Dataset.from_dict({"question": ["What is tea?"], "failure": [None]}).with_format(kind)
+    with ModelServer(star_answers) as server:
+        for run in (rows.map, rows.filter):
+            for step in (Classifier(endpoint(server), path), Usable(), NotLike(["a"])):
+                if isinstance(step, Classifier) == (run == rows.map):
+                    with pytest.raises(ConfigError, match="with_format"):
+                        run(step, batched=True)
+        assert not server.requests
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_filters_read_arrays(batched):
+    rows = Dataset.from_dict({"question": ["a", "b"], "failure": [None, "empty"]}).with_format("numpy")
+    assert len(rows.filter(Usable(), batched=batched)) == len(rows.filter(NotLike(["a"]), batched=batched)) == 1
