@@ -81,6 +81,8 @@ class Step:
 
     stage: str
     features: Features
+    needs: Mapping[str, str] = {"question": "Map `Questions` over the rows first."}
+    """Columns that a row must have, with what adds them. A null in one is the failure `"empty"`."""
 
     def __init__(
         self,
@@ -92,6 +94,14 @@ class Step:
         accept_unavailable: bool | None = None,
         budget: Budget | None = None,
     ):
+        if not 0 <= max_unusable <= 1 or max_reasks < 0:
+            raise ConfigError(
+                f"Invalid limits: {max_unusable=}, {max_reasks=}.",
+                "`max_unusable` is a share from 0 to 1, and `max_reasks` a number from 0.",
+            )
+        for value, kind in ((endpoint, Endpoint), (budget, Budget)):
+            if not isinstance(value, kind | None):
+                raise ConfigError(f"{value!r} is no {kind.__name__}.", f"Make one: `star_hf.llm.{kind.__name__}`.")
         self.endpoint = endpoint
         self.max_unusable = max_unusable
         self.max_reasks = max_reasks
@@ -128,7 +138,7 @@ class Step:
             IncompleteRunError: If requests stayed unanswered, the budget ended, or too many answers are unusable.
         """
         name = type(self).__name__
-        if not isinstance(column_of(batch, "question", "Map `Questions` over the rows first."), list):
+        if not all(isinstance(column_of(batch, *need), list) for need in self.needs.items()):
             raise ConfigError(f"{name} takes batches of rows, not single ones.", "Use `.map(step, batched=True)`.")
         if self.endpoint is None or self._path is None:
             raise ConfigError(f"{name} has no endpoint or no journal.", f"Use `{name}(endpoint, journal)`.")
@@ -139,16 +149,17 @@ class Step:
             if not isinstance(row["question"], str | None):
                 kind = type(row["question"]).__name__
                 raise ConfigError(f"A question has the type {kind} instead of text.", "Map `Questions` first.")
-        blank = [None if (row["question"] or "").strip() else "empty" for row in rows]
-        found = [
-            {FAILURE: row.get(FAILURE) or empty or self.obstacle(row)} for row, empty in zip(rows, blank, strict=True)
-        ]
+        found = [{FAILURE: row.get(FAILURE) or self._empty(row) or self.obstacle(row)} for row in rows]
         asked = [place for place, columns in enumerate(found) if columns[FAILURE] is None]
         for place, columns in zip(asked, self._answers([rows[place] for place in asked]), strict=True):
             found[place] = self.finished(rows[place], columns) if columns[FAILURE] is None else columns
         kept = [name for name in self.added if name in batch and name not in (*self.features, FAILURE)]
         found = [{**{name: row[name] for name in kept}, **new} for row, new in zip(rows, found, strict=True)]
         return as_batch({name: [columns.get(name) for columns in found] for name in self.added}, self.added)
+
+    def _empty(self, row: Mapping[str, Any]) -> str | None:
+        blank = not (row["question"] or "").strip() or any(row[column] is None for column in self.needs)
+        return "empty" if blank else None
 
     def _answers(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not rows:

@@ -40,6 +40,7 @@ class Teacher(PolicyStep):
     stage = "reason"
     reasoning = True
     features = Features({"response": REASONED["response"]})
+    needs = {**PolicyStep.needs, "category": "Map `Classifier` over the rows first."}
 
     def parse(self, completion: Completion, row: Mapping[str, Any]) -> dict[str, Any] | Unusable:
         """The canonical `response` of a completion with its thought in a field of its own or between tags in the text.

@@ -37,6 +37,7 @@ class BenignRewriter(PolicyStep):
 
     stage = "benign_rewrite"
     features = Features({"question": BENIGN["question"]})
+    needs = Teacher.needs
 
     @property
     def added(self) -> Features:
@@ -81,6 +82,7 @@ class BenignTeacher(Teacher):
     """Answers a twin as any assistant would: the question alone, without policies."""
 
     stage = "benign_reason"
+    needs = PolicyStep.needs
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
         """The twin's question as the user's own message."""

@@ -14,6 +14,7 @@ from ..policies import Prompts, Taxonomy
 from ..schema import REMOVED, SCORE_CRITERIA, SCORED, Outcome, as_dataset, removal
 from ..utils.text import split_reasoning
 from .policy_step import PolicyStep
+from .reason import Teacher
 
 
 __all__ = ["Scorer", "score"]
@@ -34,6 +35,7 @@ class Scorer(PolicyStep):
 
     stage = "score"
     features = Features({"score": SCORED["score"]})
+    needs = {**Teacher.needs, "response": "Map `Teacher` over the rows first."}
     criteria = SCORE_CRITERIA
     low, high = 0, 10
 

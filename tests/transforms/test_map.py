@@ -406,3 +406,45 @@ def test_another_format_is_refused_with_the_remedy(endpoint, path, kind):
 def test_filters_read_arrays(batched):
     rows = Dataset.from_dict({"question": ["a", "b"], "failure": [None, "empty"]}).with_format("numpy")
     assert len(rows.filter(Usable(), batched=batched)) == len(rows.filter(NotLike(["a"]), batched=batched)) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "columns", "match"),
+    [
+        (Teacher, ["question"], "no column `category`[\\s\\S]*Map `Classifier`"),
+        (Scorer, ["question", "category"], "no column `response`[\\s\\S]*Map `Teacher`"),
+        (Scorer, ["question", "response"], "no column `category`[\\s\\S]*Map `Classifier`"),
+        (BenignRewriter, ["question"], "no column `category`"),
+    ],
+)
+def test_a_missing_column_is_named_with_what_adds_it(endpoint, path, step, columns, match):
+    rows = Dataset.from_dict({name: ["What is tea?"] for name in columns})
+    with ModelServer(star_answers) as server, pytest.raises(ConfigError, match=match):
+        rows.map(step(endpoint(server), path), batched=True)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("column", ["category", "response"])
+def test_a_row_with_a_null_where_a_step_needs_a_value_is_empty_and_not_asked_about(endpoint, path, column):
+    row = {"question": "What is tea?", "category": ["Fraud"], "response": "<think>\nA\n</think>\n\nB"} | {column: None}
+    features = Features({"question": Value("string"), "category": SCORED["category"], "response": Value("string")})
+    with ModelServer(star_answers) as server:
+        rows = Dataset.from_list([row], features=features).map(
+            Scorer(endpoint(server), path, max_unusable=1.0), batched=True
+        )
+    assert rows["failure"][:] == ["empty"] and rows["score"][:] == [None] and not server.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_unusable", -1),
+        ("max_unusable", float("nan")),
+        ("max_reasks", -1),
+        ("budget", 5.0),
+        ("endpoint", "gpt-4o"),
+    ],
+)
+def test_an_argument_that_cannot_work_is_refused_before_any_row(path, name, value):
+    with pytest.raises(ConfigError):
+        Classifier(journal=path, **{name: value})
