@@ -49,6 +49,7 @@ class ForkServer:
     """
 
     def __init__(self, imports: str, env: Mapping[str, str]):
+        Path(env["HF_HOME"]).mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-c", LOOP, imports],
             env=dict(env),
