@@ -1,1 +1,1 @@
-"""The Hub: cards, publishing, results for leaderboards, and verification."""
+"""The Hub: the card of a model, publishing, results for leaderboards, and verification."""

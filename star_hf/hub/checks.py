@@ -9,10 +9,10 @@ from typing import Any
 from datasets import Dataset, Features
 
 from ..audit import audit
+from ..cards.sections import parse
 from ..errors import StarError
+from ..pipeline.card import size_category
 from ..utils.text import counted, row_id
-from .cards.dataset import size_category
-from .cards.sections import parse
 from .release import CARD
 
 

@@ -11,15 +11,15 @@ import yaml
 from datasets import Dataset
 
 from ..audit import Audit, Finding, audit
+from ..cards.licences import terms_of
 from ..errors import StarError
+from ..pipeline.card import FROM_FILES, dataset_card, heat_map
 from ..pipeline.config import BuildConfig
 from ..pipeline.counts import balance
 from ..pipeline.export import finished_tables
 from ..pipeline.run import Run
 from ..utils.files import read_table
 from ..utils.options import validated
-from .cards.dataset import FROM_FILES, dataset_card, heat_map
-from .cards.licences import terms_of
 from .release import Release
 
 

@@ -8,13 +8,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ..cards.sections import Card
 from ..errors import StarError
 from ..evaluation.results.results import Results, load_results
 from ..training.record import RECORD, TrainingRecord, load_record
 from ..utils.files import read_json
 from .api import ask, find, hub_api
-from .cards.model import is_hub_id, leaderboard_entries, model_card, model_index, results_section
-from .cards.sections import Card
+from .model_card import is_hub_id, leaderboard_entries, model_card, model_index, results_section
 from .release import Release, publish
 
 

@@ -13,10 +13,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from .. import __version__
+from ..cards.sections import Card, MergedCard, merge
 from ..errors import ConfigError, IncompleteRunError
 from ..utils.files import parse_json, sha256_of
 from .api import KINDS, Content, Kind, ask, find, hub_api, is_same, listing, read_text, size_of
-from .cards.sections import Card, MergedCard, merge
 
 
 __all__ = ["CARD", "MANIFEST", "ReleasePlan", "Published", "Release", "plan", "publish"]

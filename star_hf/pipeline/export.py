@@ -4,8 +4,8 @@ from pathlib import Path
 
 from datasets import Dataset, concatenate_datasets
 
-from ..hub.cards.dataset import dataset_card
 from ..utils.files import write_table, write_text
+from .card import dataset_card
 from .config import BuildConfig
 from .run import Run
 

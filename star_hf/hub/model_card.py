@@ -7,15 +7,15 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, HfApi, ModelCardData, eval_result_entries_to_yaml
 
-from ... import __version__
-from ...errors import StarError
-from ...evaluation.results.results import BenchmarkResult, Results
-from ...evaluation.tasks.benchmarks import BENCHMARKS, SAFETY
-from ...training.record import TrainingRecord
-from ...utils.formatting import percent
-from ..api import find, read_text
-from .dataset import PAPER_TAG
-from .sections import Card, render
+from .. import __version__
+from ..cards.sections import Card, render
+from ..errors import StarError
+from ..evaluation.results.results import BenchmarkResult, Results
+from ..evaluation.tasks.benchmarks import BENCHMARKS, SAFETY
+from ..pipeline.card import PAPER_TAG
+from ..training.record import TrainingRecord
+from ..utils.formatting import percent
+from .api import find, read_text
 
 
 __all__ = ["is_hub_id", "leaderboard_entries", "model_card", "model_index", "results_section"]

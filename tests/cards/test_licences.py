@@ -2,7 +2,7 @@
 
 import pytest
 
-from star_hf.hub.cards.licences import terms_of
+from star_hf.cards.licences import terms_of
 from star_hf.sources.catalogue import catalogue
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ...errors import StarError
-from ...utils.files import sha256_of
+from ..errors import StarError
+from ..utils.files import sha256_of
 
 
 __all__ = ["Card", "MergedCard", "Parsed", "merge", "parse", "render"]

@@ -1,6 +1,6 @@
 """What others wrote, such as the name of a source or a model, is text in a card and never markup."""
 
-from star_hf.hub.cards.sections import _cell, _code
+from star_hf.cards.sections import _cell, _code
 
 
 def test_markup_is_shown_as_text_on_one_line():

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ...sources.catalogue import catalogue
+from ..sources.catalogue import catalogue
 
 
 __all__ = ["Origin", "LicenceTerms", "terms_of"]

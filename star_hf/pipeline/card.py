@@ -11,17 +11,17 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from ... import __version__
-from ...llm.endpoint import Endpoint
-from ...pipeline.config import BuildConfig
-from ...pipeline.counts import Grid, balance, bills, overlap
-from ...pipeline.run import Run
-from ...policies import Taxonomy
-from ...schema import BENIGN_CRITERIA, SCORE_CRITERIA
-from ...sources.catalogue import catalogue
-from ...utils.extras import missing
-from .licences import LicenceTerms, terms_of
-from .sections import Card, render
+from .. import __version__
+from ..cards.licences import LicenceTerms, terms_of
+from ..cards.sections import Card, render
+from ..llm.endpoint import Endpoint
+from ..policies import Taxonomy
+from ..schema import BENIGN_CRITERIA, SCORE_CRITERIA
+from ..sources.catalogue import catalogue
+from ..utils.extras import missing
+from .config import BuildConfig
+from .counts import Grid, balance, bills, overlap
+from .run import Run
 
 
 __all__ = ["FROM_FILES", "SIZES", "dataset_card", "heat_map", "size_category"]
