@@ -4,14 +4,15 @@ The ids are made here and passed to the trainer as `input_ids` and `labels`, so 
 is learnt. `paper` reproduces the published script's labels with its mistakes; `recommended` fixes them.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from datasets import Dataset
 
 from ..errors import TrainingError
-from ..utils.text import CLOSE, OPEN, join_reasoning, split_reasoning
+from ..utils.text import CLOSE, OPEN, split_reasoning
 from .templates import OPENING, ChatFormat, recognise, render
 
 
@@ -19,15 +20,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-__all__ = ["EMPTY_THOUGHT", "IGNORED", "ChatEncoder", "EncodedRow", "Masking", "Mode", "check_rows", "tokenise"]
+__all__ = [
+    "EMPTY_THOUGHT",
+    "IGNORED",
+    "ChatEncoder",
+    "EncodedRow",
+    "Masking",
+    "Mode",
+    "Prompt",
+    "check_rows",
+    "conversation",
+    "tokenise",
+]
 
 Mode = Literal["paper", "recommended"]
+Prompt = str | Sequence[Mapping[str, str]]
+"""A question, or the messages of a conversation up to the user's last one."""
 
 IGNORED = -100
 """Label of a token without loss."""
 
 EMPTY_THOUGHT = f"{OPEN}\n\n{CLOSE}\n\n"
 """What precedes the answer of a reasoning model that must not think ("ZeroThink", arXiv:2502.12025)."""
+
+_SHIELDED = re.compile("\ufdd0(\\d+)\ufdd1")
 
 
 @dataclass(frozen=True)
@@ -76,9 +92,14 @@ class EncodedRow(NamedTuple):
 class ChatEncoder:
     """Turns rows into ids and labels for one tokenizer.
 
+    A prompt is a question, or a conversation (`[{"role": ..., "content": ...}]`) that ends with the user's message.
+
     Args:
         tokenizer (`PreTrainedTokenizerBase`): The tokenizer that will be served. It is not changed.
         masking (`Masking`, *optional*): What is learnt; thought and answer by default.
+        arguments (`Mapping`, *optional*): The chat template's, such as `{"enable_thinking": True}`.
+        stops (`Collection[int]`, *optional*): Tokens that end a turn when the model is served, beside the tokenizer's
+            end token (`eos_token_id` of its `generation_config`).
 
     Raises:
         [`TrainingError`]: If the tokenizer's chat template cannot be used for training.
@@ -93,51 +114,99 @@ class ChatEncoder:
     ```
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", masking: Masking | None = None):
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        masking: Masking | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        stops: Collection[int] = (),
+    ):
         self.tokenizer = tokenizer
         self.masking = masking or Masking()
-        self.format: ChatFormat = recognise(tokenizer)
+        self.stops = {*stops, tokenizer.eos_token_id} - {None}
+        self.format: ChatFormat = recognise(tokenizer, arguments, tokenizer.convert_ids_to_tokens(sorted(self.stops)))
+        if self.masking.think:
+            self.format.check(tokenizer)
+        self._specials = [each.content for each in tokenizer.added_tokens_decoder.values() if each.special]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The chat template's arguments, which a server needs too (`chat_template_kwargs`)."""
+        thinks_not = None if self.masking.think else self.format.thinks_not
+        return self.format.thinks if thinks_not is None else thinks_not
 
     @property
     def prefill(self) -> str:
         """What the server must add to the generation prompt; empty where the chat template is enough."""
-        return self._prompt("?").removeprefix(render(self.tokenizer, "?"))
+        return self._prompt("?").removeprefix(render(self.tokenizer, "?", self.arguments))
 
-    def serving_ids(self, question: str) -> list[int]:
+    def serving_ids(self, prompt: Prompt) -> list[int]:
         """The prompt as the server sees it: the tokenizer's own template, then `prefill`."""
-        return self._ids(self._prompt(question))
+        return self._ids(self._prompt(prompt))
 
-    def prompt_ids(self, question: str) -> list[int]:
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The prompt in training."""
-        return self._without_bos(self.serving_ids(question))
+        return self._without_bos(self.serving_ids(prompt))
 
-    def encode(self, question: str, response: str | None) -> EncodedRow:
-        """The ids and labels of one row; without a response, of a thought that begins with the primer."""
-        if response is None:  # the model opens the thought itself where the template does not
-            opening = "" if self.format.opens_thought else f"{OPEN}\n"
-            text = self._prompt(question) + opening + (self.masking.primer or "")
-        else:
-            text = render(self.tokenizer, question, self._content(response), self.format.template)
-        ids, prompt = self._without_bos(self._ids(text)), self.prompt_ids(question)
-        start = len(prompt)
-        return EncodedRow(ids, [IGNORED] * start + ids[start:], ids[:start] == prompt, response is None)
+    def encode(self, prompt: Prompt, response: str | None) -> EncodedRow:
+        """The ids and labels of one row; without a response, of a thought that begins with the primer.
 
-    def _content(self, response: str) -> str:
-        """The assistant's message in the published form, whatever the row's whitespace."""
+        Where a merge of tokens crosses the end of the prompt, prompt and rest are tokenised apart: a server has the
+        prompt's tokens, and the model writes the others.
+        """
+        served, rest, start = self._prompt(prompt), self._rest(response), self.prompt_ids(prompt)
+        paper = self.masking.mode == "paper"
+        text = self._without_thought(served) + rest if paper and self._zero_think else served + rest
+        ids = self._without_bos(self._ids(text))
+        if not paper and ids[: len(start)] != start:
+            ids = start + self._ids(rest)
+        labels = [IGNORED] * len(start) + ids[len(start) :]
+        return EncodedRow(ids, labels, ids[: len(start)] == start, response is None)
+
+    @property
+    def _zero_think(self) -> bool:
+        """Whether an empty thought stands before an answer: the template has no switch of its own."""
+        found = self.format
+        return not self.masking.think and found.reasoning and found.opening == OPEN and found.thinks_not is None
+
+    def _prompt(self, prompt: Prompt) -> str:
+        """The served prompt, with special tokens in the texts of its messages shielded."""
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        shielded = [{**message, "content": self._shield(message["content"])} for message in messages]
+        text = render(self.tokenizer, shielded, self.arguments)
+        return self._without_thought(text) if self._zero_think and self.masking.mode != "paper" else text
+
+    def _rest(self, response: str | None) -> str:
+        """The assistant's turn after the prompt, whatever whitespace the row's response has between its parts."""
+        found = self.format
+        if response is None:
+            return found.before + (self.masking.primer or "")
         parts = split_reasoning(response)
-        answer = parts.answer or ""
+        answer = self._shield(parts.answer or "") + found.tail
         if self.masking.think:
-            return join_reasoning(parts.thought or "", answer)
-        return EMPTY_THOUGHT + answer if self.format.reasoning else answer
+            return found.before + self._shield(parts.thought or "") + found.between + answer
+        return answer if self._zero_think else found.direct + answer
 
-    def _prompt(self, question: str) -> str:
-        prompt = render(self.tokenizer, question)
-        if self.masking.think or not self.format.reasoning or self.masking.mode == "paper":
-            return prompt
+    def _without_thought(self, prompt: str) -> str:
         return OPENING.sub("", prompt) + EMPTY_THOUGHT
 
+    def _shield(self, text: str) -> str:
+        """The text with its special tokens numbered, so that a row's text stays text."""
+        for number, special in enumerate(self._specials):
+            text = text.replace(special, f"\ufdd0{number}\ufdd1")
+        return text
+
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        parts = _SHIELDED.split(text)  # between texts, the numbers of special tokens that are only text
+        pieces = [
+            (self._specials[int(part)], True) if place % 2 else (part, False) for place, part in enumerate(parts)
+        ]
+        encoded = [
+            self.tokenizer(piece, add_special_tokens=False, split_special_tokens=literal)["input_ids"]
+            for piece, literal in pieces
+            if piece
+        ]
+        return [token for ids in encoded for token in ids]
 
     def _without_bos(self, ids: list[int]) -> list[int]:
         return ids if self.masking.bos or ids[0] != self.tokenizer.bos_token_id else ids[1:]
@@ -181,6 +250,12 @@ def _problem_of(row: Mapping[str, Any], primed: bool) -> str | None:
     return "empty_answer" if parts.problem == "no_reasoning" and not parts.answer else parts.problem
 
 
+def conversation(row: Mapping[str, Any]) -> Prompt:
+    """The prompt of a row: its question, after the messages of its `history` if it has any."""
+    history = row.get("history")
+    return [*history, {"role": "user", "content": row["question"]}] if history else row["question"]
+
+
 def tokenise(rows: Dataset, encoder: ChatEncoder) -> Dataset:
     """The columns of [`EncodedRow`] for all rows, in their order.
 
@@ -189,7 +264,7 @@ def tokenise(rows: Dataset, encoder: ChatEncoder) -> Dataset:
     """
     check_rows(rows, encoder.masking.think, primed=encoder.masking.primer is not None)
     return rows.map(
-        lambda row: encoder.encode(row["question"], row["response"])._asdict(),
+        lambda row: encoder.encode(conversation(row), row["response"])._asdict(),
         remove_columns=rows.column_names,
         load_from_cache_file=False,
         desc="Tokenising",

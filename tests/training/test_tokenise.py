@@ -47,14 +47,17 @@ def test_published_templates_are_recognised_by_what_they_do(name, reasoning, ope
     ("template", "words"),
     [
         (None, "no chat template"),
-        ("{% for m in messages %}{{ m['content'].split('</think>')[-1].strip() }}{% endfor %}", "drops the reasoning"),
+        ("{% for m in messages %}{{ m['content'].split('\n')[-1] }}{% endfor %}", "drops the reasoning"),
+        ("{% for m in messages %}{{ m['content'][:0] }}{% endfor %}", "leaves the question out"),
+        ("{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}", "leaves the answer out"),
+        ("{{ raise_exception('no system message') }}", "fails on a question and an answer .no system message"),
     ],
 )
 def test_a_template_that_cannot_be_trained_on_is_refused_with_the_reason(template, words):
     tokenizer = standins.small_tokenizer("chatml")
     tokenizer.chat_template = template
     with pytest.raises(TrainingError, match=words):
-        recognise(tokenizer)
+        ChatEncoder(tokenizer)
 
 
 @pytest.mark.parametrize("name", ["r1", "r1-old", "chatml", "llama-3"])
