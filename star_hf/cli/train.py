@@ -51,7 +51,7 @@ def preflight(
     table = Table(title=Text(f"Pre-flight check of {config}"), show_header=False)
     for name, value in asdict(findings).items():
         if name not in ("warnings", "problems"):
-            table.add_row(name.replace("_", " "), Text(readable(value)))
+            table.add_row(name.replace("_", " "), Text("unknown" if value is None else readable(value)))
     console.print(table)
     for warning in findings.warnings:
         console.print(Text.assemble(("note: ", "yellow"), warning))

@@ -1,5 +1,6 @@
 """How a training will run, and what it needs: updates, memory and time."""
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-__all__ = ["TrainingPlan", "count_parameters", "gpu_minutes", "memory_gib"]
+__all__ = ["TrainingPlan", "count_parameters", "gpu_minutes", "memory_gib", "window"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class TrainingPlan:
             return [f"{words}; {self.global_batch} does not divide by {per_step}: change per_device_train_batch_size"]
         return [f"{words}: set gradient_accumulation_steps: {self.global_batch // per_step}"]
 
-    def memory_problems(self, needed_gib: float) -> list[str]:
+    def memory_problems(self, needed_gib: float | None) -> list[str]:
         """Why the training does not fit into a GPU, with what to change."""
-        if self.device_gib is None or needed_gib <= self.device_gib:
+        if self.device_gib is None or needed_gib is None or needed_gib <= self.device_gib:
             return []
         return [
             f"about {needed_gib:.0f} GiB per GPU are needed, but it has {self.device_gib:.0f}: shard over more GPUs "
@@ -78,30 +79,47 @@ class TrainingPlan:
         ]
 
 
-def count_parameters(config: "PretrainedConfig") -> int:
-    """Parameters of the model that a configuration describes; allocates no memory for them."""
+def count_parameters(config: "PretrainedConfig") -> int | None:
+    """Parameters of the model that a configuration describes, or `None` where transformers cannot tell.
+
+    Allocates no memory for them. Of a configuration that no class here takes as it is, the text model's are counted.
+    """
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+    import transformers
 
-    # Not `from_config`: under ZeRO-3 it would shard the parameters at once.
-    with torch.device("meta"):
-        return sum(weights.numel() for weights in MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).parameters())
+    classes = [getattr(transformers, name, None) for name in config.architectures or ()]
+    mappings = (transformers.MODEL_FOR_CAUSAL_LM_MAPPING, transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
+    for described in (config, config.get_text_config()):
+        for kind in (*classes, *(mapping.get(type(described), None) for mapping in mappings)):
+            # Not `from_config`: under ZeRO-3 it would shard the parameters at once.
+            with contextlib.suppress(Exception), torch.device("meta"):  # an estimate must not stop a training
+                return sum(weights.numel() for weights in kind(described).parameters())
+    return None
 
 
-def memory_gib(config: "PretrainedConfig", parameters: int, plan: TrainingPlan, longest: int) -> float:
-    """GiB per GPU, roughly: 16 bytes per trained parameter, and checkpointed activations of one micro-batch.
+def memory_gib(config: "PretrainedConfig", parameters: int | None, plan: TrainingPlan, longest: int) -> float | None:
+    """GiB per GPU, roughly: 16 bytes per trained parameter, and checkpointed activations of one micro-batch; `None`
+    where the model's sizes are unknown.
 
     The 16 bytes are weight, gradient, and Adam's two moments with a master copy (arXiv:1910.02054, Section 3.1).
     Frozen weights, of a model with adapters or of a reference model, take 2 bytes. The processes share them as in
     ZeRO (Section 5 there). Activations are one hidden state per layer and token, and the work of one layer.
     """
+    text = config.get_text_config()
+    hidden, layers = getattr(text, "hidden_size", None), getattr(text, "num_hidden_layers", None)
+    if parameters is None or hidden is None or layers is None:
+        return None
     trained, frozen = 0 if plan.lora else 16, 2 if plan.lora or plan.reference else 0
     whole = min(trained, (16, 4, 2, 0)[plan.shards]) + (frozen if plan.shards < 3 else 0)
     spread = 0 if plan.offload else (trained + frozen - whole) / plan.processes
     states = parameters * (whole + spread)
     tokens = plan.per_device_batch * plan.sequences * longest
-    hidden, layers = config.hidden_size, config.num_hidden_layers
     return (states + tokens * hidden * (2 * layers + 34)) / 2**30
+
+
+def window(config: "PretrainedConfig") -> int | None:
+    """Tokens that the model takes at most, or `None` where the configuration does not say."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def gpu_minutes(parameters: int, tokens: float) -> float:

@@ -1,12 +1,14 @@
 """The check before a training: the labels follow the served prompt, and the batch is the recipe's."""
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
 from ..errors import TrainingError
-from .plan import TrainingPlan, count_parameters, gpu_minutes, memory_gib
+from .plan import TrainingPlan, count_parameters, gpu_minutes, memory_gib, window
+from .templates import TODAY
 from .tokenise import IGNORED, ChatEncoder
 
 
@@ -19,6 +21,8 @@ __all__ = ["LabelPreflight", "Preflight", "preflight", "prompt_problems"]
 PROBE = "hello world\n\n  Straße 3.14 "
 """Words, spaces and letters that a broken tokenizer does not give back (huggingface/transformers#45488)."""
 SHOWN = 12
+TAIL = 4
+"""Label tokens at the end of a row among which a stop token must be: templates write line breaks after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,8 @@ class LabelPreflight(Preflight):
     """What the check of tokens and labels found, for fine-tuning and for preferences.
 
     Attributes:
-        mended (`bool`): Whether training renders without the template's block that drops reasoning.
+        place, marks (`str`): Where the template takes a thought, and what stands around it.
+        mended (`bool`): Whether the template drops thoughts, and training writes them in their place.
         primed (`int`): Rows that only teach how a thought begins.
         misaligned (`int`): Rows whose prompt differs from the served one.
         first_labels, last_labels (`str`): The first and last label tokens of the first row, as text.
@@ -57,6 +62,8 @@ class LabelPreflight(Preflight):
     """
 
     template: str
+    place: str
+    marks: str
     mended: bool
     mode: str
     think: bool
@@ -112,19 +119,23 @@ def preflight(
     if misaligned:
         on_purpose = differences if masking.mode == "paper" else problems
         on_purpose.append(f"in {misaligned} rows the ids before the first label are not the served prompt")
-    ended = [begun or tokenizer.eos_token_id in row[-2:] for row, begun in zip(learnt, primed, strict=True)]
+    ended = [begun or not encoder.stops.isdisjoint(row[-TAIL:]) for row, begun in zip(learnt, primed, strict=True)]
     if endless := ended.count(False):
-        problems.append(f"{endless} rows do not end with {tokenizer.eos_token!r}: the model would never stop")
+        stops = " or ".join(map(repr, tokenizer.convert_ids_to_tokens(sorted(encoder.stops))))
+        problems.append(f"{endless} rows do not end with {stops}: the model would never stop")
     if plan.max_length is not None and max(lengths) > plan.max_length:
         over = sum(length > plan.max_length for length in lengths)
         problems.append(f"{over} rows are longer than max_length = {plan.max_length} (longest {max(lengths)})")
-    problems += plan.batch_problems()
-    if memory is not None:
-        problems += plan.memory_problems(memory)
+    if config is not None and (most := window(config)) is not None and max(lengths) > most:
+        over = sum(length > most for length in lengths)
+        problems.append(f"{over} rows are longer than the model's {most} positions (longest {max(lengths)})")
+    problems += plan.batch_problems() + plan.memory_problems(memory)
     if encoder.prefill:
         differences.append(f"serve with {encoder.prefill!r} after the generation prompt")
     return LabelPreflight(
         template=encoder.format.name,
+        place=encoder.format.place,
+        marks=f"{encoder.format.opening} ... {encoder.format.closing}",
         mended=encoder.format.mended,
         mode=masking.mode,
         think=masking.think,
@@ -167,6 +178,10 @@ def prompt_problems(encoder: ChatEncoder, question: str) -> tuple[list[int], lis
     if bos[0] != bos[1] or training != serving:
         on_purpose = differences if encoder.masking.mode == "paper" else problems
         on_purpose.append(f"the prompt has {bos[0]} BOS tokens in training and {bos[1]} in serving")
+    if encoder.arguments != encoder.given:
+        differences.append(f"serve with chat_template_kwargs {json.dumps(encoder.arguments)}, which training uses")
+    if encoder.format.dated:
+        differences.append(f"the template writes the date; in training it is always {TODAY:%d %B %Y}")
     if bos[1] > 1:
         problems.append(f"the chat template and the tokenizer together put {bos[1]} BOS tokens before a prompt")
     return bos, problems, differences

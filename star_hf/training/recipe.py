@@ -143,7 +143,7 @@ RENAMED = {
     "group_by_length": "`train_sampling_strategy: group_by_length`",
     "overwrite_output_dir": "gone: name a new `output_dir`, or `resume_from_checkpoint`",
     "logging_dir": "gone: name a tracker in `report_to`",
-    "chat_template": "the tokenizer's own; star_hf never changes it",
+    "chat_template": "`chat_template_path`, a file with the template",
     "use_liger": "`model_init_kwargs: {use_kernels: true}`",
 }
 """Options of older recipes (open-r1, alignment-handbook) that TRL 1.16 refuses or ignores."""

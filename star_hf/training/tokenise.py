@@ -123,8 +123,9 @@ class ChatEncoder:
     ):
         self.tokenizer = tokenizer
         self.masking = masking or Masking()
+        self.given = dict(arguments or {})
         self.stops = {*stops, tokenizer.eos_token_id} - {None}
-        self.format: ChatFormat = recognise(tokenizer, arguments, tokenizer.convert_ids_to_tokens(sorted(self.stops)))
+        self.format: ChatFormat = recognise(tokenizer, self.given, tokenizer.convert_ids_to_tokens(sorted(self.stops)))
         if self.masking.think:
             self.format.check(tokenizer)
         self._specials = [each.content for each in tokenizer.added_tokens_decoder.values() if each.special]

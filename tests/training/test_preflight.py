@@ -3,7 +3,7 @@ from datasets import Dataset
 
 import standins
 from star_hf.errors import TrainingError
-from star_hf.training.plan import TrainingPlan, count_parameters, gpu_minutes, memory_gib
+from star_hf.training.plan import TrainingPlan, count_parameters, gpu_minutes, memory_gib, window
 from star_hf.training.preflight import preflight
 from star_hf.training.tokenise import ChatEncoder, Masking, tokenise
 
@@ -139,3 +139,59 @@ def test_memory_of_seven_billion_parameters_is_what_is_known_of_it():
     assert optimiser - gradients == pytest.approx(parameters * 2 * 7 / 8 / 2**30)
     assert memory_gib(config, parameters, TrainingPlan(processes=8, shards=3, offload=True), 1200) < 1
     assert memory_gib(config, parameters, TrainingPlan(lora=True), 1200) < 16
+
+
+@pytest.mark.parametrize("name", ["Gemma3", "Gemma4", "Qwen3_5", "Qwen3_5Moe", "Mistral3", "Llama4", "Qwen2_5_VL"])
+def test_the_sizes_of_a_multimodal_model_are_those_of_its_text_model(name):
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")()
+    text = config.get_text_config()
+    text.num_hidden_layers = 2
+    parameters = count_parameters(config)
+    assert parameters > text.vocab_size * text.hidden_size
+    assert memory_gib(config, parameters, TrainingPlan(), 100) > 16 * parameters / 2**30
+    assert window(config) == text.max_position_embeddings
+
+
+def test_a_model_of_unknown_sizes_is_no_obstacle():
+    from transformers import PretrainedConfig
+
+    found = check(TrainingPlan(device_gib=1), config=PretrainedConfig())
+    found.check()
+    assert (found.parameters, found.memory_gib, found.gpu_minutes) == (None, None, None)
+
+
+def test_rows_beyond_the_models_positions_are_refused():
+    config = standins.small_model(standins.small_tokenizer("r1")).config
+    config.max_position_embeddings = 24
+    with pytest.raises(TrainingError, match="rows are longer than the model's 24 positions"):
+        check(config=config).check()
+
+
+def test_the_stop_tokens_are_those_that_the_model_is_served_with():
+    tokenizer = standins.small_tokenizer("chatml")
+    tokenizer.chat_template, end = standins.template("gemma3"), "<end_of_turn>"
+    tokenizer.add_special_tokens({"bos_token": "<bos>", "additional_special_tokens": [end]})
+    rows = Dataset.from_list(standins.rows(4))
+    for stops, words in (([], "4 rows do not end with '<|im_end|>'"), ([tokenizer.convert_tokens_to_ids(end)], None)):
+        encoder = ChatEncoder(tokenizer, stops=stops)
+        found = preflight(tokenise(rows, encoder), "Where?", encoder, TrainingPlan())
+        assert (words is None) == (found.problems == []) and (words is None or words in found.problems[0])
+
+
+def test_arguments_that_a_server_needs_and_a_frozen_date_are_said():
+    tokenizer = standins.small_tokenizer("chatml")
+    tokenizer.chat_template = standins.template("qwen3_5_nothink")
+    rows = Dataset.from_list(standins.rows(4))
+    encoder = ChatEncoder(tokenizer)
+    found = preflight(tokenise(rows, encoder), "Where?", encoder, TrainingPlan())
+    assert found.warnings == ['serve with chat_template_kwargs {"enable_thinking": true}, which training uses']
+    assert (found.place, found.marks) == ("reasoning_content", "<think> ... </think>")
+    given = ChatEncoder(tokenizer, arguments={"enable_thinking": True})
+    assert preflight(tokenise(rows, given), "Where?", given, TrainingPlan()).warnings == []
+    tokenizer.chat_template = standins.template("llama3_2")
+    tokenizer.add_special_tokens({"bos_token": "<bos>", "eos_token": "<|eot_id|>"})
+    dated = ChatEncoder(tokenizer)
+    found = preflight(tokenise(rows, dated), "Where?", dated, TrainingPlan())
+    assert found.warnings == ["the template writes the date; in training it is always 01 January 2026"]

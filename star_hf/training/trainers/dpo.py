@@ -19,7 +19,8 @@ from ..preflight import preflight
 from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
 from ..tokenise import ChatEncoder, Masking, Mode, tokenise
-from .session import NoPush, Prepared, load_parts, run, set_up, training_plan
+from .parts import chat_encoder, load_parts
+from .session import NoPush, Prepared, run, set_up, training_plan
 
 
 __all__ = ["DPOArguments", "PairTrainer", "parse", "prepare", "tokenise_pairs", "train"]
@@ -34,12 +35,16 @@ class DPOArguments(RecipeArguments):
         think (`bool`, defaults to `True`): `False` compares answers without their thoughts.
         chosen_score (`int`, defaults to 10), rejected_score (`int`, defaults to 7): Which scored responses make a
             pair; see [`~star_hf.training.pairs.preference_pairs`].
+        chat_template_kwargs (`dict`, *optional*): The chat template's arguments, such as `{enable_thinking: true}`.
+        chat_template_path (`str`, *optional*): A `.jinja` file that replaces the model's chat template.
     """
 
     mode: Mode = field(default="recommended", metadata={"choices": ["paper", "recommended"]})
     think: bool = True
     chosen_score: int = 10
     rejected_score: int = 7
+    chat_template_kwargs: dict | None = None
+    chat_template_path: str | None = None
 
 
 class PairTrainer(NoPush, DPOTrainer):
@@ -92,7 +97,7 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     tokenizer, config = load_parts(recipe)
     rows = load_columns(recipe.data, star.train_split, ("question",))
     pairs = limit_rows(preference_pairs(rows, star.chosen_score, star.rejected_score), star)
-    encoder = ChatEncoder(tokenizer, Masking.of(star.mode, star.think, config.model_type))
+    encoder = chat_encoder(recipe, tokenizer, config, Masking.of(star.mode, star.think, config.model_type))
     encoded, checked = tokenise_pairs(pairs, encoder)
     reference = not (recipe.model.use_peft or options.precompute_ref_log_probs)
     plan = training_plan(recipe, processes, max_length=options.max_length, sequences=2, reference=reference)

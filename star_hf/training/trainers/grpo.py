@@ -18,13 +18,14 @@ from ...evaluation.grading.judges import Judge, load_judge
 from ...evaluation.grading.judging import probe
 from ...llm.journal import Journal
 from ..data import digest, limit_rows, load_columns, origins
-from ..plan import TrainingPlan, count_parameters, memory_gib
+from ..plan import TrainingPlan, count_parameters, memory_gib, window
 from ..preflight import Preflight, prompt_problems
 from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
 from ..tokenise import ChatEncoder
+from .parts import chat_encoder, load_parts
 from .reward import GuardReward, check_judges
-from .session import NoPush, Prepared, load_parts, run, set_up, training_plan
+from .session import NoPush, Prepared, run, set_up, training_plan
 
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ class GRPOArguments(RecipeArguments):
             one over-refusal.
         form_weight (`float`, defaults to 0.2): Reward for a closed thought and an answer alone.
         judge_reasoning (`bool`, defaults to `True`): Whether the thought is judged too.
+        chat_template_path (`str`, *optional*): A `.jinja` file that replaces the model's chat template.
     """
 
     benign: list[dict] = field(default_factory=list)
     judges: list[str] = field(default_factory=list)
     form_weight: float = 0.2
     judge_reasoning: bool = True
+    chat_template_path: str | None = None
 
 
 class PolicyTrainer(NoPush, GRPOTrainer):
@@ -81,8 +84,8 @@ class RolloutPreflight(Preflight):
     generations: int
     updates: int
     judges: list[str]
-    parameters: int
-    memory_gib: float
+    parameters: int | None
+    memory_gib: float | None
 
     @property
     def summary(self) -> str:
@@ -108,7 +111,9 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     rows = concatenate_datasets([_prompts(harmful, "safety"), _prompts(benign, "over_refusal")])
     reference = options.beta != 0 and not recipe.model.use_peft
     plan = training_plan(recipe, processes, max_length=options.max_completion_length, reference=reference)
-    findings = _check(rows, ChatEncoder(tokenizer), plan, config, options, judges)
+    encoder = chat_encoder(recipe, tokenizer, config)
+    options.chat_template_kwargs = encoder.arguments
+    findings = _check(rows, encoder, plan, config, options, judges)
     return Prepared(tokenizer, rows, rows, findings)
 
 
@@ -189,10 +194,10 @@ def _check(
     problems += plan.batch_problems()
     if not limit:
         problems.append("max_completion_length is not set: a completion could be endless")
-    window = getattr(config, "max_position_embeddings", None)
-    if limit and window and longest + limit > window:
+    most = window(config)
+    if limit and most and longest + limit > most:
         problems.append(
-            f"the longest prompt ({longest} tokens) and a completion of {limit} exceed the model's {window} tokens"
+            f"the longest prompt ({longest} tokens) and a completion of {limit} exceed the model's {most} tokens"
         )
     if plan.batch % generations:
         problems.append(f"{plan.batch} completions per update do not divide by num_generations = {generations}")

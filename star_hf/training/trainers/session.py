@@ -1,4 +1,4 @@
-"""What SFT, DPO and GRPO share: the model's parts, the launch, the run itself, and the record of it."""
+"""What SFT, DPO and GRPO share: the launch, the run itself, and the record of it."""
 
 import logging
 import os
@@ -20,13 +20,14 @@ from ..plan import TrainingPlan
 from ..preflight import Preflight
 from ..recipe import Recipe
 from ..record import TrainingRecord
+from .parts import source
 
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 
-__all__ = ["NoPush", "Prepared", "load_parts", "run", "set_up", "start", "training_plan"]
+__all__ = ["NoPush", "Prepared", "run", "set_up", "start", "training_plan"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,26 +68,6 @@ def start(parse: Callable[[], Recipe], train: Callable[[Recipe], TrainingRecord]
     return recipe
 
 
-def load_parts(recipe: Recipe) -> tuple["PreTrainedTokenizerBase", "PretrainedConfig"]:
-    """The tokenizer and the configuration of a recipe's model.
-
-    Raises:
-        [`ConfigError`]: If the recipe names no model, or its files are missing or incomplete.
-    """
-    from transformers import AutoConfig, AutoTokenizer
-
-    name, source = recipe.model.model_name_or_path, _source(recipe)
-    if not name:
-        raise ConfigError("The recipe names no model.", "Set `model_name_or_path`.")
-    try:
-        return AutoTokenizer.from_pretrained(name, **source), AutoConfig.from_pretrained(name, **source)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"The model {name} cannot be loaded: {error}",
-            "Name a model of the Hub, or a folder with a complete one: merge adapters into their base model first.",
-        ) from None
-
-
 def training_plan(recipe: Recipe, processes: int | None = None, **more: Any) -> TrainingPlan:
     """How the training of a recipe will run, by default on the processes of this launch; `more` are fields of the
     plan.
@@ -117,16 +98,11 @@ def set_up(recipe: Recipe) -> None:
     Raises:
         [`TrainingError`]: If weights would stay in half precision, where small updates round away; if one process
             would split batches over several GPUs; or if there is no checkpoint to resume from.
-        [`ConfigError`]: If weights are to be quantised, or pushed without a token.
+        [`ConfigError`]: If weights are to be pushed without a token.
     """
     from transformers import set_seed
 
     options, model = recipe.training, recipe.model
-    if model.load_in_4bit or model.load_in_8bit:
-        raise ConfigError(
-            "Quantised weights (`load_in_4bit`, `load_in_8bit`) are not supported.",
-            "Remove the option: adapters train on `dtype: bfloat16` weights.",
-        )
     if model.dtype != "float32" and not (_shards() or model.use_peft):
         raise TrainingError(
             f"dtype: {model.dtype} without DeepSpeed or FSDP keeps the weights in half precision, where updates of a "
@@ -145,9 +121,11 @@ def set_up(recipe: Recipe) -> None:
             )
         if options.hub_private_repo is None:
             options.hub_private_repo = True
+    if getattr(options, "chat_template_path", None) is not None:
+        options.chat_template_path = None  # the tokenizer has it already; TRL would change the embeddings too
     options.resume_from_checkpoint = _checkpoint(options)
     options.model_init_kwargs = {
-        **_source(recipe),
+        **source(recipe),
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
         **(options.model_init_kwargs or {}),
@@ -241,11 +219,6 @@ def _draw_curve(record: TrainingRecord, path: Path) -> None:
     axes.set(xlabel="update", ylabel=record.measure, title=title)
     axes.grid(alpha=0.3)
     save_figure(figure, path)
-
-
-def _source(recipe: Recipe) -> dict[str, Any]:
-    """Where tokenizer, configuration and weights are loaded from, beside the model's name."""
-    return {"revision": recipe.model.model_revision, "trust_remote_code": recipe.training.trust_remote_code}
 
 
 def _checkpoint(options: Any) -> str | None:

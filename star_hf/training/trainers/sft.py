@@ -9,8 +9,9 @@ from ..data import digest, load_rows, origins
 from ..preflight import preflight
 from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
-from ..tokenise import ChatEncoder, Masking, Mode, tokenise
-from .session import Prepared, load_parts, run, set_up, training_plan
+from ..tokenise import Masking, Mode, tokenise
+from .parts import chat_encoder, load_parts
+from .session import Prepared, run, set_up, training_plan
 
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class SFTArguments(RecipeArguments):
     min_score: int | None = None
     max_score: int | None = None
     sources: list[str] | None = None
+    chat_template_kwargs: dict | None = None
 
     @property
     def average(self) -> str:
@@ -69,7 +71,9 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     rows = load_rows(recipe)
     if star.primer and not star.think:
         raise ConfigError("The recipe has both a `primer`, which begins a thought, and `think: false`.", "Remove one.")
-    encoder = ChatEncoder(tokenizer, Masking.of(star.mode, star.think, config.model_type, star.primer))
+    encoder = chat_encoder(
+        recipe, tokenizer, config, Masking.of(star.mode, star.think, config.model_type, star.primer)
+    )
     encoded = tokenise(rows, encoder)
     plan = training_plan(recipe, processes, max_length=recipe.training.max_length)
     findings = preflight(encoded, rows[0]["question"] if rows else "", encoder, plan, config)

@@ -285,7 +285,7 @@ def test_another_global_batch_trains_nothing(recipe):
     [
         ({"dtype": "bfloat16"}, "updates of a learning rate like 1e-5 round away"),
         ({"dtype": "auto"}, "updates of a learning rate like 1e-5 round away"),
-        ({"load_in_4bit": "true"}, "Quantised weights"),
+        ({"load_in_4bit": "true"}, "`load_in_4bit`: adapters train on"),
         ({"push_to_hub": "true"}, "`push_to_hub` is set, but there is no token"),
         ({"resume_from_checkpoint": "true"}, "There is no checkpoint in .*out to resume from"),
         ({"resume_from_checkpoint": "/nowhere"}, "There is no checkpoint in /nowhere"),
