@@ -1,12 +1,17 @@
 """The rows of a recipe: loaded, brought into columns, and cut down to the part that the recipe selects."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, Value
+from datasets import Dataset, DatasetDict, Value
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 
 from ..errors import ConfigError, TrainingError
+from .conversations import in_turns
+from .local_data import broken_line, local
 from .recipe import Recipe, RecipeArguments
 
 
@@ -14,37 +19,41 @@ __all__ = ["digest", "limit_rows", "load_columns", "load_rows", "origins"]
 
 
 def load_rows(recipe: Recipe) -> Dataset:
-    """The rows of a recipe for fine-tuning: `question` and `response`, which may be `None` with a `primer`."""
+    """The rows of a recipe for fine-tuning: `question`, `response`, which may be `None` with a `primer`, and `history`
+    where a row has messages before its question."""
     star = recipe.star
-    rows = load_columns(recipe.data, star.train_split, ("question",) if star.primer else ("question", "response"))
+    wanted = ("question",) if star.primer else ("question", "response")
+    rows = load_columns(recipe.data, star.train_split, wanted, history=True)
     if "response" not in rows.column_names:
         rows = rows.add_column("response", [None] * len(rows), feature=Value("string"))
     return limit_rows(_selected(rows, star), star)
 
 
-def load_columns(mixture: Any, split: str, wanted: Sequence[str]) -> Dataset:
+def load_columns(mixture: Any, split: str, wanted: Sequence[str], history: bool = False) -> Dataset:
     """The rows of a mixture of data sets in TRL's form, each with the `wanted` columns of text.
 
-    A data set with `messages` gives its first question and the last answer, so that general reasoning data can be
-    mixed in.
+    A data set may also be a file or a folder of `save_to_disk`. A conversation (`messages`) gives one row for each
+    turn of the assistant, with the messages before its question as `history`; a thought in a column or field of its
+    own (`reasoning_content`, `thinking`) becomes part of the response.
+
+    Raises:
+        [`ConfigError`]: If a data set cannot be loaded.
+        [`TrainingError`]: If the split or a column is missing; or if there are messages before a question, and the
+            training takes no `history`.
     """
     from trl import get_dataset
 
     if not mixture.datasets:
         raise ConfigError("The recipe names no data set.", "Set `datasets: [{path: UCSC-VLAA/STAR-1}]`.")
+    if mixture.streaming:
+        raise ConfigError("`streaming` is set, but a training reads all rows first.", "Remove it.")
     try:
-        loaded: DatasetDict = get_dataset(mixture)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"The data sets of the recipe cannot be loaded: {error}") from None
+        loaded: DatasetDict = get_dataset(replace(mixture, datasets=[local(entry) for entry in mixture.datasets]))
+    except (OSError, ValueError, DatasetsError, DatasetGenerationError) as error:
+        raise ConfigError(f"The data sets of the recipe cannot be loaded: {_reason(error, mixture)}") from None
     if split not in loaded:
         raise TrainingError(f"The data have no split {split!r}, only {', '.join(loaded)}.", "Set `train_split`.")
-    rows = loaded[split]
-    if "messages" in rows.column_names:
-        texts = dict.fromkeys(("question", "response"), Value("string"))  # a whole batch may lack one of them
-        features = Features({name: kind for name, kind in rows.features.items() if name != "messages"} | texts)
-        rows = rows.map(
-            _from_messages, remove_columns="messages", features=features, load_from_cache_file=False, desc="Messages"
-        )
+    rows = in_turns(loaded[split])
     if missing := set(wanted) - set(rows.column_names):
         raise TrainingError(
             f"The data have no column {', '.join(sorted(missing))}, only {', '.join(rows.column_names)}.",
@@ -53,7 +62,24 @@ def load_columns(mixture: Any, split: str, wanted: Sequence[str]) -> Dataset:
     for name in wanted:
         if getattr(kind := rows.features[name], "dtype", None) not in ("string", "large_string", "null"):
             raise TrainingError(f"The column {name} is not text: {kind}.", "Give one text per row.")
+    if "history" in rows.column_names and not history:
+        if any(rows["history"][:]):
+            raise TrainingError(
+                "The data have messages before a question (a system message, or several turns), which this kind of "
+                "training does not take.",
+                "Give single questions, or use supervised fine-tuning.",
+            )
+        rows = rows.remove_columns("history")
     return rows
+
+
+def _reason(error: Exception, mixture: Any) -> str:
+    """Why the data sets cannot be loaded: the first broken line of a local file, if that is the reason."""
+    for entry in mixture.datasets:
+        for file in [entry.path, *(entry.data_files or [])] if isinstance(entry.data_files, list) else [entry.path]:
+            if (found := broken_line(file)) is not None:
+                return found
+    return str(error.__cause__ or error)
 
 
 def limit_rows(rows: Dataset, star: RecipeArguments) -> Dataset:
@@ -64,11 +90,15 @@ def limit_rows(rows: Dataset, star: RecipeArguments) -> Dataset:
 
 
 def digest(rows: Dataset, columns: Sequence[str] = ("question", "response")) -> str:
-    """SHA-256 of the texts of these columns in row order; a missing text counts as empty."""
-    sha = hashlib.sha256()
-    for row in rows.select_columns(list(columns)):
-        for text in row.values():
-            sha.update((text or "").encode("utf-8", "surrogatepass") + b"\0")
+    """SHA-256 of the texts of these columns in row order, and of the messages before a question; a missing text counts
+    as empty."""
+    sha, more = hashlib.sha256(), ["history"] if "history" in rows.column_names else []
+    for row in rows.select_columns([*columns, *more]):
+        if not row.setdefault("history", None):
+            del row["history"]
+        for value in row.values():
+            text = value if isinstance(value, str) else json.dumps(value) if value else ""
+            sha.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return sha.hexdigest()
 
 
@@ -81,18 +111,10 @@ def origins(mixture: Any, rows: int, sha256: str) -> list[dict[str, Any]]:
     ]
 
 
-def _from_messages(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Question and response of a conversation; other rows of the mixture have them already."""
-    texts = {role: [] for role in ("user", "assistant")}
-    for message in row["messages"] or ():
-        texts.get(message["role"], []).append(message["content"])
-    found = {"question": texts["user"][:1], "response": texts["assistant"][-1:]}
-    return {name: row.get(name) or (text[0] if text else None) for name, text in found.items()}
-
-
 def _selected(rows: Dataset, star: Any) -> Dataset:
     """The rows with the marks and from the sources of the recipe."""
-    low, high, sources, before = star.min_score, star.max_score, star.sources, len(rows)
+    low, high, before = star.min_score, star.max_score, len(rows)
+    sources = [star.sources] if isinstance(star.sources, str) else star.sources
     for option, column in (("sources", "source"), ("min_score", "score"), ("max_score", "score")):
         if getattr(star, option) is not None and column not in rows.column_names:
             raise TrainingError(

@@ -9,7 +9,7 @@ from datasets import Dataset
 from ..errors import TrainingError
 from .plan import TrainingPlan, count_parameters, gpu_minutes, memory_gib, window
 from .templates import TODAY
-from .tokenise import IGNORED, ChatEncoder
+from .tokenise import IGNORED, ChatEncoder, Prompt
 
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class LabelPreflight(Preflight):
 
 def preflight(
     encoded: Dataset,
-    question: str,
+    prompt: Prompt,
     encoder: ChatEncoder,
     plan: TrainingPlan,
     config: "PretrainedConfig | None" = None,
@@ -100,7 +100,7 @@ def preflight(
     """Check a training before any weight is loaded.
 
     `encoded` are the rows of [`~star_hf.training.tokenise.tokenise`]; for pairs of responses (`plan.sequences`) all
-    chosen ones, then all rejected ones. Any question serves to compare the prompt in training with the served one.
+    chosen ones, then all rejected ones. Any row's prompt serves to compare the prompt in training with the served one.
     Without the model's configuration memory is not estimated.
     """
     if not len(encoded):
@@ -115,7 +115,7 @@ def preflight(
     parameters = None if config is None else count_parameters(config)
     memory = None if config is None else memory_gib(config, parameters, plan, max(lengths))
 
-    bos, problems, differences = prompt_problems(encoder, question)
+    bos, problems, differences = prompt_problems(encoder, prompt)
     if misaligned:
         on_purpose = differences if masking.mode == "paper" else problems
         on_purpose.append(f"in {misaligned} rows the ids before the first label are not the served prompt")
@@ -160,14 +160,14 @@ def preflight(
     )
 
 
-def prompt_problems(encoder: ChatEncoder, question: str) -> tuple[list[int], list[str], list[str]]:
-    """Whether a prompt in training is the served one, on any question.
+def prompt_problems(encoder: ChatEncoder, prompt: Prompt) -> tuple[list[int], list[str], list[str]]:
+    """Whether a prompt in training is the served one, on any prompt.
 
     Returns the BOS tokens in training and in serving, problems that forbid the training, and differences on purpose.
     """
     tokenizer = encoder.tokenizer
-    training, serving = encoder.prompt_ids(question), encoder.serving_ids(question)
-    bos = [_leading(prompt, tokenizer.bos_token_id) for prompt in (training, serving)]
+    training, serving = encoder.prompt_ids(prompt), encoder.serving_ids(prompt)
+    bos = [_leading(ids, tokenizer.bos_token_id) for ids in (training, serving)]
     problems: list[str] = []
     differences: list[str] = []
     if tokenizer.decode(tokenizer(PROBE, add_special_tokens=False)["input_ids"]) != PROBE:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-__all__ = ["OPENING", "ChatFormat", "recognise", "render"]
+__all__ = ["OPENING", "ChatFormat", "recognise", "render", "unusable"]
 
 SWITCHES = ("enable_thinking", "thinking")
 """Arguments with which templates switch thinking on and off."""
@@ -94,7 +94,7 @@ class ChatFormat:
             [`TrainingError`]: With the reason.
         """
         if self.problem:
-            raise _unusable(tokenizer, self.problem)
+            raise unusable(tokenizer, self.problem)
 
     @property
     def closing(self) -> str:
@@ -128,11 +128,11 @@ def recognise(
         silent = turn if thinks_not is None else render(tokenizer, _QUESTION, thinks_not, {"content": _ANSWER})
         quiet = prompt if thinks_not is None else render(tokenizer, _QUESTION, thinks_not)
     except Exception as error:  # a template can raise anything
-        raise _unusable(tokenizer, f"it fails on a question and an answer ({error})") from None
+        raise unusable(tokenizer, f"it fails on a question and an answer ({error})") from None
     if _QUESTION not in prompt:
-        raise _unusable(tokenizer, "it leaves the question out")
+        raise unusable(tokenizer, "it leaves the question out")
     if turn.count(_ANSWER) != 1 or silent.count(_ANSWER) != 1:
-        raise _unusable(tokenizer, "it leaves the answer out")
+        raise unusable(tokenizer, "it leaves the answer out")
     head, tail = turn.split(_ANSWER)
     if not any(stop in tail for stop in stops):
         tail = _next_turn(tokenizer, thinks, stops) or tail
@@ -253,7 +253,8 @@ def _next_turn(tokenizer: "PreTrainedTokenizerBase", arguments: Mapping[str, Any
     return next((stop for stop in stops if rest.startswith(stop)), "")
 
 
-def _unusable(tokenizer: "PreTrainedTokenizerBase", problem: str) -> TrainingError:
+def unusable(tokenizer: "PreTrainedTokenizerBase", problem: str) -> TrainingError:
+    """The error for a chat template that cannot be trained with."""
     return TrainingError(
         f"The chat template of {tokenizer.name_or_path or 'this tokenizer'} cannot be used for training: {problem}.",
         "Give another one with `chat_template_path`, or its arguments with `chat_template_kwargs`. Its assistant turn "

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from ..errors import TrainingError
 from ..utils.text import CLOSE, OPEN, split_reasoning
-from .templates import OPENING, ChatFormat, recognise, render
+from .templates import OPENING, ChatFormat, recognise, render, unusable
 
 
 if TYPE_CHECKING:
@@ -174,7 +174,13 @@ class ChatEncoder:
         """The served prompt, with special tokens in the texts of its messages shielded."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         shielded = [{**message, "content": self._shield(message["content"])} for message in messages]
-        text = render(self.tokenizer, shielded, self.arguments)
+        try:
+            text = render(self.tokenizer, shielded, self.arguments)
+        except Exception as error:  # a template can raise anything, such as that it takes no system message
+            raise unusable(self.tokenizer, f"it fails on a conversation ({error})") from None
+        for message in shielded:
+            if message["content"].strip() not in text:
+                raise unusable(self.tokenizer, f"it leaves out a message of the role {message['role']}")
         return self._without_thought(text) if self._zero_think and self.masking.mode != "paper" else text
 
     def _rest(self, response: str | None) -> str:

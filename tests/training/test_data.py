@@ -4,11 +4,11 @@ import json
 
 import pytest
 import yaml
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 import standins
 from star_hf.errors import ConfigError, TrainingError
-from star_hf.training.data import digest, load_rows
+from star_hf.training.data import digest, load_columns, load_rows
 from star_hf.training.recipe import read_options
 from star_hf.training.trainers.sft import parse
 
@@ -35,7 +35,26 @@ def rows_of(tmp_path):
     asked = [{"question": TALKS[0]["messages"][:1], "response": "<think>\nAdd.\n</think>\n\n2"}]
     unmarked = [{**ROWS[0], "score": {"safety": None, "relevancy": 10}}, {**ROWS[1], "score": None}, ROWS[2]]
     turns = [{"messages": [*TALKS[1]["messages"], *TALKS[2]["messages"]]}]
-    sets = (("star", ROWS), ("talks", TALKS), ("asked", asked), ("unmarked", unmarked), ("turns", turns))
+    talk = [{"role": "user", "content": "1 and 1?"}, {"role": "assistant", "content": "2"}]
+    parts = [{**talk[0], "content": [{"type": "text", "text": "1 and "}, {"type": "text", "text": "1?"}]}]
+    thought = [{"type": "text", "text": "<think>\nAdd.\n</think>\n\n"}, {"type": "text", "text": "2"}]
+    more = {
+        "systems": [{"messages": [SYSTEM, *each["messages"]]} for each in TALKS],
+        "fields": [{"messages": [talk[0], {**talk[1], "reasoning_content": "Add."}]}] * 2,
+        "columns": [{"question": "1 and 1?", "thinking": "Add.", "response": "2"}] * 2,
+        "parts": [{"messages": [*parts, {**talk[1], "content": thought}]}] * 2,
+        "unanswered": [{"messages": talk}, {"messages": talk[:1]}],
+        "unasked": [{"messages": talk[1:]}],
+        "pictures": [{"messages": [{**talk[0], "content": [{"type": "image", "text": None}]}, talk[1]]}],
+    }
+    sets = (
+        *more.items(),
+        ("star", ROWS),
+        ("talks", TALKS),
+        ("asked", asked),
+        ("unmarked", unmarked),
+        ("turns", turns),
+    )
     for name, rows in sets:
         (tmp_path / name).mkdir()
         (tmp_path / name / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
@@ -79,9 +98,85 @@ def test_conversations_are_mixed_with_rows_by_share(rows_of):
     assert mixed[0]["response"] == ROWS[0]["response"]
 
 
-def test_a_conversation_gives_its_first_question_and_its_last_answer(rows_of):
-    (row,) = rows_of([{"path": "turns"}])
-    assert row == {"question": "What is 1 and 1?", "response": TALKS[2]["messages"][1]["content"]}
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+def test_each_turn_of_a_conversation_is_a_row_with_what_came_before(rows_of):
+    rows = rows_of([{"path": "turns"}])
+    first, last = TALKS[1]["messages"], TALKS[2]["messages"]
+    assert rows["question"][:] == [first[0]["content"], last[0]["content"]]
+    assert rows["response"][:] == [first[1]["content"], last[1]["content"]]
+    assert rows["history"][:] == [[], [first[0], {"role": "assistant", "content": "2"}]]
+
+
+def test_a_system_message_stays_before_its_question_and_counts_in_the_digest(rows_of):
+    rows = rows_of([{"path": "systems"}])
+    assert rows["history"][:] == [[SYSTEM]] * 8 and rows["question"][:] == [
+        talk["messages"][0]["content"] for talk in TALKS
+    ]
+    assert digest(rows) != digest(rows_of([{"path": "talks"}]))
+
+
+@pytest.mark.parametrize("name", ["fields", "columns", "parts"])
+def test_a_thought_in_a_place_of_its_own_becomes_part_of_the_response(rows_of, name):
+    assert rows_of([{"path": name}])["response"][:] == ["<think>\nAdd.\n</think>\n\n2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("unanswered", "The conversation of row 1 has no answer"),
+        ("unasked", "The conversation of row 0 has an answer that follows no question"),
+        ("pictures", "The conversation of row 0 has a message of the role user that is not text"),
+    ],
+)
+def test_a_conversation_that_cannot_be_learnt_from_is_named(rows_of, name, words):
+    with pytest.raises(TrainingError, match=words):
+        rows_of([{"path": name}])
+
+
+def test_preferences_refuse_messages_before_a_question(rows_of, tmp_path):
+    rows_of([{"path": "turns"}])
+    mixture = parse(["--config", str(tmp_path / "recipe.yaml")]).data
+    with pytest.raises(TrainingError, match="messages before a question"):
+        load_columns(mixture, "train", ("question",))
+
+
+@pytest.mark.parametrize(
+    "form", ["rows.jsonl", "rows.jsonl.gz", "rows.json", "rows.parquet", "rows.csv", "saved", "dict"]
+)
+def test_a_file_or_a_saved_data_set_is_read_like_a_data_set(rows_of, tmp_path, form):
+    data, path = Dataset.from_list(standins.rows(6)), tmp_path / form
+    if form == "saved":
+        data.save_to_disk(path, num_shards=2)
+    elif form == "dict":
+        DatasetDict(train=data, test=data.select([0])).save_to_disk(path)
+    elif "json" in form:
+        data.to_json(path, lines="jsonl" in form, compression="gzip" if form.endswith("gz") else None)
+    else:
+        getattr(data, f"to_{path.suffix[1:]}")(path)
+    rows = rows_of([{"path": form}])
+    assert digest(rows) == digest(data) and len(rows_of([{"path": form, "split": "train[:2]"}])) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b'{"question": "a", ', "rows.jsonl, line 3: "),
+        (b'{"question": "\\ud800", "response": "b"}', "rows.jsonl, line 3: .*surrogates not allowed"),
+    ],
+)
+def test_the_broken_line_of_a_file_is_named(rows_of, tmp_path, line, words):
+    good = json.dumps({"question": "a", "response": "b"}).encode()
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join([good, good, line, good]))
+    with pytest.raises(ConfigError, match=words):
+        rows_of([{"path": "rows.jsonl"}])
+
+
+def test_one_source_is_a_whole_name(rows_of):
+    assert places(rows_of(sources=["kitchen"])) == [1, 3, 5, 7, 9, 11]
+    with pytest.raises(TrainingError, match="selects none"):
+        rows_of(sources=["a kitchen garden"])
 
 
 def test_with_a_primer_responses_may_be_missing_from_one_data_set_or_all(rows_of):

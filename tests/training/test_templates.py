@@ -217,3 +217,22 @@ def test_a_conversation_is_the_prompt_of_its_last_question():
     prompt = encoder.tokenizer.decode(encoder.serving_ids(talk))
     assert prompt == render(encoder.tokenizer, talk) and "Be brief." in prompt and "Good day." in prompt
     assert learnt(encoder, row) == f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}<|im_end|>\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (LOOP + "{{ 'Q: ' + m.content }}{%- elif m.role == 'assistant' -%}{{ 'A: ' + m.content + '<|im_end|>' }}"
+         "{%- endif -%}{%- endfor -%}{{ 'A: ' if add_generation_prompt }}", "leaves out a message of the role system"),
+        ("{{ raise_exception('no system role') if messages[0].role == 'system' }}" + LOOP + "{{ 'Q: ' + m.content }}"
+         "{%- else -%}{{ 'A: ' + m.content + '<|im_end|>' }}{%- endif -%}{%- endfor -%}"
+         "{{ 'A: ' if add_generation_prompt }}", "fails on a conversation .no system role"),
+    ],
+)  # fmt: skip
+def test_a_template_that_takes_no_system_message_is_refused_where_a_row_has_one(template, words):
+    tokenizer = standins.small_tokenizer("chatml")
+    tokenizer.chat_template = template
+    encoder = ChatEncoder(tokenizer)
+    assert encoder.encode(QUESTION, RESPONSE).aligned
+    with pytest.raises(TrainingError, match=words):
+        encoder.encode([{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}], RESPONSE)
