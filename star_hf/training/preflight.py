@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from datasets import Dataset
 
 from ..errors import TrainingError
+from .chat.templates import TODAY
+from .chat.tokenise import IGNORED, ChatEncoder, Prompt
 from .plan import TrainingPlan, count_parameters, gpu_minutes, memory_gib, window
-from .templates import TODAY
-from .tokenise import IGNORED, ChatEncoder, Prompt
 
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def preflight(
 ) -> LabelPreflight:
     """Check a training before any weight is loaded.
 
-    `encoded` are the rows of [`~star_hf.training.tokenise.tokenise`]; for pairs of responses (`plan.sequences`) all
-    chosen ones, then all rejected ones. Any row's prompt serves to compare the prompt in training with the served one.
-    Without the model's configuration memory is not estimated.
+    `encoded` are the rows of [`~star_hf.training.chat.tokenise.tokenise`]; for pairs of responses (`plan.sequences`)
+    all chosen ones, then all rejected ones. Any row's prompt serves to compare the prompt in training with the served
+    one. Without the model's configuration memory is not estimated.
     """
     if not len(encoded):
         raise TrainingError("There are no rows to train on.", "Check the data set and split of the recipe.")

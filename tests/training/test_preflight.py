@@ -3,9 +3,9 @@ from datasets import Dataset
 
 import standins
 from star_hf.errors import TrainingError
+from star_hf.training.chat.tokenise import ChatEncoder, Masking, tokenise
 from star_hf.training.plan import TrainingPlan, count_parameters, gpu_minutes, memory_gib, window
 from star_hf.training.preflight import preflight
-from star_hf.training.tokenise import ChatEncoder, Masking, tokenise
 
 
 def check(plan=None, tokenizer=None, masking=None, rows=8, config=None, change=None):

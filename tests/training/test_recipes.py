@@ -13,11 +13,11 @@ from trl.scripts.utils import DatasetConfig
 
 import standins
 from star_hf.errors import ConfigError
+from star_hf.training.chat.tokenise import ChatEncoder, Masking, tokenise
 from star_hf.training.pairs import preference_pairs
 from star_hf.training.plan import TrainingPlan
 from star_hf.training.preflight import preflight
 from star_hf.training.recipe import read_options
-from star_hf.training.tokenise import ChatEncoder, Masking, tokenise
 from star_hf.training.trainers import dpo, grpo
 from star_hf.training.trainers.sft import parse, prepare
 

@@ -13,14 +13,14 @@ from datasets import Dataset, concatenate_datasets
 from trl import DPOTrainer
 
 from ...errors import TrainingError
+from ..chat.tokenise import ChatEncoder, Masking, Mode, tokenise
 from ..data import digest, limit_rows, load_columns, origins
 from ..pairs import PAIRS, preference_pairs
 from ..preflight import preflight
 from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
-from ..tokenise import ChatEncoder, Masking, Mode, tokenise
 from .parts import chat_encoder, load_parts
-from .session import NoPush, Prepared, run, set_up, training_plan
+from .session import Prepared, StarMixin, run, set_up, training_plan
 
 
 __all__ = ["DPOArguments", "PairTrainer", "parse", "prepare", "tokenise_pairs", "train"]
@@ -47,7 +47,7 @@ class DPOArguments(RecipeArguments):
     chat_template_path: str | None = None
 
 
-class PairTrainer(NoPush, DPOTrainer):
+class PairTrainer(StarMixin, DPOTrainer):
     """[`~trl.DPOTrainer`] that uses the given token ids and pushes nothing."""
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
@@ -102,7 +102,7 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     reference = not (recipe.model.use_peft or options.precompute_ref_log_probs)
     plan = training_plan(recipe, processes, max_length=options.max_length, sequences=2, reference=reference)
     findings = preflight(checked, pairs[0]["question"] if len(pairs) else "", encoder, plan, config)
-    return Prepared(tokenizer, pairs, encoded, findings)
+    return Prepared(tokenizer, pairs, encoded, findings, getattr(config, "_commit_hash", None))
 
 
 def train(recipe: Recipe) -> TrainingRecord:

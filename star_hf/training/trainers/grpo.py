@@ -17,15 +17,15 @@ from ...errors import ConfigError
 from ...evaluation.grading.judges import Judge, load_judge
 from ...evaluation.grading.judging import probe
 from ...llm.journal import Journal
+from ..chat.tokenise import ChatEncoder
 from ..data import digest, limit_rows, load_columns, origins
 from ..plan import TrainingPlan, count_parameters, memory_gib, window
 from ..preflight import Preflight, prompt_problems
 from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
-from ..tokenise import ChatEncoder
 from .parts import chat_encoder, load_parts
 from .reward import GuardReward, check_judges
-from .session import NoPush, Prepared, run, set_up, training_plan
+from .session import Prepared, StarMixin, run, set_up, training_plan
 
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class GRPOArguments(RecipeArguments):
     chat_template_path: str | None = None
 
 
-class PolicyTrainer(NoPush, GRPOTrainer):
+class PolicyTrainer(StarMixin, GRPOTrainer):
     """[`~trl.GRPOTrainer`] that pushes nothing."""
 
 
@@ -114,7 +114,7 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     encoder = chat_encoder(recipe, tokenizer, config)
     options.chat_template_kwargs = encoder.arguments
     findings = _check(rows, encoder, plan, config, options, judges)
-    return Prepared(tokenizer, rows, rows, findings)
+    return Prepared(tokenizer, rows, rows, findings, getattr(config, "_commit_hash", None))
 
 
 def train(recipe: Recipe) -> TrainingRecord:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
-from .session import NoPush
+from .session import StarMixin
 
 
 __all__ = ["ExampleMeanTrainer", "StarTrainer", "example_lengths"]
@@ -33,7 +33,7 @@ def example_lengths(inputs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tens
     return index, counts.index_add(0, index.flatten(), labels.ne(-100).flatten().float())
 
 
-class StarTrainer(NoPush, SFTTrainer):
+class StarTrainer(StarMixin, SFTTrainer):
     """[`~trl.SFTTrainer`] that pushes nothing.
 
     The loss is TRL's: the mean over all label tokens of the global batch.

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
+from ..chat.tokenise import ChatEncoder, Masking
 from ..options import check_options
 from ..recipe import Recipe
-from ..tokenise import ChatEncoder, Masking
 
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,8 @@ from huggingface_hub import get_token
 from ... import __version__
 from ...errors import ConfigError, StarError, TrainingError
 from ...utils.figures import new_figure, save_figure
+from ..checkpoints import check_same, hash_of_rows, hash_of_weights, is_whole, newest_whole, save_identity
+from ..options import outcome_options
 from ..plan import TrainingPlan
 from ..preflight import Preflight
 from ..recipe import Recipe
@@ -27,32 +29,44 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 
-__all__ = ["NoPush", "Prepared", "run", "set_up", "start", "training_plan"]
+__all__ = ["Prepared", "StarMixin", "run", "set_up", "start", "training_plan"]
 
 logger = logging.getLogger(__name__)
 
 
-class NoPush:
-    """A trainer that leaves publishing to [`~star_hf.hub.model_release.publish_as_asked`].
+class StarMixin:
+    """What all our trainers do: push nothing, and say in each checkpoint what it was trained from.
 
     The trainer's own pushes take the whole folder: the judges' journal of answers to harmful questions, pickled
     arguments, paths of this machine. Its card names neither data nor base model.
+    [`~star_hf.hub.model_release.publish_as_asked`] publishes instead.
     """
+
+    identity: Mapping[str, Any] = {}
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: the finished model is published with a card from its record."""
 
     create_model_card = _push_from_checkpoint = push_to_hub
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        if self.is_world_process_zero():
+            save_identity(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", self.identity)
+        super()._save_checkpoint(*args, **kwargs)
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that a training needs except the weights: the rows as text, and as `encoded` for the trainer."""
+    """Everything that a training needs except the weights: the rows as text, and as `encoded` for the trainer.
+
+    `commit` is that of the model on the Hub.
+    """
 
     tokenizer: "PreTrainedTokenizerBase"
     rows: Dataset
     encoded: Dataset
     findings: Preflight
+    commit: str | None = None
 
 
 def start(parse: Callable[[], Recipe], train: Callable[[Recipe], TrainingRecord]) -> Recipe:
@@ -153,6 +167,16 @@ def run(
     from trl import get_peft_config
 
     options, model = recipe.training, recipe.model
+    recorded = outcome_options(recipe)
+    identity = {
+        "data": [entry["sha256"] for entry in datasets],
+        "labels": hash_of_rows(prepared.encoded),
+        "base": hash_of_weights(model.model_name_or_path, prepared.commit),
+        "recipe": recorded,
+        "processes": options.world_size,
+    }
+    if options.resume_from_checkpoint:
+        check_same(options.resume_from_checkpoint, identity)
     trainer = kind(
         model=model.model_name_or_path,
         args=options,
@@ -161,6 +185,7 @@ def run(
         peft_config=get_peft_config(model),
         **more,
     )
+    trainer.identity = identity
     trainer.accelerator.print(prepared.findings.summary)
     if progress is not None:
         trainer.remove_callback(ProgressCallback)
@@ -169,19 +194,13 @@ def run(
     with torch.enable_grad():  # importing lighteval switches gradients off for the whole process
         trainer.train(resume_from_checkpoint=options.resume_from_checkpoint)
     trainer.save_model(options.output_dir)
-    adapters = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules") if model.use_peft else ()
     record = TrainingRecord(
         star_hf=__version__,
         base_model={"name": model.model_name_or_path, "revision": model.model_revision},
         method=method,
         mode=getattr(recipe.star, "mode", "recommended"),
         datasets=datasets,
-        recipe={
-            **asdict(recipe.star),
-            **{name: getattr(options, name) for name in RECORDED if hasattr(options, name)},
-            **{"dtype": model.dtype, "lora": model.use_peft},
-            **{name: getattr(model, name) for name in adapters},
-        },
+        recipe=recorded,
         preflight=asdict(prepared.findings),
         log_history=trainer.state.log_history,
         hardware={
@@ -195,14 +214,6 @@ def run(
         record.save(options.output_dir)
         _draw_curve(record, Path(options.output_dir) / "loss.png")
     return record
-
-
-RECORDED = (
-    "num_train_epochs per_device_train_batch_size gradient_accumulation_steps learning_rate lr_scheduler_type "
-    "warmup_steps weight_decay adam_beta1 adam_beta2 max_grad_norm bf16 padding_free packing max_length beta "
-    "loss_type label_smoothing num_generations max_completion_length temperature scale_rewards seed"
-).split()
-"""TRL's options that go into the record, where the trainer has them."""
 
 
 def _draw_curve(record: TrainingRecord, path: Path) -> None:
@@ -222,20 +233,23 @@ def _draw_curve(record: TrainingRecord, path: Path) -> None:
 
 
 def _checkpoint(options: Any) -> str | None:
-    """The checkpoint to resume from: a folder, or the last one of `output_dir` for `true`."""
-    from transformers.trainer_utils import get_last_checkpoint
-
+    """The checkpoint to resume from: a folder, or for `true` the last whole one of `output_dir`."""
     asked, output = options.resume_from_checkpoint, options.output_dir
     word = str(asked).lower()  # "true" is a string on the command line
     if word in ("none", "false"):
         return None
-    folder = asked if word != "true" else get_last_checkpoint(output) if Path(output).is_dir() else None
-    if folder is None or not (Path(folder) / "trainer_state.json").is_file():
+    if word == "true":
+        folder, broken = newest_whole(output)
+        for path in broken:
+            logger.warning("%s was not saved to its end and is left out.", path)
+    else:
+        folder, broken = (Path(asked), []) if is_whole(asked) else (None, [])
+    if folder is None:
         raise TrainingError(
-            f"There is no checkpoint in {folder or output} to resume from.",
+            f"There is no whole checkpoint in {output if word == 'true' else asked} to resume from.",
             "Remove `resume_from_checkpoint`, or name a folder `checkpoint-N` of a training.",
         )
-    return folder
+    return str(folder)
 
 
 def _shards() -> int:

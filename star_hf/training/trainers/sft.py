@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigError
+from ..chat.tokenise import Masking, Mode, conversation, tokenise
 from ..data import digest, load_rows, origins
 from ..preflight import preflight
 from ..recipe import Recipe, RecipeArguments, parse_recipe
 from ..record import TrainingRecord
-from ..tokenise import Masking, Mode, conversation, tokenise
 from .parts import chat_encoder, load_parts
 from .session import Prepared, run, set_up, training_plan
 
@@ -77,7 +77,13 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
     encoded = tokenise(rows, encoder)
     plan = training_plan(recipe, processes, max_length=recipe.training.max_length)
     findings = preflight(encoded, conversation(rows[0]) if len(rows) else "", encoder, plan, config)
-    return Prepared(tokenizer, rows, encoded.select_columns(["input_ids", "labels"]), findings)
+    return Prepared(
+        tokenizer,
+        rows,
+        encoded.select_columns(["input_ids", "labels"]),
+        findings,
+        getattr(config, "_commit_hash", None),
+    )
 
 
 def train(recipe: Recipe, progress: "TrainerCallback | None" = None) -> TrainingRecord:

@@ -8,8 +8,8 @@ from datasets import Dataset
 
 import standins
 from star_hf.errors import TrainingError
+from star_hf.training.chat.tokenise import ChatEncoder, Masking
 from star_hf.training.record import RECORD, load_record
-from star_hf.training.tokenise import ChatEncoder, Masking
 from star_hf.training.trainers.dpo import parse, prepare, tokenise_pairs, train
 
 

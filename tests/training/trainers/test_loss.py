@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 
 import standins
-from star_hf.training.tokenise import IGNORED, ChatEncoder, tokenise
+from star_hf.training.chat.tokenise import IGNORED, ChatEncoder, tokenise
 from star_hf.training.trainers.loss import ExampleMeanTrainer
 
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 import standins
 from star_hf.errors import ConfigError, StarError, TrainingError
 from star_hf.hub.model_release import model_release
+from star_hf.training.chat.tokenise import ChatEncoder
 from star_hf.training.record import RECORD, load_record
-from star_hf.training.tokenise import ChatEncoder
 from star_hf.training.trainers.loss import StarTrainer
 from star_hf.training.trainers.sft import parse, prepare, train
 
@@ -137,6 +137,22 @@ def test_a_resumed_training_ends_with_the_same_bits(launched, recipe):
     path, output = recipe()
     train(parse(["--config", str(path), "--resume_from_checkpoint", str(launched[0] / "checkpoint-4")]))
     assert largest_difference(launched[0], output) == 0.0
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_other_data_labels_weights_or_options_is_refused(launched, recipe, tmp_path, monkeypatch):
+    """A run on other data took the old checkpoint, trained nothing, and recorded the new data's hash."""
+    monkeypatch.setattr(StarTrainer, "__init__", lambda *args, **kwargs: pytest.fail("weights would be loaded"))
+    path, output = recipe()
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, standins.rows(16))))
+    resume = ["--config", str(path), "--resume_from_checkpoint", str(launched[0] / "checkpoint-4")]
+    for options, words in (
+        (["--max_rows", "8"], "the data, the token ids and labels, `max_rows` .None there, 8 now."),
+        (["--think", "false"], "the token ids and labels, `think`"),
+        (["--learning_rate", "2e-3"], "Different: `learning_rate` .0.001 there, 0.002 now.\\."),
+    ):
+        with pytest.raises(TrainingError, match=words):
+            train(parse([*resume, *options]))
 
 
 @pytest.mark.slow
@@ -287,8 +303,8 @@ def test_another_global_batch_trains_nothing(recipe):
         ({"dtype": "auto"}, "updates of a learning rate like 1e-5 round away"),
         ({"load_in_4bit": "true"}, "`load_in_4bit`: adapters train on"),
         ({"push_to_hub": "true"}, "`push_to_hub` is set, but there is no token"),
-        ({"resume_from_checkpoint": "true"}, "There is no checkpoint in .*out to resume from"),
-        ({"resume_from_checkpoint": "/nowhere"}, "There is no checkpoint in /nowhere"),
+        ({"resume_from_checkpoint": "true"}, "There is no whole checkpoint in .*out to resume from"),
+        ({"resume_from_checkpoint": "/nowhere"}, "There is no whole checkpoint in /nowhere"),
     ],
 )
 def test_what_cannot_be_is_refused_before_weights_are_loaded(recipe, monkeypatch, options, words):

@@ -7,8 +7,8 @@ import pytest
 
 import standins
 from star_hf.errors import TrainingError
-from star_hf.training.templates import recognise, render
-from star_hf.training.tokenise import IGNORED, ChatEncoder, Masking
+from star_hf.training.chat.templates import recognise, render
+from star_hf.training.chat.tokenise import IGNORED, ChatEncoder, Masking
 
 
 QUESTION, THOUGHT, ANSWER = "Where is the sieve?", "That is harmless.", "In the kitchen."

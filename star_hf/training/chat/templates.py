@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TrainingError
-from ..utils.text import CLOSE, OPEN, join_reasoning
+from ...errors import TrainingError
+from ...utils.text import CLOSE, OPEN, join_reasoning
 
 
 if TYPE_CHECKING:

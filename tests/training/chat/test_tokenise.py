@@ -8,8 +8,8 @@ from datasets import Dataset
 
 import standins
 from star_hf.errors import TrainingError
-from star_hf.training.templates import recognise
-from star_hf.training.tokenise import IGNORED, ChatEncoder, Masking, check_rows, tokenise
+from star_hf.training.chat.templates import recognise
+from star_hf.training.chat.tokenise import IGNORED, ChatEncoder, Masking, check_rows, tokenise
 
 
 QUESTION, THOUGHT, ANSWER = "Where is the sieve?", "That is harmless.", "In the kitchen."

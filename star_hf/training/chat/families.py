@@ -1,10 +1,10 @@
-"""What training makes of each chat template that TRL ships, as a table: `python -m star_hf.training.families`."""
+"""What training makes of each chat template that TRL ships, as a table: `python -m star_hf.training.chat.families`."""
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import TrainingError
+from ...errors import TrainingError
 from .templates import recognise
 
 

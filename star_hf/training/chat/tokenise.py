@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from datasets import Dataset
 
-from ..errors import TrainingError
-from ..utils.text import CLOSE, OPEN, split_reasoning
+from ...errors import TrainingError
+from ...utils.text import CLOSE, OPEN, split_reasoning
 from .templates import OPENING, ChatFormat, recognise, render, unusable
 
 
