@@ -70,7 +70,8 @@ def split_reasoning(text: str) -> Reasoned:
     """Split a response into thought and answer.
 
     The opening tag may be missing, since R1's chat template writes it into the prompt. A thought that never closes
-    is never an answer, and a response with several closing tags is not split.
+    is never an answer, and a response with several closing tags is not split. Other families' marks are understood
+    too (`[THINK]`, `<thinking>`, channels). A text that only mentions the tags is an answer without a thought.
 
     Example:
 
@@ -79,20 +80,48 @@ def split_reasoning(text: str) -> Reasoned:
     Reasoned(thought='The policy forbids it.', answer="I can't help with that.", problem=None)
     ```
     """
-    closings = text.count(CLOSE)
-    if closings > 1:
-        return Reasoned(None, None, "ambiguous")
-    if closings == 0:
-        if OPEN in text:
+    text = _in_think_tags(text)
+    if not text.lstrip().startswith(OPEN) and not _MENTION.sub("", text).count(CLOSE):
+        if OPEN in _MENTION.sub("", text):
             return Reasoned(text.split(OPEN, 1)[1].strip(), None, "unclosed")
         return Reasoned(None, text.strip(), "no_reasoning")
-    thought, answer = text.split(CLOSE)
+    if text.count(CLOSE) > 1:
+        return Reasoned(None, None, "ambiguous")
+    thought, closed, answer = text.partition(CLOSE)
     thought = re.sub(rf"\A\s*{OPEN}", "", thought).strip()
+    if not closed:
+        return Reasoned(thought, None, "unclosed")
     answer = answer.strip()
     if OPEN in thought or OPEN in answer:
         return Reasoned(None, None, "ambiguous")
     problem = "empty_answer" if not answer else "empty_thought" if not thought else None
     return Reasoned(thought, answer, problem)
+
+
+_MARKS = (
+    *(("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>"), ("◁think▷", "◁/think▷")),
+    *((f"<{name}>", f"</{name}>") for name in ("thinking", "thought", "seed:think")),
+    *(("<|channel>thought\n", "<channel|>"), ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>")),
+)
+"""What families write around a thought in place of `<think>`: the table is in `docs/chat_templates.md`."""
+_TURN_MARKS = re.compile(r"(?:<\|end\|>)?<\|start\|>assistant\Z|\s*<\|(?:end|return)\|>\s*\Z")
+_BARE_CHANNELS = re.compile(r"\Aanalysis(?P<thought>.+?)assistantfinal(?P<answer>.*)\Z", re.S)
+"""gpt-oss's channels, decoded without special tokens."""
+_MENTION = re.compile(r"(?<=[\w,:;(] )</?think>(?=[ .,;:!?)])|(?<=[`'\"“‘])</?think>")
+"""A tag that a sentence is about: "The tag </think> closes." """
+
+
+def _in_think_tags(text: str) -> str:
+    """A response in another family's marks, with `<think>` and `</think>` in their place."""
+    if (found := _BARE_CHANNELS.match(text)) is not None:
+        return f"{OPEN}{found['thought']}{CLOSE}{found['answer']}"
+    start = text.lstrip()
+    for opening, closing in _MARKS:
+        if start.startswith(opening):
+            thought, mark, answer = start.removeprefix(opening).partition(closing)
+            thought, answer = _TURN_MARKS.sub("", thought), _TURN_MARKS.sub("", answer)
+            return f"{OPEN}{thought}{CLOSE}{answer}" if mark else f"{OPEN}{thought}"
+    return text
 
 
 def join_reasoning(thought: str, answer: str) -> str:
