@@ -22,7 +22,10 @@ app = typer.Typer()
 def evaluate(
     model: Annotated[
         str,
-        typer.Option(help="A folder or a Hub id. With --base-url, --provider or --endpoint: the name on the server."),
+        typer.Option(
+            help="A folder, a Hub id, or a GGUF file (on the Hub: org/repo/file.gguf). "
+            "With --base-url, --provider or --endpoint: the name on the server."
+        ),
     ],
     tasks: Annotated[
         str,
@@ -110,7 +113,7 @@ def evaluate(
         allow_code_execution=allow_code_execution,
         expects_reasoning=expects_reasoning,
     )
-    if base_url or provider or endpoint:
+    if base_url or provider or endpoint or model.endswith(".gguf"):
         subject = _served(model, base_url, provider, endpoint, fingerprint, concurrency)
     else:
         from ..evaluation.generation.in_process import InProcess
@@ -136,7 +139,8 @@ def _served(
     from ..llm import Endpoint
     from ..utils.options import read_yaml, validated
 
-    given: dict[str, Any] = {"provider": provider or "vllm", "base_url": base_url, "concurrency": concurrency}
+    preset = provider or ("local" if model.endswith(".gguf") and base_url is None else "vllm")
+    given: dict[str, Any] = {"provider": preset, "base_url": base_url, "concurrency": concurrency}
     remedy = "docs/model_calls.md lists the options of an endpoint."
     if endpoint is not None:
         given = read_yaml(endpoint, remedy)

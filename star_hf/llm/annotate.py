@@ -48,7 +48,7 @@ def annotate(
     """Ask a model about every row, add the annotator's columns, and account for every row.
 
     All answers are in the journal before the columns are read from it, so a killed run continues where it stopped
-    and ends with the same bytes.
+    and ends with the same bytes (not with the embedded model, whose answers depend on their neighbours in a batch).
 
     Args:
         rows ([`~datasets.Dataset`]): Rows with the columns that the annotator reads, and `id`, `question`, `source`.

@@ -22,7 +22,7 @@ GO_ON = "Run the same command again to go on."
 def provider_of(endpoint: Endpoint, api: Api = CHAT) -> Provider:
     """The provider that answers an endpoint's requests at once: the embedded model, or a client over HTTP."""
     if endpoint.provider == "local":
-        from .embedded.model import EmbeddedProvider
+        from .embedded.provider import EmbeddedProvider
 
         return EmbeddedProvider(endpoint)
     from .http.pool import HttpProvider  # imported here, since reading a journal needs no client

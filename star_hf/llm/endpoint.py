@@ -225,8 +225,13 @@ class Endpoint(Strict):
         return key
 
     def check(self) -> None:
-        """Check that every member has an address and a key, without sending anything."""
-        for member in self.members if self.provider != "local" else ():
+        """Check that every member has an address and a key, without sending anything; a local model that it exists."""
+        if self.provider == "local":
+            from .embedded import weights
+
+            weights.locate(self.model)
+            return
+        for member in self.members:
             _ = member.url, member.api_key()
 
     def identity(self) -> dict[str, Any]:
@@ -236,14 +241,10 @@ class Endpoint(Strict):
         )
         if self.provider != "local":
             return {"at": self.name or self.url, "structured": self.structured_output, **sampling}
-        from .embedded import weights
+        from .embedded.weights import sha256
 
-        if self.model != weights.MODEL:
-            raise ConfigError(
-                f"There is no embedded model {self.model!r}.",
-                f"Use {weights.MODEL!r}, or serve your model with vLLM and set `provider: vllm`.",
-            )
-        return {"at": "local", **sampling, **weights.identity()}
+        sampling.pop("model")  # the same file elsewhere is the same model
+        return {"at": "local", "sha256": sha256(self.model), **sampling}
 
     @property
     def rate(self) -> Price | None:

@@ -56,7 +56,8 @@ def build(
     """Build a STAR-style data set (paper, Section 2 and Appendix E).
 
     A stage that already ran with the same parameters on the same rows does not run again, and no request is sent
-    twice. So the same call continues after any interruption, and ends with the same files.
+    twice. So the same call continues after any interruption, and ends with the same files; with the embedded model,
+    whose answers depend on their neighbours in a batch, their words may differ.
 
     Args:
         config (`BuildConfig`): What to build; see [`~star_hf.pipeline.config.load_config`].

@@ -1,4 +1,4 @@
-"""The model under evaluation behind a server; for one in this process see `in_process.py`."""
+"""The model under evaluation behind an endpoint, a server or a GGUF file; for other weights see `in_process.py`."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,6 +10,7 @@ from pydantic import Field
 from ...errors import ConfigError, IncompleteRunError
 from ...llm import Completion, Endpoint, Journal, Request
 from ...llm.asking import provider_of
+from ...llm.embedded.weights import sha256
 from ...llm.types import Keyed, Provider
 from ...utils.files import digest
 from ...utils.options import Strict
@@ -19,7 +20,7 @@ __all__ = ["Model", "Sampling", "Served"]
 
 WITHOUT_PENALTY = ("openai", "azure")
 """Providers that refuse a repetition penalty."""
-CONTINUING = ("vllm", "sglang")
+CONTINUING = ("vllm", "sglang", "local")
 """Providers that can continue an assistant's message."""
 
 
@@ -69,10 +70,11 @@ class Model(Protocol):
 
 
 class Served:
-    """A model behind an OpenAI-compatible endpoint.
+    """A model behind an endpoint: an OpenAI-compatible server, or a GGUF file (`provider: local`).
 
-    A server's name does not identify its weights. The fingerprint is that of the endpoint's identity and, if
-    `/v1/models` reports it (vLLM), of the path or commit that the server loaded; `given` replaces the latter.
+    A file's fingerprint is its SHA-256. A server's name does not identify its weights: the fingerprint is that of the
+    endpoint's identity and, if `/v1/models` reports it (vLLM), of the path or commit that the server loaded; `given`
+    replaces the latter.
 
     Args:
         endpoint (`Endpoint`): Where to ask. The evaluation's sampling parameters replace its own.
@@ -87,7 +89,9 @@ class Served:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the model's address, its name, and the weights that its server reports."""
+        """SHA-256 of the file; of a server's model its address, its name, and the weights that the server reports."""
+        if self.endpoint.provider == "local":
+            return sha256(self.endpoint.model)
         loaded = self._given or _loaded_weights(self.endpoint)
         return digest({"at": self.endpoint.name or self.endpoint.url, "model": self.endpoint.model, "weights": loaded})
 
@@ -104,7 +108,7 @@ class Served:
             )
         if answers[0].outcome == "invalid_request":
             raise ConfigError(
-                f"{quick.url} refuses a plain request to {quick.model!r}: {answers[0].detail}",
+                f"{quick.model!r} refuses a plain request: {answers[0].detail}",
                 "Check the model's name and `extra_body`.",
             )
 
@@ -145,6 +149,8 @@ def _continuing(endpoint: Endpoint) -> Endpoint:
             f"{endpoint.provider} cannot continue a prefilled answer.",
             f"Use a model in this process, or one served by {' or '.join(CONTINUING)}.",
         )
+    if endpoint.provider == "local":
+        return endpoint  # it always goes on
     extra = {**endpoint.extra_body, "continue_final_message": True, "add_generation_prompt": False}
     return endpoint.model_copy(update={"extra_body": extra})
 

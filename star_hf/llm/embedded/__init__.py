@@ -1,1 +1,1 @@
-"""The embedded model, a provider in this process."""
+"""The embedded model, a provider in this process: any GGUF file, by OpenVINO."""

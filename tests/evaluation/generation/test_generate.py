@@ -1,13 +1,17 @@
 """Answers of the model under evaluation: asked once, found again, through every kind of endpoint."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from batch_server import BatchServer
 from model_server import ModelServer, Reply
+from small_gguf import small_gguf
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.evaluation.generation.generate import generate
 from star_hf.evaluation.generation.in_process import InProcess
 from star_hf.evaluation.generation.models import Sampling, Served
+from star_hf.evaluation.tasks.attacks import attacked
 from star_hf.evaluation.types import Item
 from star_hf.llm import Budget, Endpoint, Journal, Request
 
@@ -124,3 +128,19 @@ def test_a_failure_names_how_many_are_missing_and_where_the_others_are(tmp_path)
         with pytest.raises(IncompleteRunError, match="xstest: .*'m' for 1 of 12 requests; .*answered 500") as caught:
             answers(served(server, max_retries=0), journal, description="xstest")
         assert "journal.sqlite" in caught.value.remedy and len(journal) == 11
+
+
+@pytest.mark.skipif(not find_spec("openvino_genai"), reason="openvino_genai is not installed")
+def test_a_gguf_file_is_asked_once_and_goes_on_with_a_prefilled_answer(journal, tmp_path):
+    path = small_gguf(tmp_path / "model.gguf")
+    subject = Served(Endpoint(provider="local", model=str(path)))
+    sampling = Sampling(temperature=1.0, repetition_penalty=1.1, max_tokens=4, samples=2)
+    items = [*ITEMS[:2], attacked([Item("a", "Why?")], "prefill")[0]]
+    subject.probe()
+    first = [c for _, _, c in generate(items, subject, journal, sampling, progress=False)]
+    assert len(journal) == 6 and all(c.completion_tokens == 4 and c.model == "model.gguf" for c in first)
+    assert first[4].prompt_tokens > len("<>Why?<>"), "the opening is part of the prompt"
+    assert [c for _, _, c in generate(items, subject, journal, sampling, progress=False)] == first
+    before = subject.fingerprint
+    small_gguf(path, seed=1)
+    assert Served(Endpoint(provider="local", model=str(path))).fingerprint != before

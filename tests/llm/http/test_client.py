@@ -224,8 +224,3 @@ def test_a_url_with_a_password_is_refused():
     for url in ("https://me:secret@host/v1", "https://host/v1?key=secret"):
         with pytest.raises(ValidationError, match="user name or password"):
             Endpoint(model="m", base_url=url)
-
-
-def test_another_embedded_model_is_refused():
-    with pytest.raises(ConfigError, match="no embedded model 'gpt-4o'"):
-        Endpoint(provider="local", model="gpt-4o").identity()
