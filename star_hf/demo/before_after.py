@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..evaluation.generation.generate import generate
-from ..evaluation.generation.in_process import InProcess
 from ..evaluation.generation.models import Model, Sampling
 from ..evaluation.generation.responses import read_response
 from ..evaluation.grading.judges import load_judge
@@ -16,6 +15,7 @@ from ..evaluation.types import Item, Response, responses_table
 from ..llm import Journal
 from ..utils.paths import project_folder
 from ..utils.text import row_id
+from .gguf import model_in
 
 
 __all__ = ["Refusals", "before_after", "read_questions", "refusals"]
@@ -89,6 +89,5 @@ def before_after(
     """
     items = read_questions(project_folder("recipes") / "eval" / "demo_questions.jsonl")
     with Journal(Path(run_dir) / "evaluation.sqlite") as journal:
-        models = (InProcess(str(model), batch_size=16, dtype="float32") for model in (base, tuned))
-        before, after = (refusals(model, items, journal, **options) for model in models)
+        before, after = (refusals(model_in(folder), items, journal, **options) for folder in (base, tuned))
     return before, after
