@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["as_gguf", "model_in"]
 
-FILE_TYPE, WEIGHTS = 1, np.float16
-"""GGUF's name of a file of 16-bit floats."""
+KIND = "Q8_0"
+"""Eight bits per weight: half the time of 16 bits, and an error below that of computing in bfloat16."""
 
 
 def model_in(folder: str | Path) -> Model:
@@ -61,9 +61,11 @@ def as_gguf(folder: str | Path, like: Path | None = None) -> Path:
             if not name.startswith("GGUF.") and name not in ("general.architecture", "general.file_type"):
                 listed = field.types[0] == gguf.GGUFValueType.ARRAY
                 writer.add_key_value(name, known[name], field.types[0], field.types[-1] if listed else None)
-        writer.add_file_type(FILE_TYPE)
+        writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{KIND}"])
         for name, value in tensors.items():
-            writer.add_tensor(name, _stored(value, heads.get(name.split(".")[-2])))
+            kind = gguf.GGMLQuantizationType["F32" if value.ndim == 1 else KIND]
+            stored = _permuted(np.float32(value), heads.get(name.split(".")[-2]))
+            writer.add_tensor(name, gguf.quants.quantize(stored, kind), raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -79,8 +81,8 @@ def _read(path: Path) -> "gguf.GGUFReader":
     return gguf.GGUFReader(path)
 
 
-def _stored(value: np.ndarray, heads: int | None) -> Any:
-    """A tensor as llama.cpp keeps it: norms in 32 bits, queries and keys with each head's halves interleaved."""
-    if heads is not None:
-        value = value.reshape(heads, 2, -1, value.shape[-1]).swapaxes(1, 2).reshape(value.shape)
-    return np.ascontiguousarray(value, np.float32 if value.ndim == 1 else WEIGHTS)
+def _permuted(value: np.ndarray, heads: int | None) -> np.ndarray:
+    """A tensor as llama.cpp keeps it: of queries and keys, the rows of each head's halves take turns."""
+    if heads is None:
+        return value
+    return value.reshape(heads, 2, -1, value.shape[-1]).swapaxes(1, 2).reshape(value.shape)

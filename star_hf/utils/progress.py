@@ -1,8 +1,10 @@
-"""Progress bars: how many steps are done, how fast, the time left, and the cost."""
+"""Progress: how many steps are done, how fast, the time left, and the cost. A bar in a terminal, lines in a pipe."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +19,11 @@ from rich.progress import (
 
 
 __all__ = ["Bar", "quiet_datasets", "track"]
+
+EVERY_S = 10.0
+"""Seconds from one line to the next where there is no terminal."""
+RATE_S = 120.0
+"""The rate is that of the last so many seconds: an answer of a model can take half a minute."""
 
 
 class Bar:
@@ -43,6 +50,22 @@ class Bar:
         spent = f"${self._cost:.2f}" if self._cost else ""
         self._progress.update(self._task, advance=self._new, info=" ".join(filter(None, (rate, spent))))
         self._new, self._drawn = 0, time.monotonic()
+
+    def line(self) -> str:
+        """The current state in words."""
+        task = self._progress.tasks[self._task]
+        done, left = task.completed + self._new, task.time_remaining
+        return ", ".join(
+            filter(
+                None,
+                (
+                    f"{task.description}: {done:,.0f}" + ("" if task.total is None else f" of {task.total:,.0f}"),
+                    task.fields["info"],
+                    f"{_whole(task.elapsed)} so far",
+                    "" if left is None else f"{_whole(left)} left",
+                ),
+            )
+        )
 
     def note(self, text: str) -> None:
         """Show a short text beside the bar, such as what it waits for."""
@@ -84,7 +107,7 @@ def quiet_datasets() -> Iterator[None]:
 
 @contextmanager
 def track(description: str, total: int | None, show: bool = True) -> Iterator[Bar]:
-    """Show a bar on standard error while the block runs."""
+    """Show a bar on standard error while the block runs; where that is no terminal, a line every `EVERY_S` seconds."""
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -93,9 +116,25 @@ def track(description: str, total: int | None, show: bool = True) -> Iterator[Ba
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+    console, over = Console(stderr=True), threading.Event()
+    with Progress(*columns, console=console, disable=not show, speed_estimate_period=RATE_S) as progress:
         bar = Bar(progress, progress.add_task(description, total=total, info=""))
+
+        def tell() -> None:
+            while not over.wait(EVERY_S):
+                console.print(bar.line(), markup=False, highlight=False, soft_wrap=True)
+
+        lines = threading.Thread(target=tell, daemon=True)
+        if show and not console.is_terminal:
+            lines.start()
         try:
             yield bar
         finally:
+            over.set()
+            if lines.is_alive():
+                lines.join()
             bar.draw()
+
+
+def _whole(seconds: float | None) -> timedelta:
+    return timedelta(seconds=round(seconds or 0))

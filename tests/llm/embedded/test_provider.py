@@ -149,9 +149,11 @@ def test_what_ends_a_run_leaves_a_model_that_answers(small):
     def interrupt(key, completion):
         raise KeyboardInterrupt
 
-    endpoint = Endpoint(provider="local", model=small, max_tokens=4)
-    with pytest.raises(KeyboardInterrupt):
-        provider_of(endpoint).complete(((str(n), ask("tea")) for n in range(5)), interrupt)
+    endpoint = Endpoint(provider="local", model=small, max_tokens=200)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        provider_of(endpoint).complete(iter([("long", ask("tea")), ("none", ask("x" * WINDOW))]), interrupt)
+    embedded.load(small).step()
+    assert not embedded.load(small)._pipeline.has_non_finished_requests(), caught  # whose frames hold the batch
     assert answers(small, ask("tea"))[0].completion_tokens == 24
 
 
@@ -182,7 +184,7 @@ def test_what_does_not_fit_in_the_cache_is_asked_alone_and_then_named(small, mon
     monkeypatch.setattr(scheduler, "cache_size", property(lambda _: 0, lambda s, _: setattr(s, "num_kv_blocks", 4)))
     embedded._loaded.cache_clear()
     try:
-        large, small_one, long = answers(small, ask("x" * 200), ask("tea"), ask("y" * 80), max_tokens=60)
+        large, long, small_one = answers(small, ask("x" * 200), ask("y" * 80), ask("tea"), max_tokens=60)
     finally:
         embedded._loaded.cache_clear()
     assert large.outcome == "invalid_request" and "cache" in large.detail
