@@ -1,11 +1,13 @@
 """`star-hf endpoints check` against servers that can more and less."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 from typer.testing import CliRunner
 
 from model_server import Handler, ModelServer, Reply
+from small_gguf import small_gguf
 from star_hf.cli import app
 from star_hf.llm import PRESETS, Endpoint
 from star_hf.llm.http.probe import MODES, probe
@@ -186,3 +188,11 @@ def test_the_presets_whose_keys_are_set_are_checked(monkeypatch):
     monkeypatch.setenv("DEEPSEEK_API_KEY", KEY)
     monkeypatch.setenv("HF_TOKEN", KEY)
     assert {endpoint.provider for endpoint in configured_presets()} == {"deepseek", "hf"}
+
+
+@pytest.mark.skipif(not find_spec("openvino_genai"), reason="openvino_genai is not installed")
+def test_a_local_model_is_loaded_to_see_that_it_works(tmp_path):
+    path = small_gguf(tmp_path / "model.gguf")
+    assert probe(Endpoint(provider="local", model=str(path))).problem is None
+    path.write_bytes(path.read_bytes()[:5000])
+    assert "not a whole GGUF file" in probe(Endpoint(provider="local", model=str(path))).problem

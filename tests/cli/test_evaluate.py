@@ -1,12 +1,15 @@
 import json
+from importlib.util import find_spec
 
 import pytest
 from typer.testing import CliRunner
 
 from model_server import ModelServer
 from small_benchmarks import answer, write_benchmarks
+from small_gguf import small_gguf
 from star_hf import cli
 from star_hf.errors import ConfigError, IncompleteRunError
+from star_hf.utils.files import sha256_of
 
 
 def run(*words):
@@ -78,3 +81,14 @@ def test_an_endpoint_may_be_a_file(server, data_dir, tmp_path):
     result = run("--model", "m", "--endpoint", tmp_path / "mine.yaml", "--tasks", "math500")
     assert isinstance(result.exception, ConfigError)
     assert isinstance(run("--model", "m", "--endpoint", tmp_path / "none.yaml").exception, ConfigError)
+
+
+@pytest.mark.skipif(not find_spec("openvino_genai"), reason="openvino_genai is not installed")
+def test_a_gguf_file_is_measured_in_this_process(data_dir, tmp_path):
+    path = small_gguf(tmp_path / "model.gguf")
+    words = ("--model", path, "--data-dir", data_dir, "--output", tmp_path / "results", "--max-failures", "1")
+    result = run(*words, "--tasks", "strongreject", "--judge", "refusal-phrases", "--limit", "2", "--max-tokens", "4")
+    assert isinstance(result.exception, IncompleteRunError) and "2 truncated" in result.output
+    record = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert record["model"]["fingerprint"] == sha256_of(path)
+    assert record["benchmarks"]["strongreject"]["failures"] == {"truncated": 2}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import ConfigError, first_line
 from ..types import Message
-from .weights import MODEL, locate, read_header
+from .weights import MODEL, locate, read_header, state
 
 
 __all__ = ["CACHE_GB", "EmbeddedModel", "load"]
@@ -25,11 +25,12 @@ def load(model: str) -> "EmbeddedModel":
 
     The last one stays in memory, in the process that loaded it: its threads do not survive a fork.
     """
-    return _loaded(locate(model), model if model == MODEL else Path(model).name, os.getpid())
+    path = locate(model)
+    return _loaded(path, model if model == MODEL else Path(model).name, state(path), os.getpid())
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(path: Path, name: str, process: int) -> "EmbeddedModel":
+def _loaded(path: Path, name: str, state: tuple[int, int], process: int) -> "EmbeddedModel":
     return EmbeddedModel(path, name)
 
 

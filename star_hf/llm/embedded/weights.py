@@ -12,7 +12,7 @@ from ...utils.extras import missing, require
 from ...utils.files import sha256_of
 
 
-__all__ = ["MODEL", "Header", "locate", "packaged_weights", "read_header", "sha256"]
+__all__ = ["MODEL", "Header", "locate", "packaged_weights", "read_header", "sha256", "state"]
 
 MODEL = "SmolLM2-135M-Instruct"
 RUNTIME = "openvino_genai"
@@ -80,13 +80,18 @@ def packaged_weights() -> Path:
 def sha256(model: str) -> str:
     """SHA-256 of a model's file, computed once per process and state of the file."""
     path = locate(model)
-    state = path.stat()
-    return _sha256(path, state.st_size, state.st_mtime_ns)
+    return _sha256(path, state(path))
 
 
 @functools.cache
-def _sha256(path: Path, size: int, changed: int) -> str:
+def _sha256(path: Path, state: tuple[int, int]) -> str:
     return sha256_of(path)
+
+
+def state(path: Path) -> tuple[int, int]:
+    """A file's size and time of change: while they are the same, what was computed from it is."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 class Header(NamedTuple):
