@@ -31,6 +31,9 @@ def check_form(rows: Rows, taxonomy: Taxonomy, reasoning: bool | None = None) ->
     def check(name: str, severity: Severity, summary: str, problem: Callable[[int], str | bool | None]) -> None:
         findings.extend(row_findings(name, severity, summary, rows.ids, map(problem, range(len(rows)))))
 
+    if rows.refused:
+        places = "; ".join(rows.refused[:3])
+        findings.append(Finding("unreadable_row", "error", f"{len(rows.refused)} rows cannot be read: {places}."))
     check("empty_question", "error", "No question.", lambda i: not rows.questions[i].strip())
     if rows.has("id"):
         seen = Counter(rows.ids)

@@ -2,15 +2,16 @@
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from ..errors import SourceError, first_line
-from ..sources.reading import BUILDERS, decoded, read_file
-from ..utils.text import row_id
+from ..sources.formats import FORMATS, decoded, spelled
+from ..sources.reading import read_file
+from ..utils.text import listed, row_id
 
 
 __all__ = ["NAMES", "Rows", "load_rows", "take_roles"]
@@ -32,7 +33,7 @@ class Rows:
     """The columns that an audit reads, with one value per row.
 
     `columns` names the column of each role. A question that is not a string is empty, and where a role has no column,
-    its values are `None`.
+    its values are `None`. `refused` has the place of each row that cannot be read, and why.
     """
 
     columns: dict[str, str]
@@ -42,6 +43,7 @@ class Rows:
     sources: list[str | None]
     categories: list[list[str] | None]
     scores: list[Any]
+    refused: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -67,10 +69,11 @@ def load_rows(
     if isinstance(dataset, Dataset):
         return take_roles(decoded(dataset), columns)
     path = Path(dataset).expanduser()
-    if path.is_file() or (path.suffix in BUILDERS and path.parent.is_dir()):
+    if path.is_file() or (path.suffix.lower() in FORMATS and path.parent.is_dir()):
         if name or split or revision:
             raise SourceError(f"{path} is a file without configurations, splits or revisions.", "Omit those options.")
-        return take_roles(read_file(path, (), "data set"), columns)
+        refused: list[str] = []
+        return replace(take_roles(read_file(path, refused=refused), columns), refused=tuple(refused))
     with tempfile.TemporaryDirectory(prefix="star_hf-") as cache:
         loaded = _from_folder(path, name, cache) if path.is_dir() else _from_hub(str(dataset), name, revision)
         if isinstance(loaded, DatasetDict):
@@ -91,15 +94,16 @@ def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] 
     if wrong := [f"{role}={column}" for role, column in columns.items() if role not in NAMES or column not in there]:
         raise SourceError(
             f"Unknown role or column: {', '.join(wrong)}.",
-            f"Roles: {', '.join(NAMES)}. Columns: {', '.join(there) or 'none'}.",
+            f"Roles: {', '.join(NAMES)}. Columns: {listed(there) or 'none'}.",
         )
     for role, names in NAMES.items():
-        known = next((name for name in names if name in there and name not in columns.values()), None)
+        free = [name for name in there if name not in columns.values()]
+        known = next((own for name in names if (own := spelled(free, name)) is not None), None)
         if role not in columns and known and not ("messages" in columns and role in ("question", "response")):
             columns[role] = known
     if not {"question", "messages"} & set(columns):
         raise SourceError(
-            f"No question column found: the data set has {len(records)} rows and the columns {', '.join(there)}.",
+            f"No question column found: the data set has {len(records)} rows and the columns {listed(there)}.",
             "Set it: --column question=NAME.",
         )
     questions = [_said(record, columns, "question", "user") or "" for record in records]
@@ -109,7 +113,7 @@ def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] 
         ids=[str(id) if id is not None else row_id(text) for id, text in zip(ids, questions, strict=True)],
         questions=questions,
         responses=[_said(record, columns, "response", "assistant") for record in records],
-        sources=[_text(record.get(columns.get("source", ""))) for record in records],
+        sources=[_source(record.get(columns.get("source", ""))) for record in records],
         categories=[_labels(record.get(columns.get("category", ""))) for record in records],
         scores=[record.get(columns.get("score", "")) for record in records],
     )
@@ -153,6 +157,10 @@ def _text(value: Any) -> str | None:
         texts = [part.get("text") for part in value if isinstance(part, Mapping)]
         value = "\n".join(text for text in texts if isinstance(text, str))
     return value if isinstance(value, str) else None
+
+
+def _source(value: Any) -> str | None:
+    return str(value) if isinstance(value, int | float) else _text(value)
 
 
 def _labels(value: Any) -> list[str] | None:

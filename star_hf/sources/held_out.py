@@ -79,11 +79,11 @@ def own_held_out_set(name: str, path: Path) -> HeldOutSet:
     Raises:
         [`SourceError`]: If the file is missing, cannot be read, or has no texts.
     """
-    column = "text" if path.suffix == ".txt" else "question"
-    texts = tuple("" if text is None else text for _, text in read_own_texts(path))
-    if not all(isinstance(text, str) for text in texts) or not any(map(str.strip, texts)):
-        raise SourceError(f"{path}: the column `{column}` has no texts.", "Name a file with one text per row.")
-    return HeldOutSet(name, "held_out", str(path), "local copy", "unknown", "none", texts, (column,) * len(texts))
+    items = [(text, "question" if "question" in row else "text") for row, text in read_own_texts(path)]
+    texts, columns = zip(*items, strict=True)
+    if not any(map(str.strip, texts)):
+        raise SourceError(f"{path} has no texts.", "Name a file with one text per row.")
+    return HeldOutSet(name, "held_out", str(path), "local copy", "unknown", "none", texts, columns)
 
 
 def load_held_out_sets(

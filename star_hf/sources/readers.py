@@ -24,10 +24,11 @@ Taken = TypeVar("Taken")
 
 @dataclass(frozen=True)
 class Drop:
-    """A row that is not collected: why, in one word or `snake_case`, and what would have been the question."""
+    """A row that is not collected: why, in one word or `snake_case`, what would have been the question, details."""
 
     reason: str
     question: str
+    detail: str | None = None
 
 
 Take = str | list[str] | Drop

@@ -1,30 +1,39 @@
 """Read the files of a source, from the Hub or from a local copy, as rows with the requested columns."""
 
-import codecs
-import tempfile
-import zipfile
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import httpx
 from datasets import Dataset, Json, load_dataset
-from datasets.features.features import decode_nested_example
-from datasets.utils import logging
 
 from ..errors import SourceError, first_line
-from ..utils.progress import quiet_datasets
+from ..utils.text import counted, listed
 from .catalogue import Source
+from .files import rows_in
+from .formats import Refused, decoded
 from .readers import Drop, Reader, Take, draw
 
 
-__all__ = ["BUILDERS", "MissingSourceError", "decoded", "read_file", "read_rows", "read_source", "read_takes"]
+__all__ = [
+    "BUILDERS",
+    "MissingSourceError",
+    "read_file",
+    "read_own_texts",
+    "read_rows",
+    "read_source",
+    "read_takes",
+]
 
-BATCH_ROWS = 1000
+logger = logging.getLogger(__name__)
+
 BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text", ".parquet": "parquet"}
-COMPRESSIONS = {".bz2", ".gz", ".xz", ".zst"}
+"""The dataset builder of each format in which sources are published."""
+
+MOST_REFUSED, MOST_REFUSED_SHARE = 10, 0.05
+"""Rows of a user's file that may be unreadable: this many, or this share if that is more."""
 
 
 class MissingSourceError(SourceError):
@@ -43,7 +52,8 @@ def read_source(
         [`SourceError`]: If they cannot be parsed.
     """
     if sources_dir is not None:
-        yield from _read_files(local_files(source, Path(sources_dir), option), source.columns, source.options)
+        for file in local_files(source, Path(sources_dir), option):
+            yield from read_rows(file, source.columns, source.options)
         return
     try:
         dataset = load_dataset(str(source.folder), split="train")
@@ -75,45 +85,73 @@ def _apply(source: Source, reader: Reader, rows: Iterable[dict[str, Any]]) -> It
             yield reader(row)
         except KeyError as error:
             raise SourceError(
-                f"{source.name}: no column {error}, only {', '.join(row)}.",
+                f"{source.name}: no column {error}, only {listed(row)}.",
                 f"Expected {' / '.join(source.columns) or 'question'}: compare with {source.homepage}.",
             ) from None
 
 
 def read_file(
-    path: Path, columns: Sequence[str] = ("question", "source", "text"), what: str = "questions"
+    path: Path, columns: Sequence[str] = (), needed: Sequence[str] = (), refused: list[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """As [`read_rows`], of a user's own csv or tsv file without options; an empty cell is an empty text."""
-    options = {"sep": "\t" if path.suffix == ".tsv" else ",", "keep_default_na": False}
-    yield from read_rows(path, columns, options if _builder(path) == "csv" else {}, what)
+    """The rows of a user's own file, with only these columns, as text; with all columns, as they are, for none.
+
+    Args:
+        needed (`Sequence[str]`): A row needs one of these columns.
+        refused (`list[str]`, *optional*): Takes the place of each row that cannot be read, and why. Without it, one
+            such row is an error; with it, more than 10 of them that are also more than 5% of the rows.
+
+    Raises:
+        [`SourceError`]: If the file or too many of its rows cannot be read.
+    """
+    found, kept = list[str](), 0
+    for place, row in rows_in(path, columns):
+        row = _as_texts(row, columns, needed)
+        if not isinstance(row, Refused):
+            kept += 1
+            yield row
+            continue
+        found.append(f"{place}: {row.problem}")
+        if refused is None:
+            break
+    most = 0 if refused is None else max(MOST_REFUSED, MOST_REFUSED_SHARE * (kept + len(found)))
+    if found and not kept and found[0].partition(": ")[2].startswith("no column"):
+        raise SourceError(f"{path} has {found[0].partition(': ')[2]}.", "Rename the column with the texts.")
+    if found and (len(found) > most or not kept):
+        many = "" if refused is None else f"{counted(len(found), 'row')} of {kept + len(found):,} cannot be read. "
+        raise SourceError(f"{path}: {many}{found[0]}.", _remedy_for(path, found))
+    if found and refused is not None:
+        refused += found
+        logger.warning(
+            "%s: %s cannot be read: %s. %s",
+            path,
+            counted(len(found), "row"),
+            "; ".join(found[:3]),
+            _remedy_for(path, found),
+        )
 
 
-def read_own_texts(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Each row of a user's own file with its text: a line of a `.txt` file, or the column `question`."""
-    column = "text" if path.suffix == ".txt" else "question"
-    for row in read_file(path):
-        if column not in row:
-            raise SourceError(
-                f"{path} has no column `{column}`; its columns are {', '.join(row)}.",
-                f"Rename the column with the texts to `{column}`.",
-            )
-        yield row, row[column]
+def read_own_texts(path: Path, refused: list[str] | None = None) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each row of a user's own file with its text: a line of a `.txt` file, a text in a JSON list, or the column
+    `question`; `refused` is as for [`read_file`]."""
+    for row in read_file(path, ("question", "source", "text"), ("question", "text"), refused):
+        yield row, (row["question"] if "question" in row else row["text"]) or ""
 
 
 def read_rows(
-    path: Path, columns: Sequence[str] = (), options: dict[str, Any] | None = None, what: str = "rows"
+    path: Path, columns: Sequence[str] = (), options: dict[str, Any] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a file, with only these columns; with all if none of them exists.
+    """The rows of a source's file, with only these columns; with all if none of them exists.
 
     The file is csv, tsv, json, jsonl, txt or parquet, and may be compressed or alone in a zip archive. The options are
-    those of the dataset builder, such as `sep`. Messages call the content `what`.
+    those of the card, such as `sep`.
 
     Raises:
-        [`SourceError`]: If the file is missing or cannot be parsed.
+        [`SourceError`]: If the file is missing, or a row cannot be read.
     """
-    if not path.is_file():
-        raise SourceError(f"There is no file {path}.", f"Check the path of the {what}.")
-    yield from _read_files([path], columns, options or {})
+    for place, row in rows_in(path, columns, options, expand=False):
+        if isinstance(row, Refused):
+            raise SourceError(f"{path}, {place}: {row.problem}.", _remedy_for(path, [row.problem]))
+        yield row
 
 
 def local_files(source: Source, sources_dir: Path, option: str) -> list[Path]:
@@ -132,37 +170,19 @@ def local_files(source: Source, sources_dir: Path, option: str) -> list[Path]:
     return files
 
 
-def _read_files(files: list[Path], columns: Sequence[str], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rows of local files, through a temporary cache, so that edited files are read again.
-
-    `streaming=True` would need no cache but imports torch: 200 MB and a second.
-    """
-    for path in files:
-        builder = _builder(path)
-        _check_text(path)
-        with tempfile.TemporaryDirectory(prefix="star_hf-") as cache:
-            try:
-                with quiet_datasets(), _no_errors():
-                    dataset = load_dataset(
-                        builder, data_files=[escape(str(path))], split="train", cache_dir=cache, **options
-                    )
-            except Exception as error:
-                raise SourceError(
-                    f"{path} has no rows that can be read as {builder}: {first_line(error.__cause__ or error)}",
-                    "Fix the file or download it again.",
-                ) from error
-            yield from _rows(dataset, columns, str(path))
-
-
-@contextmanager
-def _no_errors() -> Iterator[None]:
-    """Keep `datasets` from logging an error that is raised anyway."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
+def _as_texts(
+    row: dict[str, Any] | Refused, columns: Sequence[str], needed: Sequence[str]
+) -> dict[str, Any] | Refused:
+    if isinstance(row, Refused):
+        return row
+    if needed and not any(name in row for name in needed):
+        return Refused(f"no column `{needed[0]}`; its columns are {listed(row)}")
+    if wrong := [name for name in columns if isinstance(row.get(name), bool | list | dict)]:
+        return Refused(f"`{wrong[0]}` is a {type(row[wrong[0]]).__name__}, expected text")
+    return {
+        name: value if name not in columns or isinstance(value, str | None) else str(value)
+        for name, value in row.items()
+    }
 
 
 def _rows(dataset: Dataset, columns: Sequence[str], place: str) -> Iterator[dict[str, Any]]:
@@ -174,54 +194,15 @@ def _rows(dataset: Dataset, columns: Sequence[str], place: str) -> Iterator[dict
     yield from decoded(dataset.select_columns(known) if known else dataset)
 
 
-def decoded(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """The rows of a data set; values of mixed types, which Arrow stores as JSON, are decoded."""
-    mixed = {name: feature for name, feature in dataset.features.items() if _has_json(feature)}
-    for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
-        for row in table.to_pylist():
-            yield row | {name: decode_nested_example(feature, row[name]) for name, feature in mixed.items()}
-
-
-def _has_json(feature: Any) -> bool:
-    inner = feature.values() if isinstance(feature, dict) else [getattr(feature, "feature", None)]
-    return isinstance(feature, Json) or any(_has_json(part) for part in inner if part is not None)
-
-
-def _builder(path: Path) -> str:
-    """The dataset builder for a file, which may be compressed, or for the only file in a zip archive."""
-    name = path.with_suffix("") if path.suffix in COMPRESSIONS else path
-    if path.suffix == ".zip" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            name = Path(archive.namelist()[0]) if len(archive.namelist()) == 1 else path
-    if name.suffix not in BUILDERS:
-        raise SourceError(
-            f"{path}: files of type `{name.suffix}` are not supported.", f"Use one of {', '.join(BUILDERS)}."
+def _remedy_for(path: Path, refused: Sequence[str]) -> str:
+    """What a user can do about rows that were refused."""
+    if any(problem.endswith("not UTF-8") for problem in refused):
+        fresh = path.with_name(f"{path.stem}.utf8{path.suffix}")
+        return (
+            "Save it as UTF-8. If it was written by a Western European Windows: "
+            f"iconv -f WINDOWS-1252 -t UTF-8 {quote(str(path))} > {quote(str(fresh))}"
         )
-    return BUILDERS[name.suffix]
-
-
-def _check_text(path: Path) -> None:
-    """Report the position of the first byte that is not UTF-8, which the readers do not."""
-    if path.stat().st_size == 0:
-        raise SourceError(f"{path} is empty.", "Fix the file or download it again.")
-    if path.suffix in COMPRESSIONS | {".parquet", ".zip"}:
-        return
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    offset = 0
-    with path.open("rb") as file:
-        while True:
-            block = file.read(1 << 20)
-            pending = len(decoder.getstate()[0])
-            try:
-                decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                raise SourceError(
-                    f"{path} is not UTF-8: byte {offset - pending + error.start} cannot be decoded.",
-                    f"Convert it, for example: iconv -f latin1 -t utf-8 {path.name}",
-                ) from None
-            if not block:
-                return
-            offset += len(block)
+    return "Correct these rows."
 
 
 def _remedy(source: Source, option: str) -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +118,7 @@ def collect(
         require_all (`bool`, defaults to `False`): Fail if a source cannot be read, instead of continuing without it.
         questions (`Path`, *optional*): The user's own questions, added last: a `.txt` file with one per line, or
             `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` with a column `question` and optionally `source` (the
-            file's stem by default).
+            file's stem by default). Rows that cannot be read are removed as `unreadable`.
         held_out_questions (`Path`, *optional*): The user's own benchmark, in the same formats.
         max_chars (`int`, defaults to 20,000): Longer questions are removed as `too_long`. Benchmarks have no limit.
 
@@ -155,8 +156,10 @@ def collect(
         )
     if questions is not None:
         own = Path(questions)
-        named = ((row.get("source") or own.stem, text) for row, text in read_own_texts(own))
-        kept, gone = _sort_out(named, max_chars)
+        refused: list[str] = []
+        texts = (((row.get("source") or "").strip() or own.stem, text) for row, text in read_own_texts(own, refused))
+        unread = ((own.stem, Drop("unreadable", "", place)) for place in refused)  # filled once the texts are read
+        kept, gone = _sort_out(chain(texts, unread), max_chars)
         rows.append(kept)
         removed.append(gone)
     if held_out_questions is not None:
@@ -198,7 +201,7 @@ def _sort_out(items: Iterable[tuple[str, str | Drop]], max_chars: int | None) ->
         question = _checked(item.question if isinstance(item, Drop) else item, name)
         row = {"id": row_id(question), "question": question, "source": name}
         if reason := item.reason if isinstance(item, Drop) else _problem(question, max_chars):
-            removed.append(removal(row, STAGE, reason))
+            removed.append(removal(row, STAGE, reason, detail=item.detail if isinstance(item, Drop) else None))
         else:
             rows.append(row)
     return as_dataset(rows, COLLECTED), as_dataset(removed, REMOVED)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ __all__ = [
     "encodable_values",
     "join_reasoning",
     "join_surrogates",
+    "listed",
     "normalise",
     "row_id",
     "split_reasoning",
@@ -46,6 +47,13 @@ def join_surrogates(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """A count and its noun, such as `"1 row"` and `"3,000 rows"`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Iterable[object], most: int = 20) -> str:
+    """Names with commas between them: the first ones, of 40 characters at most, and the number of the others."""
+    shown = [str(name) for name in names]
+    rest = [f"{len(shown) - most:,} more"] if len(shown) > most else []
+    return ", ".join([*(name if len(name) <= 40 else f"{name[:39]}…" for name in shown[:most]), *rest])
 
 
 def row_id(question: str) -> str:

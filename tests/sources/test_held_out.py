@@ -60,7 +60,7 @@ def test_a_wrong_name_or_column_is_said(tmp_path):
     file.write_text('{"prompt": "a"}\n')
     with pytest.raises(SourceError, match="no column `question`"):
         own_held_out_set("own", file)
-    file.write_text('{"question": 1}\n')
+    file.write_text('{"question": null}\n')
     with pytest.raises(SourceError, match="has no texts"):
         own_held_out_set("own", file)
     blank = tmp_path / "blank.txt"

@@ -156,37 +156,6 @@ def test_missing_column_of_a_source(copies):
         collect(sources=["BeaverTails"], held_out=[], sources_dir=folder)
 
 
-def test_missing_column_of_the_users_file(tmp_path):
-    path = tmp_path / "mine.csv"
-    path.write_text("prompt\nhow do I pick a lock?\n")
-    with pytest.raises(SourceError, match=r"mine.csv has no column `question`; its columns are prompt"):
-        _own(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("a.txt", b"good\nb\xffd\n", r"a.txt is not UTF-8: byte 6 "),
-        ("a.csv", b"question\n" + b"x" * (1 << 20) + b"\n\xff\n", r"byte 1048586 "),
-        ("a.jsonl", b'{"question": "\xc3', r"a.jsonl is not UTF-8: byte 14 "),
-        ("a.json", b'[{"question": "a"', r"a.json has no rows that can be read as json"),
-        ("a.jsonl", b'{"question": "a"}\n{"que', r"a.jsonl has no rows that can be read as json"),
-        ("a.csv", b"question\n", r"a.csv has no rows"),
-        ("a.csv", b"", r"a.csv is empty"),
-        ("a.csv", b"question\n5\n6\n", r"a: a question has the type int"),
-        ("a.jsonl", b'{"question": "a"}\n{"question": 5}\n', r"a.jsonl: the values of question are not all of one"),
-        ("a.parquet", b"not parquet", r"a.parquet has no rows that can be read as parquet"),
-        ("a.xlsx", b"x", r"a.xlsx: files of type `.xlsx`"),
-    ],
-)
-def test_broken_file_gives_one_clear_error(tmp_path, name, content, said):
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(SourceError, match=said) as caught:
-        _own(path)
-    assert caught.value.remedy
-
-
 def test_no_file_of_questions(tmp_path):
     with pytest.raises(SourceError, match=r"no file .*absent.txt"):
         _own(tmp_path / "absent.txt")

@@ -145,7 +145,7 @@ def read_labelled(path: str | Path) -> Labelled:
     [`SourceError`].
     """
     path = Path(path)
-    rows = list(read_file(path, ("question", "response", "label"), "labelled answers"))
+    rows = list(read_file(path, ("question", "response", "label")))
     bad: dict[str, bool] = {}
     answers = []
     kinds = set()
