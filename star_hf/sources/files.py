@@ -6,6 +6,7 @@ import lzma
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,11 +64,17 @@ def rows_in(
 
 def _chosen(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any] | Refused:
     """The wanted columns of a row, if their texts could be decoded."""
-    own = {name: key for name in columns if (key := spelled(row, name)) is not None}
+    own = _own_names(tuple(row), tuple(columns))
     row = {name: row[key] for name, key in own.items()} if own else row
-    if any(isinstance(value, str) and UNDECODED.search(value) for value in row.values()):
+    if any(isinstance(value, str) and not value.isascii() and UNDECODED.search(value) for value in row.values()):
         return Refused("not UTF-8")
     return {name: value.lstrip("\ufeff") if isinstance(value, str) else value for name, value in row.items()}
+
+
+@lru_cache(maxsize=256)
+def _own_names(names: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, str]:
+    """The wanted columns that a row has, with the row's own spelling."""
+    return {name: key for name in columns if (key := spelled(names, name)) is not None}
 
 
 def _suffix(path: Path) -> str:

@@ -145,9 +145,12 @@ def _parsed(line: str) -> dict[str, Any] | Refused:
         return Refused(f"not JSON ({first_line(error)[:100]})")
 
 
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+
+
 def _loads(text: str) -> Any:
     """A JSON value; NaN and infinity are no values. Halves of surrogate pairs are joined if all bytes were UTF-8."""
-    value = json.loads(text.strip("\ufeff \t\r\n"), parse_constant=lambda _: None)
+    value = _DECODER.decode(text.strip("\ufeff \t\r\n"))
     return _joined(value) if "\\u" in text and not UNDECODED.search(text) else value
 
 

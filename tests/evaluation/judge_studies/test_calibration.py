@@ -167,5 +167,5 @@ def test_a_file_that_cannot_be_used_is_told(tmp_path, rows, words):
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(SourceError, match="labelled answers"):
+    with pytest.raises(SourceError, match="no file .*nowhere"):
         read_labelled(tmp_path / "nowhere.jsonl")
