@@ -1,6 +1,7 @@
 """A build: the stages in the paper's order. The only file that knows the whole flow."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -235,5 +236,5 @@ def _file_times(options: Mapping[str, Any]) -> str | None:
     paths = [path for path in (options["questions"], options["held_out_questions"]) if path]
     if options["sources_dir"]:
         paths += sorted(path for path in Path(options["sources_dir"]).rglob("*") if path.is_file())
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if Path(path).exists()]
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if os.path.exists(path)]
     return digest(stats) if stats else None

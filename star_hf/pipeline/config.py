@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..errors import ConfigError
 from ..llm import Batch, Endpoint
 from ..scale.executors import Scale
 from ..similarity.options import EncoderOptions
@@ -128,7 +129,8 @@ class BuildConfig(Strict):
             "timeout_s": 1_800,
         }
         endpoints = {"classifier": judge, "teacher": teacher, "scorer": judge, "rewriter": judge}
-        return {**data, "endpoints": {**endpoints, **(data.get("endpoints") or {})}}
+        given = data.get("endpoints") or {}
+        return {**data, "endpoints": {**endpoints, **given} if isinstance(given, dict) else given}
 
     def batched(self) -> "BuildConfig":
         """The same build with a Batch API for each endpoint whose provider has one, unless the recipe sets it."""
@@ -169,7 +171,11 @@ def load_config(
             *sections, key = name.split("__")
             section = data
             for step in sections:
-                section = section.setdefault(step, {})
+                if section.get(step) is None:
+                    section[step] = {}
+                section = section[step]
+                if not isinstance(section, dict):
+                    raise ConfigError(f"{where}: `{step}` is a {type(section).__name__}, expected `key: value` lines.")
             section[key] = value
     return validated(BuildConfig, data, where)
 

@@ -1,5 +1,6 @@
 """Prompts as files: Jinja templates with blocks `system` and `user`, which become messages."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -108,7 +109,7 @@ class Prompts:
 
 
 def _read(folder: Path) -> dict[str, str]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise PolicyError(f"There is no folder of prompts {folder}.", "Give a folder with .j2 files.")
     try:
         return {file.stem: file.read_text(encoding="utf-8-sig") for file in sorted(folder.glob("*.j2"))}

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def rows_in(
     Raises:
         [`SourceError`]: If the file is missing, empty, of another format, or damaged as a whole.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SourceError(f"There is no file {path}.", "Check the path.")
     empty = True
     try:

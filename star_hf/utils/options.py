@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import re
+import reprlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -40,6 +42,13 @@ class _Loader(UniqueKeys, yaml.SafeLoader):
     pass
 
 
+MOST_BYTES, MOST_VALUES, MOST_LEVELS = 1_000_000, 20_000, 40
+"""Limits of a YAML file; aliases count as often as they are used."""
+
+MOST_PROBLEMS = 20
+"""Wrong values of a file that are told."""
+
+
 def read_yaml(
     path: str | Path, remedy: str | None = None, error: type[StarError] = ConfigError, loader: Any = _Loader
 ) -> dict[str, Any]:
@@ -50,16 +59,57 @@ def read_yaml(
             `key: value` lines.
     """
     try:
-        data = yaml.load(Path(path).read_text(encoding="utf-8-sig"), loader)
-    except OSError as problem:
-        raise error(f"{path}: {problem.strerror}.", remedy) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise error(f"{path} is not valid YAML: {' '.join(str(problem).split())}", remedy) from None
+        with Path(path).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as problem:
+        raise error(f"{path}: {getattr(problem, 'strerror', problem)}.", remedy) from None
+    try:
+        data = _load(content, loader)
+    except RecursionError:
+        raise error(f"{path} is not valid YAML: it is nested too deeply.", remedy) from None
+    except Exception as problem:  # PyYAML's constructors raise errors of many classes
+        said = " ".join(str(problem).split()) or type(problem).__name__
+        raise error(f"{path} is not valid YAML: {said[:300]}", remedy) from None
     if data is None or data == "":
         return {}
     if not isinstance(data, dict):
         raise error(f"{path} holds a {type(data).__name__}, expected `key: value` lines.", remedy)
     return data
+
+
+def _load(content: bytes, loader: Any) -> Any:
+    if len(content) > MOST_BYTES:
+        raise yaml.YAMLError(f"it is larger than {MOST_BYTES:,} bytes")
+    parser = loader(content.decode("utf-8-sig"))
+    try:
+        node = parser.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {}, ())
+        return parser.construct_document(node)
+    finally:
+        parser.dispose()
+
+
+def _measure(
+    node: yaml.Node, known: dict[yaml.Node, tuple[int, int]], above: tuple[yaml.Node, ...]
+) -> tuple[int, int]:
+    """Values and levels in a node, each alias as what it stands for; `above` are the nodes around it."""
+    if node in above:
+        raise yaml.YAMLError("a value contains itself")
+    if isinstance(node, yaml.ScalarNode) and re.search("[\0\ud800-\udfff]", node.value):
+        raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a zero byte or half a character in a text")
+    if node not in known:
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = [part for item in parts for part in (item if isinstance(item, tuple) else (item,))]
+        sizes = [_measure(part, known, (*above, node)) for part in inner]
+        known[node] = (1 + sum(values for values, _ in sizes), 1 + max((levels for _, levels in sizes), default=0))
+    values, levels = known[node]
+    if values > MOST_VALUES:
+        raise yaml.YAMLError(f"it holds more than {MOST_VALUES:,} values")
+    if levels > MOST_LEVELS:
+        raise yaml.YAMLError(f"it is nested more than {MOST_LEVELS} levels deep")
+    return known[node]
 
 
 def validated(
@@ -78,23 +128,25 @@ def validated(
     try:
         return _adapter(form).validate_python(data)
     except ValidationError as problems:
-        lines = (f"{where}: {_explain(form, problem)}" for problem in problems.errors())
-        raise error("\n".join(lines), remedy) from None
+        found = problems.errors()
+        lines = [f"{where}: {_explain(form, problem)}" for problem in found[:MOST_PROBLEMS]]
+        rest = [f"{where}: {len(found) - MOST_PROBLEMS:,} more."] if len(found) > MOST_PROBLEMS else []
+        raise error("\n".join([*lines, *rest]), remedy) from None
 
 
 _adapter = lru_cache(maxsize=64)(TypeAdapter)
 
 
 def _explain(form: type, problem: Any) -> str:
-    where = ".".join(str(step) for step in problem["loc"]) or "the file"
+    where = ".".join(str(step) for step in problem["loc"])[:200] or "the file"
     if problem["type"] == "missing":
         return f"`{where}` is missing."
     if problem["type"] == "value_error":  # our own words
-        return f"`{where}`: {problem['msg']}."
+        return f"`{where}`: {problem['msg'][:500]}."
     if problem["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"`{where}`: {problem['msg']} (got {problem['input']!r:.80})."
+        return f"`{where}`: {problem['msg']} (got {reprlib.repr(problem['input']):.80})."
     known = _options(form, problem["loc"][:-1])
-    close = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
+    close = difflib.get_close_matches(str(problem["loc"][-1])[:100], known, 1)
     return f"`{where}` is not an option." + (
         f" Did you mean `{close[0]}`?" if close else f" Options: {', '.join(known)}."
     )

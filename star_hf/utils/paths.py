@@ -1,5 +1,6 @@
 """Where the project's data folders are, in a clone and in an installed package."""
 
+import os
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -29,7 +30,7 @@ def recipe_file(path: str | Path) -> Path:
     `path` itself if there is neither.
     """
     path = Path(path)
-    if path.exists():
+    if os.path.exists(path):  # unlike `Path.exists`, no error for a name that no file can have
         return path
     ours = project_folder("recipes") / (path.relative_to("recipes") if path.parts[:1] == ("recipes",) else path)
-    return ours if ours.is_file() else path
+    return ours if os.path.isfile(ours) else path

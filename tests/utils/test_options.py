@@ -26,6 +26,30 @@ class Whole(Strict):
         ("just words", "holds a str"),
         ("a: 1\nb: 2\na: 3", "duplicate key 'a'"),
         ("part:\n  size: 1\n  size: 2", "duplicate key 'size'"),
+        ("a: &a [" + "x, " * 150 + "]\nb: &b [" + "*a, " * 150 + "]", "more than 20,000 values"),
+        ("a: &a {b: *a}", "contains itself"),
+        ("a: " + "[" * 41 + "]" * 41, "more than 40 levels"),
+        (
+            "a: "
+            + "[" * 30
+            + "b"
+            + "]" * 30
+            + "\nc: &c "
+            + "[" * 30
+            + "]" * 30
+            + "\nd: "
+            + "[" * 20
+            + "*c"
+            + "]" * 20,
+            "more than 40 levels",
+        ),
+        ("a: " + "[" * 2000, "nested too deeply"),
+        ("a: " + "9" * 5000, "not valid YAML: Exceeds the limit"),
+        ("a: 2024-99-99", "month must be in"),
+        ("a: !!int ''", "not valid YAML"),
+        ('a: "b\\0"', "line 1: a zero byte"),
+        ('a:\n  - "\\ud83d"', "line 2: .* half a character"),
+        ("a: '" + "x" * 1_000_000 + "'", "larger than 1,000,000 bytes"),
     ],
 )
 def test_a_file_that_is_no_options_is_named(text, problem, tmp_path):
@@ -60,6 +84,13 @@ def test_wrong_options_are_explained(data, problem):
     with pytest.raises(ConfigError) as caught:
         validated(Whole, data, "here")
     assert problem in caught.value.message
+
+
+def test_the_number_of_lines_is_limited():
+    with pytest.raises(ConfigError) as caught:
+        validated(Whole, {f"{'z' * 1000}{n}": n for n in range(1000)}, "here")
+    lines = caught.value.message.splitlines()
+    assert len(lines) == 21 and lines[-1] == "here: 980 more." and max(map(len, lines)) < 300
 
 
 def test_every_wrong_option_has_a_line():

@@ -1,5 +1,6 @@
 """How answers are sampled, per benchmark: the options of a YAML file in `recipes/eval/`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def load_evaluation(profile: str) -> Evaluation:
     """The profile of a name in `recipes/eval/`, such as `"recommended"`, or of the path of a YAML file like those."""
     ours = project_folder("recipes") / "eval"
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else ours / f"{profile}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         known = ", ".join(sorted(file.stem for file in ours.glob("*.yaml")))
         raise ConfigError(f"There is no profile {profile!r}.", f"Use {known}, or the path of a YAML file.")
     data = {"name": path.stem, **read_yaml(path)}
