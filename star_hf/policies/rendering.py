@@ -9,19 +9,20 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
+from jinja2 import DictLoader, Environment, StrictUndefined, Template, TemplateNotFound, TemplateSyntaxError, meta
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..errors import PolicyError
+from ..errors import PolicyError, first_line
 from ..utils.files import sha256_of
 from ..utils.text import join_surrogates
+from .sandbox import Sandbox, limited, line_of
 
 
 __all__ = ["Prompts", "fence"]
 
 FOLDER = Path(__file__).parent / "prompts"
 ROLES = ("system", "user")
+REMEDY = "Compare it with the prompts in star_hf/policies/prompts/."
 KEPT_TEXTS = 1_024
 """Rendered texts of an included file that are cached, one for each set of categories."""
 
@@ -96,15 +97,15 @@ class Prompts:
     def _template(self, name: str) -> Template:
         try:
             return _environment(self).get_template(f"{name}.j2")
-        except TemplateError as error:
+        except Exception as error:
             raise _error(name, error) from None
 
     def _fill(self, name: str, template: Template, block: str | None, variables: dict[str, Any]) -> str:
         context = template.new_context(variables)
         try:
             pieces = template.blocks[block](context) if block else template.root_render_func(context)
-            return join_surrogates("".join(pieces).strip()).replace("\0", "\ufffd")
-        except TemplateError as error:
+            return join_surrogates(limited(pieces).strip()).replace("\0", "\ufffd")
+        except Exception as error:  # whatever the user's template does
             raise _error(name, error) from None
 
 
@@ -149,13 +150,13 @@ def _keeping(render: Callable[[Context], Iterator[str]], names: set[str]) -> Cal
     return kept
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
+class _Environment(Sandbox):
     template_class = _Template
 
 
 @lru_cache(maxsize=16)
-def _environment(prompts: Prompts) -> ImmutableSandboxedEnvironment:
-    environment = _Sandbox(
+def _environment(prompts: Prompts) -> Sandbox:
+    environment = _Environment(
         loader=DictLoader({f"{name}.j2": source for name, source in prompts.sources}),
         undefined=StrictUndefined,
         autoescape=False,
@@ -184,7 +185,7 @@ def _parts(prompts: Prompts, name: str) -> set[str]:
             tree = _environment(prompts).parse(sources[part])
         except KeyError:
             raise PolicyError(f"There is no prompt {part}.j2.", f"The prompts are: {', '.join(sources)}.") from None
-        except TemplateSyntaxError as error:
+        except Exception as error:
             raise _error(part, error) from None
         for file in meta.find_referenced_templates(tree):
             if file is None:
@@ -193,6 +194,15 @@ def _parts(prompts: Prompts, name: str) -> set[str]:
     return found
 
 
-def _error(name: str, error: TemplateError) -> PolicyError:
-    place = f"line {error.lineno}: " if isinstance(error, TemplateSyntaxError) else ""
-    return PolicyError(f"Prompt {name}.j2: {place}{error.message or type(error).__name__}.")
+def _error(name: str, error: Exception) -> PolicyError:
+    file, line = f"{name}.j2", None
+    if isinstance(error, TemplateSyntaxError):
+        file, line = error.name or file, error.lineno
+    elif (place := line_of(error)) is not None:
+        file, line = place
+    said = first_line(error).rstrip(".")
+    if isinstance(error, RecursionError):
+        said = "it is nested too deeply, or includes or calls itself"
+    elif isinstance(error, TemplateNotFound):
+        said = f"there is no file {said}"
+    return PolicyError(f"Prompt {file}: {'' if line is None else f'line {line}: '}{said}.", REMEDY)

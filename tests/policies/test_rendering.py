@@ -185,6 +185,41 @@ def test_an_included_file_that_speaks_of_the_question_does_so_each_time(tmp_path
         ("score.j2", "Judge: {{ question }}", ["score.j2", "no block `user`"]),
         ("score.j2", "{% block sytem %}{% endblock %}{% block user %}{% endblock %}", ["'sytem'"]),
         ("score.j2", "{% block user %}{% include 'none.j2' %}{% endblock %}", ["none.j2"]),
+        ("score.j2", "{% block user %}\n{{ qestion }}{% endblock %}", ["Prompt score.j2: line 2: 'qestion'"]),
+        ("score.j2", "{% block user %}\n{{ question + 1 }}{% endblock %}", ["line 2: can only concatenate str"]),
+        ("score.j2", "{% block user %}\n\n{{ 1 / 0 }}{% endblock %}", ["line 3: division by zero"]),
+        ("score.j2", "{% block user %}\n{{ question | fense }}{% endblock %}", ["line 2: No filter named 'fense'"]),
+        ("score.j2", "{% block user %}{{ question.a.b }}{% endblock %}", ["line 1: ", "has no attribute 'a'"]),
+        ("score.j2", "{% block user %}{% include question %}{% endblock %}", ["no file q"]),
+        ("score.j2", "{% block user %}{% include 'score.j2' %}{% endblock %}", ["nested too deeply"]),
+        ("score.j2", "{% block user %}{{ " + "(" * 5000 + ")" * 5000 + " }}{% endblock %}", ["score.j2"]),
+        ("score.j2", "{% block user %}" + "{% if 1 %}" * 200 + "{% endif %}" * 200 + "{% endblock %}", ["score.j2"]),
+        ("policy.j2", "\n{{ categories.x }}", ["Prompt policy.j2: line 2: "]),
+        (
+            "score.j2",
+            "{% block user %}" + "{% for a in range(9999) %}" * 5 + "x" + "{% endfor %}" * 5 + "{% endblock %}",
+            ["line 1", "loops or calls more than 100,000 times"],
+        ),
+        ("score.j2", "{% block user %}{% for a in range(10 ** 9) %}{% endfor %}{% endblock %}", ["Range too big"]),
+        ("score.j2", "{% block user %}{% for a in question * 10**9 %}{% endfor %}{% endblock %}", ["too large"]),
+        ("score.j2", "{% block user %}{{ 10 ** (10 ** 10) }}{% endblock %}", ["too large"]),
+        (
+            "score.j2",
+            "{% macro f(n) %}{{ f(n - 1) }}{{ f(n - 1) }}{% endmacro %}{% block user %}{% import 'score.j2' as s %}"
+            "{{ s.f(60) }}{% endblock %}",
+            ["nested too deeply"],
+        ),
+        (
+            "score.j2",
+            "{% block user %}{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
+            "{{ f(60) }}{% endblock %}",
+            ["more than 100,000 times"],
+        ),
+        (
+            "score.j2",
+            "{% block user %}{% for a in range(9000) %}{{ question * 9999 }}{% endfor %}{% endblock %}",
+            ["more than 10,000,000 characters"],
+        ),
         ("score.j2", "{% block user %}{{ ''.__class__.__base__.__subclasses__() }}{% endblock %}", ["unsafe"]),
     ],
 )
@@ -194,6 +229,20 @@ def test_a_mistake_in_an_own_file_is_named(tmp_path, file, source, words):
         Prompts.load(tmp_path).render("score", **variables("q"))
     for word in words:
         assert word in str(caught.value)
+    assert caught.value.remedy and len(str(caught.value)) < 500
+
+
+def test_loops_of_usual_size_are_counted_but_not_changed(tmp_path):
+    body = "{% for c in categories %}{{ loop.index }}/{{ loop.length }}{{ '' if loop.last else ', ' }}{% endfor %}"
+    many = "{% for a in categories | map('upper') %}{{ a }}{% else %}none{% endfor %}"
+    own = own_prompts(tmp_path, score="{% block user %}" + body + many + "{% endblock %}")
+    (message,) = own.render("score", categories=["a", "b"])
+    assert message["content"] == "1/2, 2/2AB"
+    assert own.render("score", categories=[])[0]["content"] == "none"
+    for _ in range(3):
+        assert len(own.render("score", categories=["a"] * 40_000)[0]["content"]) > 40_000, (
+            "counted for each text alone"
+        )
 
 
 def test_a_folder_that_is_not_there(tmp_path):
