@@ -5,6 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from ..utils.formatting import as_code, in_markdown, printable
 from .types import SEVERITIES, Audit
 
 
@@ -24,7 +25,8 @@ def to_html(audit: Audit) -> str:
 
 def to_markdown(audit: Audit, command: str | None = None) -> str:
     """The audit in Markdown: ids and counts, no texts, and the command that made it, if given."""
-    return _template("audit.md.j2").render(**_values(audit), command=command)
+    shown = None if command is None else _Markdown(printable(command).replace("`" * 3, "'" * 3))
+    return _template("audit.md.j2").render(**_values(audit), command=shown)
 
 
 def _values(audit: Audit) -> dict[str, Any]:
@@ -43,6 +45,15 @@ def _values(audit: Audit) -> dict[str, Any]:
     }
 
 
+class _Markdown(str):
+    """Text that is Markdown already. All other values are escaped."""
+
+
+def _escaped(value: Any) -> str:
+    """What the template prints: every value as Markdown text, but not its own commas."""
+    return value if isinstance(value, _Markdown) or value == ", " else in_markdown(value)
+
+
 @lru_cache
 def _template(name: str) -> Template:
     environment = Environment(
@@ -52,5 +63,7 @@ def _template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = lambda value: str(value).replace("|", "\\|").replace("\n", " ")
+    if name.endswith(".md.j2"):
+        environment.finalize = _escaped
+        environment.filters["code"] = lambda value: _Markdown(as_code(value))
     return environment.get_template(name)

@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..errors import StarError
 from ..utils.files import sha256_of
+from ..utils.formatting import as_code, in_markdown
 
 
 __all__ = ["Card", "MergedCard", "Parsed", "merge", "parse", "render"]
@@ -212,19 +213,6 @@ def _broken(where: str, what: str) -> StarError:
     )
 
 
-def _cell(value: object) -> str:
-    """Untrusted text on one line, escaped for tables, HTML and links."""
-    line = " ".join(str(value).split())
-    escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|`*_\[\]])", r"\\\1", escaped)
-
-
-def _code(value: object) -> str:
-    """Untrusted text as code on one line."""
-    line = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
-    return f"`{line}`" if "<!--" not in line and "-->" not in line else _cell(value)
-
-
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
@@ -234,5 +222,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cell=_cell, code=_code, number=lambda value: f"{value:,}")
+    environment.filters.update(cell=in_markdown, code=as_code, number=lambda value: f"{value:,}")
     return environment

@@ -9,7 +9,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 from typer.core import TyperGroup
 
@@ -17,6 +16,7 @@ from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError, TrainingError
 from . import audit, build, endpoints, evaluate, hub, journal, judge, report, results, shards, train
 from .panels import DATA, EVALUATION, PANELS, SHARING
+from .tables.layout import SafeConsole
 
 
 __all__ = ["app", "main"]
@@ -47,7 +47,7 @@ for _group, _panel in ((hub.publishing, SHARING), (endpoints.app, DATA), (journa
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        Console().print(f"star_hf {__version__}", highlight=False)
+        SafeConsole().print(f"star_hf {__version__}", highlight=False)
         raise typer.Exit
 
 
@@ -60,7 +60,7 @@ def _start(
 ) -> None:
     import datasets
 
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+    handler = RichHandler(console=SafeConsole(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("star_hf").setLevel(logging.DEBUG if verbose else logging.INFO)
     datasets.disable_progress_bars()
@@ -75,7 +75,7 @@ def main() -> None:
     try:
         app()
     except StarError as error:
-        problem = Console(stderr=True, highlight=False)
+        problem = SafeConsole(stderr=True, highlight=False)
         problem.print("error: ", style="bold red", end="")
         problem.print(error.message, markup=False)
         if error.remedy:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -375,3 +376,14 @@ def test_published_star_1(shared_data):
     missing = {finding.summary.split()[0] for finding in found.of("gap")}
     assert missing == {"wildjailbreak-eval", "WildChat", "GPQA-Diamond", "MMLU-Pro"}
     assert sum(found.statistics["categories"]["Self-Harm"].values()) == 85
+
+
+def test_nothing_in_the_data_is_markup(benchmark):
+    hostile = "<script>alert(1)</script><img src=x onerror=y>|[a](javascript:b)`c`*d*~e~\x1b[2J\n# f"
+    rows = [{"id": hostile, "question": "Who?", "response": "x", "category": [hostile], "source": hostile}] * 2
+    text = to_markdown(look(rows, {hostile: benchmark["mine"]}), command="star-hf audit '```\n<b>'")
+    shown, fences = re.sub("```bash.*?```", "", text, flags=re.DOTALL), text.count("```")
+    assert fences == 2
+    assert not {"<script", "<img", "<b>", "\x1b"} & set(re.findall(r"<script|<img|<b>|\x1b", shown))
+    assert not re.search(r"(?<!\\)\]\(|(?<!\\)`c|(?<!\\)\*d|(?<!\\)~e|^# f", shown, re.MULTILINE)
+    assert "&lt;script&gt;" in shown

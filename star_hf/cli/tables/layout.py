@@ -1,16 +1,30 @@
 """The look of all tables, and plain text on the terminal."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from ...utils.formatting import printable
 
-__all__ = ["console", "new_table", "number", "say"]
 
-console = Console()
+__all__ = ["SafeConsole", "console", "new_table", "number", "say"]
+
+
+class SafeConsole(Console):
+    """A console on which no text can move the cursor, change colours or the window's title, or hide other text."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of what is printed; all that commands print goes through here."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+console = SafeConsole()
 
 
 def new_table(title: str, *columns: str | Column, **options: Any) -> Table:

@@ -82,7 +82,7 @@ def show_rows(run: Run, limit: int = 3) -> None:
             Text(_shorten(row["response"]), style="dim"),
             Text(f"{', '.join(row['category'])} | {row['source']} | {marks}"),
         )
-        console.print(Panel(body, title=row["id"], title_align="left"))
+        console.print(Panel(body, title=Text(row["id"]), title_align="left"))
     if len(rows):
         say(f"The history of a row: star-hf explain {rows[0]['id']} --run-dir {run.folder}")
 
@@ -107,7 +107,9 @@ def show_story(row_id: str, events: list[Event]) -> None:
         for name, value in event.facts.items():
             grid.add_row(Text(name, style="dim"), Text(value))
         style = "green" if event.verdict == "kept" else "red"
-        console.print(Panel(grid, title=f"{event.stage}: {event.verdict}", title_align="left", border_style=style))
+        console.print(
+            Panel(grid, title=Text(f"{event.stage}: {event.verdict}"), title_align="left", border_style=style)
+        )
 
 
 def _funnel(run: Run) -> Table:
