@@ -1,5 +1,7 @@
 """Read any data set as rows of questions and responses, whatever the names of its columns."""
 
+import ast
+import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -115,7 +117,7 @@ def take_roles(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] 
         responses=[_said(record, columns, "response", "assistant") for record in records],
         sources=[_source(record.get(columns.get("source", ""))) for record in records],
         categories=[_labels(record.get(columns.get("category", ""))) for record in records],
-        scores=[record.get(columns.get("score", "")) for record in records],
+        scores=[_structure(record.get(columns.get("score", ""))) for record in records],
     )
 
 
@@ -159,11 +161,24 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _structure(value: Any) -> Any:
+    """A list or a mapping that a csv file holds as text, as JSON or Python writes it; any other value as it is."""
+    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return value
+
+
 def _source(value: Any) -> str | None:
     return str(value) if isinstance(value, int | float) else _text(value)
 
 
 def _labels(value: Any) -> list[str] | None:
+    value = _structure(value)
     if value is None:
         return None
     return [str(label) for label in value] if isinstance(value, list) else [str(value)]

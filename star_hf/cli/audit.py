@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from ..errors import ConfigError
 from ..utils.files import write_text
+from ..utils.options import pair
 from ..utils.text import counted
 from .panels import SHARING
 from .tables.layout import console, new_table, number, say
@@ -88,14 +88,14 @@ def audit(
     from ..audit import audit as look
     from ..audit import to_html, to_markdown
 
-    files = dict(_pair(item) for item in benchmark or () if "=" in item)
+    files = dict(pair(item) for item in benchmark or () if "=" in item)
     names = [item for item in benchmark or () if "=" not in item]
     found = look(
         dataset,
         name=name,
         split=split,
         revision=revision,
-        columns=dict(map(_pair, column or ())),
+        columns=dict(map(pair, column or ())),
         benchmarks=names or None,
         sources_dir=sources_dir,
         benchmark_files={key: Path(value) for key, value in files.items()},
@@ -121,13 +121,6 @@ def audit(
         raise typer.Exit(1)
     if not found.complete and not allow_gaps:
         raise typer.Exit(3)
-
-
-def _pair(item: str) -> tuple[str, str]:
-    name, equals, value = item.partition("=")
-    if not (name and equals and value):
-        raise ConfigError(f"Invalid option {item!r}: must be NAME=VALUE.", "For example: --column question=prompt")
-    return name, value
 
 
 def _show(audit: "Audit") -> None:

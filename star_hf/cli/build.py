@@ -7,6 +7,7 @@ import typer
 
 from ..errors import ConfigError
 from ..utils.extras import missing
+from ..utils.options import pair
 from .panels import DATA, STAGES
 from .tables.layout import console, say
 
@@ -16,6 +17,9 @@ __all__ = ["app"]
 app = typer.Typer()
 
 RunDir = Annotated[Path | None, typer.Option(help="The run's directory.", show_default="runs/<recipe's name>")]
+StageRunDir = Annotated[
+    Path | None, typer.Option(help="The run's directory.", show_default="with --from, runs/<name of the data>")
+]
 Config = Annotated[Path | None, typer.Option(help="A YAML recipe, such as those in recipes/data/.")]
 ProfileOption = Annotated[
     str | None, typer.Option(help="`paper` reproduces the published choices, `recommended` fixes their mistakes.")
@@ -139,31 +143,112 @@ def build(
     show_run(run_build(settings, run_dir, until=until, budget_usd=budget))
 
 
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="DATA", help="Begin a run with rows that exist: a file, a folder, an id on the Hub."
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ROLE=NAME", help="Name of the column with the `question`, `response`, ... Can be repeated."),
+]
+Name = Annotated[str | None, typer.Option(help="Configuration of the data on the Hub or in a folder.")]
+Split = Annotated[str | None, typer.Option(help="Split of the data.", show_default="train")]
+Revision = Annotated[str | None, typer.Option(help="Revision of the data on the Hub.")]
+
+
+def _run_stage(
+    stage: str,
+    run_dir: Path | None,
+    config: Path | None,
+    data: str | None = None,
+    column: list[str] | None = None,
+    **options: Any,
+) -> None:
+    """Run one stage on the tables in the run directory, or on given data."""
+    from ..pipeline.build import build as run_build
+    from ..pipeline.given import Given
+    from .tables.run import show_run
+
+    size = options.pop("size", None)
+    given = None
+    if data is not None:
+        given = Given(data, columns=dict(map(pair, column or ())), **options)
+    elif column or any(options.values()):
+        raise ConfigError("These options describe the data of `--from`, which is not given.", "Give --from DATA.")
+    if run_dir is None and data is not None:
+        run_dir = Path("runs") / (Path(data).name.partition(".")[0].lower() or "given")
+    if run_dir is None:
+        raise ConfigError("No run directory is given.", f"Give one: star-hf {stage} --run-dir runs/star-1")
+    settings = _configuration(config, run_dir, {"select__size": size})
+    show_run(run_build(settings, run_dir, only=stage, given=given))
+    if data is not None:
+        say(f"The run is in {run_dir}.")
+
+
+@app.command(rich_help_panel=STAGES)
+def collect(run_dir: Annotated[Path, typer.Option(help="The run's directory.")], config: Config = None) -> None:
+    """Read the sources and the held-out sets into one schema (paper, Section 2.1).
+
+    Without `--config` the run's own configuration is used.
+    """
+    _run_stage("collect", run_dir, config)
+
+
 def _stage_command(stage: str, summary: str) -> None:
-    """Add the command that runs one stage on the tables in the run directory."""
+    """Add the command that runs one stage on the tables in the run directory, or on given data."""
 
-    def command(run_dir: RunDir, config: Config = None) -> None:
-        from ..pipeline.build import build as run_build
-        from .tables.run import show_run
+    def command(
+        run_dir: StageRunDir = None,
+        config: Config = None,
+        data: From = None,
+        column: Columns = None,
+        name: Name = None,
+        split: Split = None,
+        revision: Revision = None,
+    ) -> None:
+        _run_stage(stage, run_dir, config, data, column, name=name, split=split, revision=revision)
 
-        if run_dir is None:
-            raise ConfigError("No run directory is given.", f"Give one: star-hf {stage} --run-dir runs/star-1")
-        show_run(run_build(_configuration(config, run_dir, {}), run_dir, only=stage))
-
-    command.__doc__ = f"{summary}\n\nWithout `--config` the run's own configuration is used."
+    command.__doc__ = f"{summary}\n\n{HOW}"
     app.command(stage, rich_help_panel=STAGES)(command)
 
 
+HOW = (
+    "Without `--config` the run's own configuration is used. With `--from` the run begins with rows that exist, and "
+    "later stages go on from there."
+)
+
 for _stage, _summary in {
-    "collect": "Read the sources and the held-out sets into one schema (paper, Section 2.1).",
     "deduplicate": "Remove near-duplicates and overlaps with benchmarks (Section 2.1).",
     "classify": "Classify each question into the policies' categories (Section 2.2).",
     "reason": "Ask the teacher for a response: reasoning about the policies, then an answer (Section 2.2).",
     "score": "Score each response 0-10 on three criteria (Section 2.3).",
-    "select": "Keep rows with full marks and select a small, diverse set (Section 2.3).",
-    "rewrite": "Write the benign twin of each selected row (Section 4.3, Appendix E).",
 }.items():
     _stage_command(_stage, _summary)
+
+
+@app.command(rich_help_panel=STAGES)
+def select(
+    run_dir: StageRunDir = None,
+    config: Config = None,
+    size: Annotated[int | None, typer.Option(help="Rows to select.", show_default="1,000", min=1)] = None,
+    data: From = None,
+    column: Columns = None,
+    name: Name = None,
+    split: Split = None,
+    revision: Revision = None,
+) -> None:
+    """Keep rows with full marks and select a small, diverse set (Section 2.3).
+
+    Without `--config` the run's own configuration is used.
+
+    **Example:** `star-hf select --from scored.parquet --size 1000 --run-dir runs/mine`
+    """
+    _run_stage("select", run_dir, config, data, column, name=name, split=split, revision=revision, size=size)
+
+
+_stage_command("rewrite", "Write the benign twin of each selected row (Section 4.3, Appendix E).")
 
 
 @app.command(rich_help_panel=DATA)

@@ -70,6 +70,7 @@ def dataset(
     gated: Gated = False,
     license: License = None,
     collection: Collection = None,
+    scored: Annotated[bool, typer.Option("--scored", help="Publish all scored rows as well.")] = False,
     allow_findings: Annotated[
         bool, typer.Option("--allow-findings", help="Publish even if the audit finds contamination or malformed rows.")
     ] = False,
@@ -88,7 +89,13 @@ def dataset(
     from ..hub.dataset_release import dataset_release
 
     release = dataset_release(
-        run, repo_id, license=license, allow_findings=allow_findings, sources_dir=sources_dir, progress=True
+        run,
+        repo_id,
+        license=license,
+        scored=scored,
+        allow_findings=allow_findings,
+        sources_dir=sources_dir,
+        progress=True,
     )
     _publish(release, repo_id, private, gated, collection, overwrite_edits, dry_run)
 

@@ -38,6 +38,7 @@ def dataset_release(
     repo_id: str,
     *,
     license: str | None = None,
+    scored: bool = False,
     allow_findings: bool = False,
     sources_dir: str | Path | None = None,
     progress: bool = False,
@@ -49,6 +50,7 @@ def dataset_release(
         repo_id (`str`): The repository, for the card's examples.
         license (`str`, *optional*): The data set's licence, as the Hub spells it. By default the licence of its
             sources if they share an open one, else `other` with a table of the sources' licences.
+        scored (`bool`, defaults to `False`): Publish all scored rows as well, as the configuration `scored`.
         allow_findings (`bool`, defaults to `False`): Continue if the audit finds contamination or malformed rows.
         sources_dir (`str` or `Path`, *optional*): Local copies of benchmarks for the audit; the run's `sources_dir` by
             default.
@@ -60,6 +62,8 @@ def dataset_release(
     run = check_run(run_dir)
     config = config_of(run)
     tables = finished_tables(run)
+    if scored:
+        tables["scored"] = run.table("score")
     found = _audited(tables, config, sources_dir, progress)
     if errors := [finding for audit in found.values() for finding in audit.of("error")]:
         listing = "\n".join(f"- {_told(finding)}" for finding in errors)
@@ -109,6 +113,7 @@ def check_run(run_dir: str | Path) -> Run:
     records, config = run.records, config_of(run)
     needed = ["collect", "deduplicate", "classify", "reason", "score", "select"]
     needed += ["rewrite"] if config.benign.enabled else []
+    needed = needed[needed.index(run.begins_after) :] if run.begins_after else needed
     if missing := [stage for stage in needed if stage not in records]:
         raise StarError(f"{folder} is not finished. Missing stages: {', '.join(missing)}.", again)
     before = None
@@ -140,6 +145,8 @@ def _same(path: Path, rows: Dataset) -> bool:
 
 
 def _parquet(run: Run, table: str) -> Path:
+    if table == "scored":
+        return run.stage_folder("score") / "rows.parquet"
     return run.folder / "dataset" / table / "train.parquet"
 
 
@@ -158,7 +165,7 @@ def _audited(
             reasoning=True,
             progress=progress,
         )
-        for table in ("default", "benign")
+        for table in ("default", "benign", "scored")
         if table in tables
     }
 

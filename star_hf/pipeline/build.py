@@ -28,6 +28,7 @@ from ..transforms.select import select
 from ..utils.files import digest, locked
 from .config import BuildConfig
 from .export import export
+from .given import Given, begin
 from .run import STAGES, Run, StageRecord
 
 
@@ -51,6 +52,7 @@ def build(
     *,
     until: str | None = None,
     only: str | None = None,
+    given: Given | None = None,
     budget_usd: float | None = None,
     progress: bool = True,
 ) -> Run:
@@ -65,6 +67,7 @@ def build(
         run_dir (`str` or `Path`): The run's directory.
         until (`str`, *optional*): Last stage to run, one of [`~star_hf.pipeline.run.STAGES`].
         only (`str`, *optional*): Run only this stage, on the tables in the run directory.
+        given (`Given`, *optional*): Rows that exist, for the stage `only` to begin with. Later calls go on from there.
         budget_usd (`float`, *optional*): Dollars that the run may cost in total, with what its journal holds.
         progress (`bool`, defaults to `True`): Whether to show progress bars.
 
@@ -84,12 +87,23 @@ def build(
     stages = [only] if only else STAGES[: STAGES.index(until) + 1] if until else STAGES
     if budget_usd is not None:
         _check_prices(config)
+    if given is not None and only is None:
+        raise ConfigError("Given rows need the stage that is to begin with them.", "Set `only`, such as 'score'.")
     run = Run(run_dir)
     stages = [stage for stage in stages if stage != "rewrite" or config.benign.enabled]
     if only is None:
         _check_keys(config, [stage for stage in stages if stage not in run.records])
     with locked(run.folder), Journal(run.journal_path) as journal:
         run.describe(config.model_dump(mode="json"))
+        if given is not None and only is not None:
+            stages = begin(run, given, only, config)
+        elif begun := run.begins_after:
+            stages = [stage for stage in stages if STAGES.index(stage) > STAGES.index(begun)]
+            if not stages:
+                raise ConfigError(
+                    f"{run.folder} begins with given rows, as if {begun!r} had made them.",
+                    f"Run a later stage, or all with `star-hf build --run-dir {run.folder}`.",
+                )
         policies = {"taxonomy": Taxonomy.load(config.policies), "prompts": Prompts.load(config.prompts)}
         budget = None if budget_usd is None else Budget(budget_usd, journal.cost())
         steps = _Steps(config, run, journal, policies, budget, progress)

@@ -53,7 +53,7 @@ def dataset_card(
     `picture` and `recipe` are paths in the repository, if they are published. `audit` is the result of an audit of
     these rows: the `benchmarks` that it searched for, the `errors`, and the `missing` benchmarks.
     """
-    rows = tables["default"]
+    rows, given = tables["default"], _given(run)
     terms = terms_of(Counter(rows["source"][:]))
     taxonomy = Taxonomy.load(config.policies)
     sections = render(
@@ -73,7 +73,8 @@ def dataset_card(
         grid=_transposed(balance(run, "select")),
         terms=terms,
         audit=audit,
-        needs=_needs(config),
+        needs=_needs(config) + ([given["data"]] if given else []),
+        given=given,
         **_contamination(run, config),
     )
     page = f"https://huggingface.co/datasets/{place}" if recipe else None
@@ -174,6 +175,15 @@ def _asked(run: Run) -> list[dict[str, Any]]:
     ]
 
 
+def _given(run: Run) -> dict[str, Any] | None:
+    """The rows that the run began with, if it did not collect them: the data's name, without the path of a file."""
+    if (stage := run.begins_after) is None:
+        return None
+    given = run.records[stage].notes["from"]
+    hub = given.get("revision")
+    return {"stage": stage, "data": given["data"] if hub else Path(given["data"]).name, "revision": hub}
+
+
 def _needs(config: BuildConfig) -> list[str]:
     """What a recipe needs but is not published: the builder's own files, and addresses of servers."""
     own = (config.collect.questions, config.collect.held_out_questions, config.prompts)
@@ -189,6 +199,8 @@ def _thresholds(config: BuildConfig) -> str:
 
 def _contamination(run: Run, config: BuildConfig) -> dict[str, Any]:
     """The benchmarks that the data was decontaminated against, and those that were missing."""
+    if "collect" not in run.records:
+        return {"benchmarks": [], "measures": "", "unprotected": [], "missing": []}
     notes = run.records["collect"].notes
     protected, missing = notes.get("protected", {}), notes.get("missing", {})
     grid = overlap(run, contamination=True)

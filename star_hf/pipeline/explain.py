@@ -42,6 +42,13 @@ def explain(run: Run, row_id: str) -> list[Event]:
             events.append(Event(stage, "removed", {**_removal(run, record), **_cost(receipt)}))
         for record in kept:
             new = {name: _show(record[name]) for name in NEW_COLUMNS.get(stage, ())}
+            if stage == run.begins_after:
+                known = ("question", "source", "category")
+                new = (
+                    {"given": run.records[stage].notes["from"]["data"]}
+                    | {name: _show(record[name]) for name in known if record.get(name) is not None}
+                    | new
+                )
             events.append(Event(stage, "kept", {**new, **_cost(receipt)}))
     if not events:
         raise StarError(

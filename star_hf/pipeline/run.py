@@ -89,6 +89,11 @@ class Run:
         return {name: found[name] for name in STAGES if name in found}
 
     @property
+    def begins_after(self) -> str | None:
+        """The stage whose rows were given, with `star-hf STAGE --from`; `None` for a run that collected its rows."""
+        return next((name for name, record in self.records.items() if "from" in record.notes), None)
+
+    @property
     def _remedy(self) -> str:
         return (
             f"Delete {self.manifest_path} and run `star-hf build --run-dir {self.folder}` with the run's recipe: all "

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ..errors import ConfigError, StarError
 
 
-__all__ = ["Strict", "UniqueKeys", "read_yaml", "validated"]
+__all__ = ["Strict", "UniqueKeys", "pair", "read_yaml", "validated"]
 
 Form = TypeVar("Form")
 
@@ -47,6 +47,14 @@ MOST_BYTES, MOST_VALUES, MOST_LEVELS = 1_000_000, 20_000, 40
 
 MOST_PROBLEMS = 20
 """Wrong values of a file that are told."""
+
+
+def pair(item: str) -> tuple[str, str]:
+    """The name and the value of `NAME=VALUE`, as options of the command line have it; else a [`ConfigError`]."""
+    name, equals, value = item.partition("=")
+    if not (name and equals and value):
+        raise ConfigError(f"Invalid option {item!r}: must be NAME=VALUE.", "For example: --column question=prompt")
+    return name, value
 
 
 def read_yaml(

@@ -167,3 +167,30 @@ def test_a_model_that_answers_prose_ends_with_code_3_and_keeps_its_answers(recip
 def test_help_teaches(command):
     output = star_hf(*command, "--help")
     assert "Usage" in output and len(output.split()) > 40
+
+
+def test_a_stage_begins_with_given_rows_and_makes_its_own_directory(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ModelServer(star_answers) as server:
+        path = recipe(server)
+        star_hf("classify", "--from", "questions.txt", "--config", path)
+        asked = len(server.requests)
+        assert set(Run("runs/questions").records) == {"deduplicate", "classify"}
+        for stage in ("reason", "score"):
+            star_hf(stage, "--run-dir", "runs/questions")
+        scored = Run("runs/questions").stage_folder("score") / "rows.parquet"
+        output = star_hf("select", "--from", scored, "--size", 1, "--run-dir", "runs/one", "--config", path)
+    assert asked == 4 and Run("runs/one").records["select"].rows_out == 1
+    assert "The run is in runs/one." in output
+    assert json.loads((tmp_path / "runs/one/manifest.json").read_text())["config"]["select"]["size"] == 1
+
+
+def test_options_of_given_rows_need_them(monkeypatch, capsys, tmp_path):
+    code, said = exit_code(monkeypatch, capsys, "score", "--run-dir", tmp_path, "--column", "response=answer")
+    assert code == 2 and "Give --from DATA" in said
+    code, said = exit_code(
+        monkeypatch, capsys, "score", "--from", tmp_path / "none.jsonl", "--run-dir", tmp_path / "r"
+    )
+    assert code == 2 and "none.jsonl" in said
+    code, said = exit_code(monkeypatch, capsys, "score")
+    assert code == 2 and "--run-dir" in said

@@ -49,6 +49,14 @@ def test_what_is_published_loads_equal_in_every_configuration(hub, finished, rel
     assert any(agent.startswith("star_hf/") for agent in hub.agents)
 
 
+def test_the_scored_rows_can_be_published_as_well(hub, finished, nothing):
+    publish(dataset_release(finished, NAME, sources_dir=nothing, scored=True), NAME)
+    scored = Run(finished).table("score")
+    assert load_dataset(NAME, "scored", split="train")[:] == scored[:] and len(scored) > 12
+    assert load_dataset(NAME, split="train").features == SCORED
+    assert f"| `scored` | {len(scored)} |" in DatasetCard.load(NAME).text
+
+
 def test_data_card_and_hashes_appear_in_one_commit(hub, release):
     publish(release, NAME)
     repo = hub.repo("datasets", NAME)
