@@ -27,7 +27,9 @@ def as_collected(rows: Dataset) -> Dataset:
     Raises:
         [`SourceError`]: If a column or a value is missing.
     """
-    if not rows.column_names:  # `Dataset.from_list([])`
+    if not isinstance(rows, Dataset) and rows:
+        raise SourceError(f"The rows are a {type(rows).__name__}, expected a `Dataset`.", "Use `Dataset.from_list`.")
+    if not rows or not rows.column_names:  # an empty list, or `Dataset.from_list([])`
         return as_dataset([], COLLECTED)
     if missing := [name for name in COLLECTED if name not in rows.column_names]:
         raise SourceError(f"The rows have no column {', '.join(missing)}.", NEEDED)

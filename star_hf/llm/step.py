@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from datasets.utils._dill import Pickler, pklregister
 
 from ..errors import ConfigError
 from ..schema import rows_of
+from ..utils.text import listed
 from .annotate import DETAIL, REASON, answers_of, check_share
 from .cost.budget import Budget
 from .endpoint import Endpoint
@@ -21,7 +23,7 @@ from .types import Unusable
 from .walk import Walk
 
 
-__all__ = ["FAILURE", "Step", "TypedList", "as_batch", "column_of"]
+__all__ = ["FAILURE", "Step", "TypedList", "as_batch", "checked_rows", "column_of", "refuse_filter"]
 
 FAILURE = "failure"
 """The column with the name of what went wrong with a row; null where nothing did."""
@@ -54,9 +56,42 @@ def column_of(rows: Mapping[str, Any], name: str, remedy: str) -> Any:
     if not isinstance(rows, Mapping):
         raise ConfigError("The rows are a table of another library.", "Use `.with_format(None)` first.")
     if name not in rows:
-        raise ConfigError(f"The rows have no column `{name}`; their columns are {', '.join(rows)}.", remedy)
+        raise ConfigError(f"The rows have no column `{name}`; their columns are {listed(rows)}.", remedy)
     value = rows[name]
     return value.tolist() if hasattr(value, "tolist") else value  # the format is "numpy" or "torch"
+
+
+def checked_rows(rows: Dataset, needs: Mapping[str, str]) -> None:
+    """Check that rows are a `Dataset` with these columns, and `id` and `source`, before anything is asked.
+
+    Raises:
+        ConfigError: With what adds the column, the value of `needs`.
+    """
+    if not isinstance(rows, Dataset):
+        raise ConfigError(f"The rows are a {type(rows).__name__}, expected a `Dataset`.", "Use `Dataset.from_list`.")
+    mapped = "Map `Questions` over the rows first, or use `collect`."
+    for name, remedy in {"id": mapped, "source": mapped, **needs}.items():
+        if name not in rows.column_names:
+            raise ConfigError(
+                f"The rows have no column `{name}`; their columns are {listed(rows.column_names) or 'none'}.", remedy
+            )
+    if "category" in needs and isinstance(rows.features["category"], Value):
+        raise ConfigError("The column `category` holds single values.", "Give each row a list of categories.")
+
+
+def refuse_filter(step: Any) -> None:
+    """A `ConfigError` if a step that adds columns is called by `filter`, which would keep rows by their keys."""
+    frame = sys._getframe(1)
+    while (frame := frame.f_back) is not None:
+        if frame.f_code.co_name in FILTERS and frame.f_globals["__name__"].startswith("datasets."):
+            raise ConfigError(
+                f"{type(step).__name__} adds columns and is no condition of a filter.",
+                "Use `.map(step, batched=True).filter(Usable())`.",
+            )
+
+
+FILTERS = {"get_indices_from_mask_function", "add_mask"}
+"""The functions of `datasets` that call the condition of a `filter`."""
 
 
 class Step:
@@ -138,6 +173,7 @@ class Step:
             IncompleteRunError: If requests stayed unanswered, the budget ended, or too many answers are unusable.
         """
         name = type(self).__name__
+        refuse_filter(self)
         if not all(isinstance(column_of(batch, *need), list) for need in self.needs.items()):
             raise ConfigError(f"{name} takes batches of rows, not single ones.", "Use `.map(step, batched=True)`.")
         if self.endpoint is None or self._path is None:

@@ -116,6 +116,8 @@ class Taxonomy:
         Raises:
             PolicyError: If there is no name, or a name that is not a category of this taxonomy.
         """
+        if isinstance(names, str):
+            raise PolicyError(f"The categories of a row are one text, {names[:60]!r}.", "Give a list of names.")
         wanted = set(names)
         unknown = sorted(wanted.difference(self.names))
         if unknown:
@@ -130,7 +132,8 @@ class Taxonomy:
 
     def check(self, rows: Iterable[Iterable[str]]) -> None:
         """Check that each row's categories have policies, before any request is paid for. Raises as [`pick`] does."""
-        for names in sorted({tuple(names) for names in rows}):
+        different = {names if isinstance(names, str) else tuple(names or ()) for names in rows}
+        for names in sorted(different, key=str):
             self.pick(names)
 
     def version_of(self, names: Iterable[str]) -> str:

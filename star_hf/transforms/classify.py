@@ -9,7 +9,7 @@ from ..llm.annotate import annotate
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.parsing import parse_json
-from ..llm.step import FAILURE
+from ..llm.step import FAILURE, checked_rows
 from ..llm.types import Completion, Message, Unusable
 from ..policies import Prompts, Taxonomy, digest
 from ..schema import CLASSIFIED, REMOVED, Outcome, as_dataset, each_row, removal
@@ -105,6 +105,7 @@ def classify(
         `Outcome`: rows as `schema.CLASSIFIED`; rows that no category fits are in `removed` as `"other_category"`.
     """
     classifier = Classifier(taxonomy=taxonomy, prompts=prompts)
+    checked_rows(rows, classifier.needs)
     outcome = annotate(rows, classifier, endpoint, journal, **engine)
     labelled = outcome.rows.select_columns(list(CLASSIFIED))
     others = [names == [classifier.taxonomy.other] for names in labelled["category"][:]]

@@ -11,7 +11,7 @@ from datasets import Dataset, Features, Value, concatenate_datasets
 from datasets.utils import tqdm
 
 from ..errors import ConfigError, SourceError
-from ..llm.step import FAILURE, as_batch
+from ..llm.step import FAILURE, as_batch, column_of, refuse_filter
 from ..schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset, removal
 from ..sources.catalogue import Source, catalogue
 from ..sources.held_out import HeldOutSet, own_held_out_set, read_held_out_set
@@ -63,11 +63,11 @@ class Questions:
             ConfigError: If it is called for single rows, or the column is missing.
             SourceError: If a question is not text.
         """
-        if self.column not in batch:
-            raise ConfigError(f"The rows have no column `{self.column}`; their columns are {', '.join(batch)}.")
-        if not isinstance(batch[self.column], list):
+        refuse_filter(self)
+        values = column_of(batch, self.column, f"Name the column: `Questions({self.source!r}, NAME)`.")
+        if not isinstance(values, list):
             raise ConfigError("Questions takes batches of rows, not single ones.", "Use `.map(..., batched=True)`.")
-        texts = [_checked(text, self.source) for text in batch[self.column]]
+        texts = [_checked(text, self.source) for text in values]
         columns = {
             "id": [row_id(text) for text in texts],
             "question": texts,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import ConfigError
 from ..llm.step import FAILURE, column_of
 from ..schema import SCORE_CRITERIA
 
@@ -52,11 +53,21 @@ class FullMarks:
     minimum: int = 10
     criteria: Sequence[str] = SCORE_CRITERIA
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.minimum, int | float) or isinstance(self.criteria, str):
+            raise ConfigError(
+                f"Invalid condition: {self}.", "`minimum` is a number, and `criteria` a list of names of scores."
+            )
+
     def __call__(self, rows: Mapping[str, Any]) -> bool | list[bool]:
         """Whether a row has full marks, or a list of that for a batch."""
         score = column_of(rows, "score", "Map `Scorer` over the rows first.")
         return [self._full(one) for one in score] if isinstance(score, list) else self._full(score)
 
     def _full(self, score: Mapping[str, int | None] | None) -> bool:
+        if not isinstance(score, Mapping | None):
+            raise ConfigError(f"A score is a {type(score).__name__}, expected one number for each criterion.")
         numbers = [(score or {}).get(criterion) for criterion in self.criteria]
+        if wrong := [number for number in numbers if not isinstance(number, int | float | None)]:
+            raise ConfigError(f"A score holds a {type(wrong[0]).__name__}, expected numbers.")
         return all(number is not None and number >= self.minimum for number in numbers)

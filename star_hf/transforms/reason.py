@@ -8,6 +8,7 @@ from datasets import Dataset, Features
 from ..llm.annotate import annotate
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
+from ..llm.step import checked_rows
 from ..llm.types import Completion, Unusable
 from ..policies import Prompts, Taxonomy
 from ..schema import REASONED, Outcome
@@ -75,6 +76,7 @@ def reason(
     lacks is a `PolicyError`. The rows of the result are as `schema.REASONED`.
     """
     teacher = Teacher(taxonomy=taxonomy, prompts=prompts)
+    checked_rows(rows, teacher.needs)
     teacher.taxonomy.check(rows["category"][:])
     outcome = annotate(rows, teacher, endpoint, journal, **engine)
     return Outcome(outcome.rows.select_columns(list(REASONED)), outcome.removed, outcome.provenance)

@@ -10,7 +10,7 @@ from ..llm.annotate import annotate
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.parsing import parse_json
-from ..llm.step import FAILURE
+from ..llm.step import FAILURE, checked_rows
 from ..llm.types import Completion, Message, Unusable
 from ..policies import Prompts, Taxonomy
 from ..schema import BENIGN, BENIGN_CRITERIA, PROVENANCE, REMOVED, Outcome, as_dataset, removal
@@ -128,6 +128,7 @@ def benign_twins(
         (with the scores), or the name of an unusable answer. A receipt has the id of the twin where there is one in
         rows, and of the origin otherwise.
     """
+    checked_rows(rows, BenignRewriter.needs)
     policies = {"taxonomy": taxonomy or Taxonomy.load(), "prompts": prompts or Prompts.load()}
     policies["taxonomy"].check(rows["category"][:])
     origins = rows.select_columns(["id", "question", "category", "source"])

@@ -9,6 +9,7 @@ from ..llm.annotate import annotate
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.parsing import parse_integers, parse_json
+from ..llm.step import checked_rows
 from ..llm.types import Completion, Message, Unusable
 from ..policies import Prompts, Taxonomy
 from ..schema import REMOVED, SCORE_CRITERIA, SCORED, Outcome, as_dataset, removal
@@ -93,6 +94,7 @@ def score(
         row is in `removed` with the problem's name (see [`~star_hf.utils.text.split_reasoning`]).
     """
     scorer = Scorer(taxonomy=taxonomy, prompts=prompts)
+    checked_rows(rows, scorer.needs)
     scorer.taxonomy.check(rows["category"][:])
     problems = [split_reasoning(response).problem for response in rows["response"][:]]
     whole = rows.select([n for n, problem in enumerate(problems) if problem is None])

@@ -15,8 +15,10 @@ import numpy as np
 from datasets import Dataset
 
 from ..errors import ConfigError, StarError
+from ..llm.step import checked_rows
 from ..schema import PROVENANCE, REMOVED, SCORE_CRITERIA, Outcome, as_dataset, each_row, removal
 from .filters import FullMarks
+from .reason import Teacher
 
 
 __all__ = ["Balance", "Strategy", "balance", "select"]
@@ -110,6 +112,7 @@ def select(
         raise ConfigError(f"Invalid size {size}: must be 0 or more.")
     if strategy not in get_args(Strategy):
         raise ConfigError(f"Unknown selection strategy {strategy!r}.", f"Use one of {', '.join(get_args(Strategy))}.")
+    checked_rows(rows, Teacher.needs | {"score": "Score the rows first, with `score` or `Scorer`."})
     records = list(each_row(rows.select_columns(["id", "question", "source", "category", "score"])))
     eligible, full_marks = list(range(len(records))), FullMarks(criteria_maximum)
     removed: dict[int, dict[str, Any]] = {}
