@@ -128,7 +128,8 @@ def _from_folder(path: Path, name: str | None, cache: str) -> Dataset | DatasetD
             return load_from_disk(str(path))
         return load_dataset(str(path), name, cache_dir=cache)
     except Exception as error:
-        raise SourceError(f"{path} cannot be read as a data set: {error}", "Pass a file in it.") from error
+        remedy = "Rename it: `::` has a meaning in addresses." if "::" in str(path) else "Pass a file in it."
+        raise SourceError(f"{path} cannot be read as a data set: {first_line(error)}", remedy) from error
 
 
 def _from_hub(repo: str, name: str | None, revision: str | None) -> Dataset | DatasetDict:

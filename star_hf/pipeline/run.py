@@ -24,7 +24,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import StarError
-from ..utils.files import digest, read_json, read_table, sha256_of, write_json
+from ..utils.files import digest, read_json, read_table, sha256_of, write_json, write_table
 from ..utils.options import validated
 
 
@@ -202,7 +202,7 @@ class Run:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         for name, table in tables.items():
-            table.to_parquet(fresh / f"{name}.parquet")
+            write_table(table, fresh / f"{name}.parquet")
         hashes = {name: sha256_of(fresh / f"{name}.parquet") for name in tables}
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(fresh, folder)

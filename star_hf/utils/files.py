@@ -67,8 +67,8 @@ def write_json(path: str | Path, data: Any) -> None:
 
 def write_table(table: "Dataset", path: str | Path) -> None:
     """Write a data set as one Parquet file atomically."""
-    with replacing(path) as fresh:
-        table.to_parquet(fresh)
+    with replacing(path) as fresh, fresh.open("wb") as file:  # a path with `::` would be read as an address
+        table.to_parquet(file)
 
 
 def read_json(path: str | Path, remedy: str | None = None, error: type[StarError] = StarError) -> dict[str, Any]:

@@ -188,3 +188,11 @@ def test_rows_of_the_hub_are_pinned_to_their_commit(tmp_path, hub):
     notes = run.records["score"].notes["from"]
     assert notes["data"] == "tester/scored" and len(notes["revision"]) == 40
     assert set(run.table("score")["source"]) == {"s0", "s1"}
+
+
+def test_a_path_with_two_colons_is_a_path(tmp_path):
+    path = jsonl(tmp_path / "my::rows*.jsonl", rows(4))
+    run = begin("select", path, tmp_path / "run::1[a]")
+    assert len(run.table("select")) == 2
+    with pytest.raises(SourceError, match="Rename it"):
+        begin("rewrite", str(run.folder), tmp_path / "other")

@@ -16,7 +16,7 @@ from datasets import Dataset, Features, concatenate_datasets
 from ...errors import ConfigError, SourceError
 from ...llm.journal import Journal
 from ...schema import as_dataset
-from ...utils.files import locked
+from ...utils.files import locked, write_table
 from ..grading.judges.base import Judge
 from ..grading.panel import PANEL
 from ..tasks.benchmarks import BENCHMARKS
@@ -267,7 +267,7 @@ class ResultsFolder:
         shutil.rmtree(draft, ignore_errors=True)  # of a killed process
         draft.mkdir()
         for name, table in tables.items():
-            table.to_parquet(draft / name)
+            write_table(table, draft / name)
         results.save(draft)
         os.replace(draft, self.path / NEXT)
         self._finish()
