@@ -8,25 +8,107 @@ import builtins
 import re
 import symtable
 import textwrap
+import warnings
 
 
 __all__ = ["complete_program", "extract_code"]
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~~~)(?P<kind>[^\n`]*)\n(?P<code>.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.M | re.S)
+LINES = 2000
+"""Most lines of unfenced code."""
+
+_FENCE = re.compile(
+    r"^[ \t]*(`{3,}|~~~)(?P<kind>[^\n`]*)\n(?P<code>.*?)(?:^[ \t]*\1[ \t]*$|(?<=\S)\1[ \t]*$|\Z)", re.M | re.S
+)
+_PYTHON = re.compile(r"[\s{.]*(?:i?python|py)(?:\s?\d[\d.]*)?(?![a-z])[\s,:}]*|\s*$", re.IGNORECASE)
+"""The language of a fence: `python`, `Python 3`, `{.python}`, `python:file.py`, `ipython`, or none."""
+
+_TAG = re.compile(r"</?(?:answer|code|python|pre|solution)>|\[/?(?:PYTHON|CODE|BEGIN|DONE|END)\]")
+_QUOTED_LINE = re.compile(r"^[ \t]*> ?(?=\s*(?:`{3}|~~~|(?:def|class|from|import)\b))", re.MULTILINE)
+_BEGINS = re.compile(r"(?P<indent>[ \t]*)(?:(?:async )?def|class|from|import|@|[A-Za-z_]\w*\s*(?::[^=\n]*)?=(?!=))")
+_IN_BODY = re.compile(r"[ \t]+\S|(?:return|for|while|if|try|with|def|[A-Za-z_]\w*\s*(?::[^=\n]*)?=(?!=))")
 
 
 def extract_code(text: str, entry_point: str) -> str | None:
     """The code of an answer: the last block that defines the function, or else the last block.
 
-    Blocks with definitions that it needs are put before it. A text without blocks is code if Python can parse it,
-    alone or as the body of a function.
+    Blocks with definitions that it needs are put before it. A text without fences is code if Python can parse it,
+    alone or as the body of a function; or else what in it Python can parse, between tags, quotes and prose.
     """
-    python = ([], ["python"], ["py"], ["python3"])
-    blocks = [match["code"] for match in _FENCE.finditer(text) if match["kind"].lower().split()[:1] in python]
-    if blocks:
-        defining = [block for block in blocks if _defines(block, entry_point)]
-        return _with_helpers((defining or blocks)[-1], [block for block in blocks if block not in defining])
-    return text if _reads(text) or _reads(_as_body(text)) else None
+    if _QUOTED_LINE.search(text):
+        text = re.sub(r"^[ \t]*> ?(?!>)", "", text, flags=re.MULTILINE)
+    if not (blocks := _fenced(text)):
+        text = _TAG.sub("\n", text)
+        if _reads(text) or _reads(_as_body(text)):
+            return text
+        blocks = _unfenced(text)
+        if not any(_defines(block, entry_point) for block in blocks):
+            return _body_in(text)
+    defining = [block for block in blocks if _defines(block, entry_point)]
+    return _with_helpers((defining or blocks)[-1], [block for block in blocks if block not in defining])
+
+
+def _fenced(text: str) -> list[str]:
+    """The blocks of Python between fences. Code may begin on the opening line and end on the closing one."""
+    blocks = []
+    for match in _FENCE.finditer(text):
+        language = _PYTHON.match(match["kind"])
+        begun = match["kind"][language.end() :] if language else ""
+        whole = f"{begun}\n{match['code']}"
+        if re.match(r"(?:def|class|from|import)\b", begun) or (begun and not _reads(match["code"]) and _reads(whole)):
+            blocks.append(whole)
+        elif language:
+            blocks.append(match["code"])
+    return blocks
+
+
+def _unfenced(text: str) -> list[str]:
+    """The blocks of a text that begin like code and that Python can parse, without fences around them."""
+    blocks, lines, at = [], text.splitlines(), 0
+    while at < len(lines):
+        found = 0
+        if begin := _BEGINS.match(lines[at]):
+            indent, block = begin["indent"], []
+            for line in lines[at:]:
+                if line.strip() and not line.startswith(indent):
+                    break
+                block.append(line[len(indent) :])
+            found, code = _parsed(block)
+            blocks += [code] if found else []
+        at += max(1, found)
+    return blocks
+
+
+def _body_in(text: str) -> str | None:
+    """The lines of a text that are the body of a function, with a `return`, if there are some."""
+    lines = text.splitlines()
+    for at, line in enumerate(lines):
+        if _IN_BODY.match(line):
+            block = textwrap.dedent("\n".join(lines[at:]))
+            found, code = _parsed(["def body():", *textwrap.indent(block, "    ").splitlines()])
+            if found and re.search(r"^\s+(?:return|yield)\b", code, re.MULTILINE):
+                return textwrap.dedent(code.partition("\n")[2])
+    return None
+
+
+def _parsed(lines: list[str]) -> tuple[int, str]:
+    """How many first lines Python can parse, and they, without expressions on lines of their own: those are prose."""
+    lines = lines[:LINES]
+    while lines:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                body = ast.parse("\n".join(lines)).body
+            break
+        except SyntaxError as error:
+            lines = lines[: min(len(lines), error.lineno or 1) - 1]
+        except (ValueError, RecursionError, MemoryError):
+            return 0, ""
+    else:
+        return 0, ""
+    count = len(lines)
+    for statement in body:
+        if isinstance(statement, ast.Expr):
+            lines[statement.lineno - 1 : statement.end_lineno] = [""] * (statement.end_lineno - statement.lineno + 1)
+    return count, "\n".join(lines) + "\n"
 
 
 def complete_program(signature: str, code: str, entry_point: str) -> str:

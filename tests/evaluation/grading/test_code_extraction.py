@@ -1,5 +1,7 @@
 """Code is found in whatever form models give it, and completed to a program that defines the function."""
 
+import textwrap
+
 import pytest
 
 from star_hf.evaluation.generation.responses import read_response
@@ -48,6 +50,24 @@ FOUND = {
         "        return math.pi * helper(self.r) ** 2\n\n\ndef area(r):\n    return Circle(r).area()\n```"
     ),
     "indented in a list": "1. So:\n   ```python\n   def area(r):\n       return math.pi * helper(r) ** 2\n   ```",
+    "a closing fence on the code's own line": f"Here:\n```python\n{RUNS.rstrip()}```\nThat's it. It's fast.",
+    "code on the opening line": f"```python {RUNS}```",
+    "prose before bare code": f"Here's what it does: it's simple.\n\n{RUNS}",
+    "prose after bare code": f"{RUNS}\nIt's O(1), isn't it?\n\n1. First - read.\n",
+    "prose around bare code with an import": f"So:\n\nimport operator\n\n\n{RUNS}\nDone.\n",
+    "prose around bare code and an example": f"So:\n\n{RUNS}\nUse it:\n\nprint(area(1), 1 / 0)\n",
+    "prose around a bare body": "The body is:\n\n    return math.pi * helper(r) ** 2\n\nThat's all.",
+    "a body not indented in prose": "The body is:\n\nsquare = helper(r) ** 2\nreturn math.pi * square\n\nThat's all.",
+    "a tag": f"<answer>\n{RUNS}</answer>",
+    "a tag on the line": f"<answer>{RUNS.rstrip()}</answer>",
+    "PYTHON in brackets": f"[PYTHON]\n{RUNS}[/PYTHON]\nIt's done.",
+    "a block quote": "It is:\n" + "".join(f"> {line}\n" for line in RUNS.splitlines()),
+    "a block quote with a fence": "".join(f"> {line}\n" for line in ("```python", *RUNS.splitlines(), "```")),
+    "a list without a fence": "1. So:\n\n" + textwrap.indent(RUNS, "    "),
+    **{
+        f"the language {language}": f"```{language}\n{RUNS}```"
+        for language in ("{python}", "{.python}", "python:area.py", "python,linenos", "ipython", "python3.11", "py ")
+    },
 }
 
 
@@ -59,6 +79,20 @@ def test_code_is_found_and_completed(text):
     assert names["area"](2) == pytest.approx(12.566, abs=1e-3)
 
 
-@pytest.mark.parametrize("text", ["I cannot write that.", "Sorry", "", "The function returns pi."])
+PROSE = [
+    "I cannot write that.",
+    "Sorry",
+    "",
+    "The function returns pi.",
+    "If you want, import it from math.",
+    "x = y holds.",
+]
+PROSE += [
+    "First, define area.\n\nThen return it.",
+    "def area of a circle",
+]
+
+
+@pytest.mark.parametrize("text", PROSE)
 def test_prose_is_no_code(text):
     assert extract_code(text, "area") is None

@@ -36,6 +36,53 @@ def test_choice(golden):
     assert verdict.value == (None if golden["found"] is None else float(golden["found"] == "C"))
 
 
+@pytest.mark.parametrize(("text", "target"), GOLDENS["math_right"])
+def test_what_is_stated_is_right(text, target):
+    assert math_verdict(Item("i", "ask", target=target), Response("i", answer=text)).value == 1
+
+
+@pytest.mark.parametrize(("text", "target"), GOLDENS["math_wrong"])
+def test_what_is_not_stated_is_not_right(text, target):
+    assert math_verdict(Item("i", "ask", target=target), Response("i", answer=text)).value == 0
+
+
+@pytest.mark.parametrize("text", GOLDENS["math_none"])
+def test_a_text_without_an_answer_states_no_formula(text):
+    assert extract_math(text) is None
+
+
+@pytest.mark.parametrize("text", GOLDENS["choice_c"])
+def test_a_letter_is_read_in_each_form(text):
+    assert extract_choice(text, "ABCDEFGHIJ") == "C"
+
+
+@pytest.mark.parametrize("text", GOLDENS["choice_none"])
+def test_a_text_without_an_answer_states_no_letter(text):
+    assert extract_choice(text, "ABCDEFGHIJ") is None
+
+
+# Ends of a model that loops: each once took minutes.
+REPEATED = [
+    "answer ",
+    "Answer: ",
+    "The answer is ",
+    "$ a ",
+    "Question:\n",
+    "**",
+    "_*",
+    "(",
+    "1 or ",
+    "\\boxed{",
+    "Answer  ",
+]
+
+
+@pytest.mark.parametrize("piece", REPEATED)
+def test_a_model_that_repeats_itself_is_read(piece):
+    for extract in (extract_math, lambda text: extract_choice(text, "ABCD")):
+        assert len(extract(piece * 3000) or "") < 1000
+
+
 @pytest.mark.parametrize("grade", [math_verdict, choice_verdict])
 def test_a_failed_answer_keeps_its_failure(grade):
     item = Item("i", "ask", target="C", facts={"letters": "ABCD"})
