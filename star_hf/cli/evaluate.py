@@ -70,6 +70,13 @@ def evaluate(
     allow_code_execution: Annotated[
         bool, typer.Option("--allow-code-execution", help="Run the code that the model writes (HumanEval).")
     ] = False,
+    sandbox: Annotated[
+        str,
+        typer.Option(
+            metavar="LEVEL",
+            help="The least confinement of that code: isolated, restricted, or weak (only in a container of its own).",
+        ),
+    ] = "restricted",
     expects_reasoning: Annotated[
         bool,
         typer.Option(
@@ -97,6 +104,7 @@ def evaluate(
     """
     from ..evaluation.evaluate import Options, results_folder
     from ..evaluation.evaluate import evaluate as run_evaluation
+    from ..evaluation.grading.confinement import require
     from ..evaluation.grading.judges import load_judge
     from ..evaluation.results.results import check_complete
     from ..evaluation.tasks.profiles import load_evaluation
@@ -111,6 +119,7 @@ def evaluate(
         max_tokens=max_tokens,
         attack=None if attack == "none" else attack,
         allow_code_execution=allow_code_execution,
+        sandbox=sandbox,
         expects_reasoning=expects_reasoning,
     )
     if base_url or provider or endpoint or model.endswith(".gguf"):
@@ -119,6 +128,8 @@ def evaluate(
         from ..evaluation.generation.in_process import InProcess
 
         subject = InProcess(model, revision, batch_size=batch_size, dtype=dtype, device=device)
+    if allow_code_execution:
+        say(f"Model code runs {require(sandbox)}")
     folder = output or results_folder(model, evaluation.name, options.attack)
     wanted = [name.strip() for name in tasks.split(",") if name.strip()]
     results = run_evaluation(subject, wanted, folder, evaluation=evaluation, judges=judges, options=options)

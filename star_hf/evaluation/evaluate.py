@@ -12,6 +12,7 @@ from ..llm import Completion, Journal
 from .generation.generate import generate
 from .generation.models import Model, Sampling
 from .generation.responses import read_completion
+from .grading.confinement import Level, require
 from .grading.grade import check_graders, grade
 from .grading.judges import Judge
 from .grading.judging import probe
@@ -36,6 +37,7 @@ class Options:
         limit (`int` or `None`): Items per benchmark.
         samples, max_tokens (`int` or `None`): Answers per item and tokens per answer, in place of the profile's.
         attack (`str` or `None`): See [`~star_hf.evaluation.tasks.attacks`].
+        sandbox (`str`): The least confinement that code of the model may run in: `isolated`, `restricted` or `weak`.
         expects_reasoning (`bool`): As for [`~star_hf.evaluation.generation.responses.read_response`].
     """
 
@@ -45,6 +47,7 @@ class Options:
     max_tokens: int | None = None
     attack: str | None = None
     allow_code_execution: bool = False
+    sandbox: Level = "restricted"
     expects_reasoning: bool = False
     progress: bool = True
 
@@ -94,7 +97,7 @@ def evaluate(
     """
     options, place = options or Options(), ResultsFolder(folder)
     benchmarks = select_benchmarks(tasks)
-    check_graders(benchmarks, judges, options.allow_code_execution)
+    check_graders(benchmarks, judges, options.allow_code_execution, options.sandbox)
     asked = [_load(benchmark, evaluation, options) for benchmark in benchmarks]
     model.probe()
     for judge in judges:
@@ -104,7 +107,9 @@ def evaluate(
         kept = place.still_true(model.fingerprint, evaluation, options.attack, names, judges)
         answers = [_answer(each, model, journal, options) for each in asked]
         verdicts = [
-            grade(each.benchmark, each.items, rows, judges, journal, progress=options.progress)
+            grade(
+                each.benchmark, each.items, rows, judges, journal, sandbox=options.sandbox, progress=options.progress
+            )
             for each, rows in zip(asked, answers, strict=True)
         ]
         return place.add_answers(
@@ -148,6 +153,9 @@ def _generation(
     there = kept.benchmarks if kept else {}
     earlier = kept.generation.get("benchmarks", {}) if kept else {}
     own = {each.benchmark.name: {**each.sampling.model_dump(), "limit": options.limit} for each in asked}
+    for each in asked:
+        if each.benchmark.grader == "code":
+            own[each.benchmark.name]["sandbox"] = str(require(options.sandbox))
     attack, now = options.attack, any(each.benchmark.kind == "safety" for each in asked)
     if not now and any(result.kind == "safety" for result in there.values()):
         attack = kept.generation.get("attack")

@@ -1,44 +1,26 @@
-"""Runs code that a model wrote, against tests: confined, with limits on everything, and only if the user allows it.
+"""Runs code that a model wrote, against tests, and only if the user allows it; `confinement.py` confines it.
 
-Each program has its own process group, empty folder and clean environment. The kernel keeps it from the network and
-from other processes (namespaces, if `unshare` works), from other files (Landlock, from Linux 5.13), and within limits
-of memory, time, files and output. What the kernel cannot refuse is refused inside Python. That stops accidents, not an
-attacker: for code that may be hostile, run the whole evaluation in a container or a virtual machine.
+The program and the tests are in processes of their own, so that neither the tests' expectations nor the proof that
+they passed are where the program could find them. For code that may be hostile, still run the whole evaluation in a
+container or a virtual machine: the kernel is shared.
 """
 
 import os
-import secrets
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from ...errors import ConfigError
 from ...utils.progress import track
 from ..types import Item, Response, Verdict
 from .code_extraction import complete_program, extract_code
+from .confinement import SANDBOX, Level, SandboxLimits, require, run_job
 from .extractors import QUOTED, failed, graded
 
 
 __all__ = ["ProgramResult", "SandboxLimits", "code_verdicts", "run_program"]
 
 JUDGE = "unit-tests"
-
-SANDBOX = Path(__file__).with_name("sandbox.py")
-
-
-@dataclass(frozen=True)
-class SandboxLimits:
-    """What a program may use: seconds until its process group is killed, and the size of its address space."""
-
-    seconds: float = 10.0
-    memory_mb: int = 1024
 
 
 @dataclass(frozen=True)
@@ -52,50 +34,36 @@ class ProgramResult:
     detail: str = ""
 
 
-def run_program(program: str, limits: SandboxLimits | None = None) -> ProgramResult:
-    """Run a Python program, the code under test and then its tests, and check that it reaches its end.
+def run_program(
+    program: str,
+    limits: SandboxLimits | None = None,
+    *,
+    entry_point: str | None = None,
+    given: str = "",
+    tests: str = "",
+) -> ProgramResult:
+    """Run a Python program, confined, and check that it passes its tests or, without any, reaches its end.
 
-    Neither exit code nor output decides. After the program's last line the sandbox sends back a random word, which the
-    program does not know and cannot read from a file, so that `os._exit(0)` in the middle of a test is a failure. Code
-    and tests share a process, as with every grader of this benchmark: code written to deceive can search the frames
-    for the word, or return objects that are equal to anything.
+    Args:
+        program (`str`): The program.
+        limits (`SandboxLimits`, *optional*): What it may use.
+        entry_point (`str`, *optional*): Name of its function under test. Its arguments and what it returns are plain
+            values: numbers, texts and containers of them.
+        given (`str`, *optional*): Code that the tests need beside the program's.
+        tests (`str`, *optional*): Code that defines `check(candidate)`.
+
+    Neither exit code nor output decides. After the last test the checker gives a random word back, which is in no
+    memory of the program. Without an entry point the program's own process says that it reached its end.
     """
     limits = limits or SandboxLimits()
-    nonce = secrets.token_bytes(32)
-    with tempfile.TemporaryDirectory(prefix="star_hf-", ignore_cleanup_errors=True) as place:
-        folder = Path(place) / "work"
-        folder.mkdir()
-        source, errors = Path(place) / "program.py", Path(place) / "errors"
-        source.write_text(program, encoding="utf-8", errors="replace")
-        nonce_out, nonce_in = os.pipe()
-        result_out, result_in = os.pipe()
-        numbers = (limits.memory_mb << 20, int(limits.seconds) + 1, nonce_out, result_in)
-        try:
-            os.write(nonce_in, nonce)
-            with errors.open("wb") as sink:
-                process = subprocess.Popen(
-                    [*_namespaces(), sys.executable, "-I", str(SANDBOX), str(source), *map(str, numbers)],
-                    cwd=folder,
-                    env=_environment(folder),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=sink,
-                    pass_fds=(nonce_out, result_in),
-                    start_new_session=True,
-                )
-            timed_out = _wait(process, limits.seconds)
-            os.close(result_in)
-            result_in = None
-            proof = b"" if timed_out else _read(result_out)
-        finally:
-            for handle in (nonce_out, nonce_in, result_out, result_in):
-                if handle is not None:
-                    os.close(handle)
-        if timed_out:
-            return ProgramResult("timeout", f"not finished after {limits.seconds:g} s")
-        if proof == nonce:
-            return ProgramResult("passed")
-        return ProgramResult("failed", _last_line(errors, process.returncode))
+    ended = run_job(
+        SANDBOX, {"program": program, "entry_point": entry_point}, {"given": given, "tests": tests}, limits
+    )
+    if ended.reached_end:
+        return ProgramResult("passed")
+    if ended.stopped == "timeout":
+        return ProgramResult("timeout", f"not finished after {limits.seconds:g} s")
+    return ProgramResult("failed", (ended.stopped or ended.detail)[:QUOTED])
 
 
 def code_verdicts(
@@ -104,95 +72,54 @@ def code_verdicts(
     *,
     allow_code_execution: bool = False,
     limits: SandboxLimits | None = None,
+    least: Level = "restricted",
     progress: bool = True,
 ) -> list[Verdict]:
-    """Run the code of each answer against its item's tests, if that is allowed and the system can confine code.
+    """Run the code of each answer against its item's tests, if that is allowed and code is confined enough.
 
     A failed answer keeps its failure, one without code is `unparseable`, and a program that does not pass is
-    `incorrect`, whatever it did.
+    `incorrect`, whatever it did. Time is CPU time; a program that runs out of it is run once more, alone.
+
+    Raises [`ConfigError`] if code may not be run, or would be confined less than `least`.
     """
     if not allow_code_execution:
         raise ConfigError(
             "Grading this benchmark runs code that a model wrote.",
             "Pass --allow-code-execution to allow it; docs/evaluation.md describes how it is confined.",
         )
-    if sys.platform != "linux":
-        raise ConfigError(
-            f"Model code cannot be confined on {sys.platform}, so it is not run.", "Use Linux, or a container."
-        )
+    require(least)
 
     with track("run code", len(answers), progress) as bar, ThreadPoolExecutor(os.cpu_count()) as threads:
 
-        def grade(answer: Response) -> Verdict:
-            verdict = _verdict(items[answer.item_id], answer, limits)
+        def run(answer: Response) -> Verdict | ProgramResult:
+            outcome = _outcome(items[answer.item_id], answer, limits)
             bar.advance()
-            return verdict
+            return outcome
 
-        return list(threads.map(grade, answers))
+        outcomes = list(threads.map(run, answers))
+    for number, answer in enumerate(answers):
+        if isinstance(outcomes[number], ProgramResult) and outcomes[number].label == "timeout":
+            outcomes[number] = _outcome(items[answer.item_id], answer, limits)
+    return [
+        graded(answer, JUDGE, outcome.label == "passed", outcome.detail)
+        if isinstance(outcome, ProgramResult)
+        else outcome
+        for answer, outcome in zip(answers, outcomes, strict=True)
+    ]
 
 
-def _verdict(item: Item, answer: Response, limits: SandboxLimits | None) -> Verdict:
+def _outcome(item: Item, answer: Response, limits: SandboxLimits | None) -> Verdict | ProgramResult:
+    """What the answer's program did, or the verdict on an answer without one."""
     if answer.failure:
         return failed(answer, JUDGE, answer.failure)
-    name = item.facts["entry_point"]
+    name, signature = item.facts["entry_point"], item.facts["signature"]
     code = extract_code(answer.answer or "", name)
     if code is None:
         return failed(answer, JUDGE, "unparseable", "no code is given")
-    program = complete_program(item.facts["signature"], code, name)
-    outcome = run_program(f"{program}\n\n{item.target}\n\ncheck({name})\n", limits)
-    return graded(answer, JUDGE, outcome.label == "passed", outcome.detail)
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """A clean environment, without our keys, tokens and home."""
-    return {
-        "HOME": str(folder),
-        "TMPDIR": str(folder),
-        "PATH": "/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-
-
-@cache
-def _namespaces() -> tuple[str, ...]:
-    """The command that removes the network and, if possible, other processes from the program's view."""
-    for options in (("-r", "-n", "-p", "-f", "--kill-child"), ("-r", "-n")):
-        try:
-            tried = subprocess.run(["unshare", *options, "true"], capture_output=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return ()
-        if tried.returncode == 0:
-            return ("unshare", *options)
-    return ()
-
-
-def _wait(process: subprocess.Popen, seconds: float) -> bool:
-    """Wait, then kill the rest of the process group. Returns whether time ran out."""
-    try:
-        process.wait(timeout=seconds)
-        timed_out = False
-    except subprocess.TimeoutExpired:
-        timed_out = True
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return timed_out
-
-
-def _read(pipe: int) -> bytes:
-    """The content of a pipe, without waiting for a process that may still hold its other end."""
-    os.set_blocking(pipe, False)
-    try:
-        return os.read(pipe, 64)
-    except BlockingIOError:
-        return b""
-
-
-def _last_line(errors: Path, code: int) -> str:
-    with errors.open("rb") as file:
-        file.seek(max(0, errors.stat().st_size - 2000))
-        lines = file.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:QUOTED] if lines else f"exited early with code {code}"
+    return run_program(
+        complete_program(signature, code, name),
+        limits,
+        entry_point=name,
+        given=complete_program(signature, "    pass\n", name),
+        tests=item.target or "",
+    )

@@ -1,5 +1,6 @@
 """Grades the answers to a benchmark: by judges, or by comparing them with the right answer."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
@@ -11,6 +12,7 @@ from ...schema import each_row
 from ..tasks.benchmarks import Benchmark
 from ..types import Item, Response, verdicts_table
 from .code_execution import code_verdicts
+from .confinement import Level, require
 from .extractors import choice_verdict, math_verdict
 from .judges import Judge
 from .judging import judge_responses
@@ -18,11 +20,19 @@ from .judging import judge_responses
 
 __all__ = ["check_graders", "grade"]
 
+logger = logging.getLogger(__name__)
+
 ANSWER = [field.name for field in fields(Response)]
 
 
-def check_graders(benchmarks: Iterable[Benchmark], judges: Sequence[Judge], allow_code_execution: bool) -> None:
-    """Raise [`ConfigError`] if a benchmark has no judge of its kind, or would run code without permission."""
+def check_graders(
+    benchmarks: Iterable[Benchmark],
+    judges: Sequence[Judge],
+    allow_code_execution: bool,
+    sandbox: Level = "restricted",
+) -> None:
+    """Raise [`ConfigError`] if a benchmark has no judge of its kind, or would run code without permission, or less
+    confined than at the level `sandbox`."""
     for benchmark in benchmarks:
         if benchmark.grader == "judge" and not any(benchmark.kind in judge.kinds for judge in judges):
             raise ConfigError(
@@ -36,6 +46,8 @@ def check_graders(benchmarks: Iterable[Benchmark], judges: Sequence[Judge], allo
                 "Allow it with --allow-code-execution (docs/evaluation.md describes how it is confined), or leave the "
                 "benchmark out.",
             )
+        if benchmark.grader == "code":
+            logger.info("%s: model code runs %s.", benchmark.name, require(sandbox))
 
 
 def grade(
@@ -45,6 +57,7 @@ def grade(
     judges: Sequence[Judge],
     journal: Journal,
     *,
+    sandbox: Level = "restricted",
     progress: bool = True,
 ) -> Dataset:
     """Grade the answers to a benchmark, as `VERDICTS`. `check_graders` has checked that model code may be run.
@@ -58,7 +71,7 @@ def grade(
     by_id = {item.id: item for item in items}
     given = [Response(**{name: row[name] for name in ANSWER}) for row in each_row(answers)]
     if benchmark.grader == "code":
-        verdicts = code_verdicts(by_id, given, allow_code_execution=True, progress=progress)
+        verdicts = code_verdicts(by_id, given, allow_code_execution=True, least=sandbox, progress=progress)
     else:
         verdict = {"math": math_verdict, "choice": choice_verdict}[benchmark.grader]
         verdicts = [verdict(by_id[answer.item_id], answer) for answer in given]

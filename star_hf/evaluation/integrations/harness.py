@@ -10,6 +10,7 @@ Both frameworks call tasks without options of the task's own, so these come from
 | `STAR_HF_MAX_TOKENS` | tokens of an answer, instead of the profile's |
 | `STAR_HF_JOURNAL` | file for the judges' replies; `judge.sqlite` in the cache by default |
 | `STAR_HF_ALLOW_CODE_EXECUTION` | `1` allows HumanEval to run the model's code |
+| `STAR_HF_SANDBOX` | the least confinement of that code: `isolated`, `restricted` (the default) or `weak` |
 | `STAR_HF_EXPECTS_REASONING` | `1`: the model always reasons first, a text without `</think>` is not an answer |
 """
 
@@ -106,11 +107,12 @@ def ready(name: str) -> None:
     """Check that a benchmark can be graded and that its judge answers, before a model is asked anything."""
     benchmark = BENCHMARKS[name]
     try:
-        check_graders([benchmark], _judges(), os.environ.get("STAR_HF_ALLOW_CODE_EXECUTION") == "1")
+        allowed = os.environ.get("STAR_HF_ALLOW_CODE_EXECUTION") == "1"
+        check_graders([benchmark], _judges(), allowed, _sandbox())
     except ConfigError as error:
         raise ConfigError(
             error.message,
-            "Set STAR_HF_ALLOW_CODE_EXECUTION=1 to allow it."
+            (error.remedy if allowed else "Set STAR_HF_ALLOW_CODE_EXECUTION=1 to allow it.")
             if benchmark.grader == "code"
             else "Name one in STAR_HF_JUDGE, such as STAR_HF_JUDGE=llama-guard-3@http://localhost:8001/v1,xstest. "
             "Nothing is scored without a judge.",
@@ -130,12 +132,17 @@ def expects_reasoning() -> bool:
     return os.environ.get("STAR_HF_EXPECTS_REASONING") == "1"
 
 
+def _sandbox() -> str:
+    """The least confinement of model code."""
+    return os.environ.get("STAR_HF_SANDBOX", "restricted")
+
+
 def grade_responses(name: str, items: Sequence[Item], answers: Sequence[Response]) -> list[Graded]:
     """The result for each item, in their order. It opens the journal itself, so that threads may call it."""
     table = responses_table(name, items, answers)
     path = os.environ.get("STAR_HF_JOURNAL") or _cache() / "judge.sqlite"
     with Journal(path) as journal:
-        verdicts = grade(BENCHMARKS[name], items, table, _serving(name), journal, progress=False)
+        verdicts = grade(BENCHMARKS[name], items, table, _serving(name), journal, sandbox=_sandbox(), progress=False)
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in verdicts:
         found[row["item_id"], row["part"]].append(row)
