@@ -11,6 +11,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def confinement() -> Confinement:
     """What holds on this machine, found out by running an empty program."""
     holds = run_job(SANDBOX, {"program": ""}, {"given": "", "tests": ""}, SandboxLimits()).holds or {}
     prefix = _namespaces()
-    return Confinement(prefix[0] if prefix else None, holds.get("landlock", 0), holds.get("seccomp", False))
+    return Confinement(Path(prefix[0]).name if prefix else None, holds.get("landlock", 0), holds.get("seccomp", False))
 
 
 def require(least: Level) -> Confinement:
@@ -211,7 +212,8 @@ _COMMANDS = (
 def _namespaces() -> tuple[str, ...]:
     """The command that hides the network and, if possible, processes and files; none where no such command works."""
     with tempfile.TemporaryDirectory() as folder:
-        for command in _COMMANDS:
+        for name, *options in _COMMANDS:
+            command = (shutil.which(name) or name, *options)
             with suppress(OSError, subprocess.TimeoutExpired):
                 tried = [part.format(folder=folder) for part in command]
                 if subprocess.run([*tried, "true"], capture_output=True, timeout=10).returncode == 0:

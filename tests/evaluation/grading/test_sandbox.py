@@ -266,6 +266,22 @@ def test_an_attack_is_held_without_namespaces(name, host, monkeypatch):
         assert attacked(name, host).label != "passed"
 
 
+@pytest.mark.parametrize("command", confinement._COMMANDS, ids=lambda command: " ".join(command[:3]))
+def test_each_command_for_namespaces_holds_and_lets_pass(command, host, monkeypatch):
+    monkeypatch.setattr(confinement, "_COMMANDS", (command,))
+    confinement._namespaces.cache_clear()
+    try:
+        if not confinement._namespaces():
+            pytest.skip("it does not work here")
+        assert confinement.confinement.__wrapped__().level == "isolated"
+        assert run_program("open('a', 'w').write('x')", LIMITS).label == "passed"
+        assert run_program("def f(x): return x * x", LIMITS, entry_point="f", tests=TESTS).label == "passed"
+        assert attacked("files: a secret", host).label == "failed"
+        assert attacked("network: a socket on the host", host).label == "failed"
+    finally:
+        confinement._namespaces.cache_clear()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("user", ["root", "user"])
 @pytest.mark.parametrize("namespaces", [True, False])
