@@ -33,19 +33,20 @@ TURNS = STATEMENTS = 20
 _ADVERB = (
     r"(?:therefore|thus|hence|clearly|indeed|(?:most )?likely|probably|exactly|simply|just|actually|equal to|still)"
 )
-_IS = rf"\b(?:is|must be|should be)\b[\s:]{{0,9}}(?:{_ADVERB}\b[\s,:]*)?"
+_ANSWER = r"(?:\banswer\b|答案)"
+_IS = rf"(?:\b(?:is|must be|should be)\b|是|为)[\s:]{{0,9}}(?:{_ADVERB}\b[\s,:]*)?"
 # The word before an answer, in Markdown or not: `Answer:`, `**Final answer**:`, `answer is`, or as a heading.
-_SAID = rf"(?:{_IS}|[*_`\s]{{0,9}}[:=]\s*|(?P<heading>[*_` ]{{0,9}}(?=\s{{0,9}}\n)))"
-_ANNOUNCED = re.compile(rf"\banswer\b[*_`\s]{{0,9}}?(?P<is>{_SAID})", re.IGNORECASE)
+_SAID = rf"(?:{_IS}|[*_`\"\s]{{0,9}}[:=]\s*|(?P<heading>[*_` ]{{0,9}}(?=\s{{0,9}}\n)))"
+_ANNOUNCED = re.compile(rf"{_ANSWER}[*_`\s]{{0,9}}?(?P<is>{_SAID})", re.IGNORECASE)
 _OPTION = re.compile(
-    rf"(?:\b(?:answer|(?:correct|right|best) (?:choice|option))\b[*_`\s]{{0,9}}?{_SAID}"
+    rf"(?:(?:{_ANSWER}|\b(?:correct|right|best) (?:choice|option)\b)[*_`\s]{{0,9}}?(?:{_SAID}|\s-\s)"
     rf"|\b(?:choice|option)\b[*_`\s]{{0,9}}{_IS})(?:[*_`(]*(?:choice|option)\b[\s:]*)?",
     re.IGNORECASE,
 )
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 # What leads to a statement from the beginning of its sentence: "So the final answer is", not "We check our answer:".
 _PLAINLY = re.compile(
-    r"(?:^|[\n.!?:;*#_>)\]}$,-])\s*(?:(?:and|so|thus|hence|therefore|then|finally|overall|the|my|our|your|final|correct|right"
+    r"(?:^|[\n.!?。:;*#_>)\]}$,-])\s*(?:(?:and|so|thus|hence|therefore|then|finally|overall|the|my|our|your|final|correct|right"
     r"|desired|required|exact|numerical|actual|true|best|short|new|corrected|this)\b[\s,*_]*)*$",
     re.IGNORECASE,
 )
@@ -119,8 +120,11 @@ def _stated_math(text: str) -> str | None:
     beside, words = bool(statements), None
     for match in list(_ANNOUNCED.finditer(text))[: -STATEMENTS - 1 : -1]:  # from the last one
         if _is_statement(text, match, beside):
-            strict = match["is"].lstrip("*_` \n")[:1] not in ("", ":", "=")
-            formula, phrase = _announced(text[match.end() :][:STATEMENT], strict)
+            strict = match["is"].lstrip('*_`" \n')[:1] not in ("", ":", "=")
+            rest = text[match.end() :][:STATEMENT]
+            if "\n" in match["is"]:
+                rest = re.sub(r"^\s*[-+*•]\s+", "", rest)  # an item of a list
+            formula, phrase = _announced(rest, strict)
             words = words or phrase
             if formula:
                 statements.append((match.start(), formula))
@@ -153,7 +157,7 @@ def _announced(rest: str, strict: bool) -> tuple[str | None, str | None]:
     with one formula, or a few words.
     """
     emphasised = re.match(r"\s*\*\*(?=\S)(.+?)\*\*", rest)
-    rest = emphasised[1] if emphasised else rest.lstrip(" \t*_`:#").lstrip()
+    rest = emphasised[1] if emphasised else rest.lstrip(' \t*_`:#"').lstrip()
     line = rest.partition("\n")[0].strip()
     inside = displayed(line)
     if len(inside) > 1 and not re.sub(r"\b(?:or|and)\b|[\s,.]", "", DISPLAYED.sub("", line)):
@@ -196,6 +200,8 @@ def extract_choice(text: str, letters: str) -> str | None:
         first, *others = text.strip().split("\n")
         last = others[-1] if others else first
         found = _letter(last, whole=True) or _letter(first, whole=True)
+        if not found and (option := _OPTION_LINE.match(last)):
+            found = option["letter"]
         labels = [line for line in (first, *others) if _LABEL.match(line)]
         if not found and labels == [last]:
             found = _letter(last)
@@ -212,15 +218,19 @@ def _stated_letter(text: str) -> str | None:
         for match in _OPTION.finditer(text)
         if match["heading"] is None or _is_statement(text, match, beside=True)
     ]
-    statements += [(match.start("letter"), match["letter"]) for match in _CORRECT.finditer(text)]
-    return max(((start, letter) for start, letter in statements if letter), default=(0, None))[1]
+    if stated := [(start, letter) for start, letter in statements if letter]:
+        return max(stated)[1]
+    return max(((match.start(), match["letter"]) for match in _CORRECT.finditer(text)), default=(0, None))[1]
 
 
 _OPENING = r"(?:[\s*_`$\"'(\[{]|\\[(\[]){0,12}(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?[\s*_`(\[]{0,6}"
 _CLOSING = r"(?:[*_`$\"')\]}]|\\[)\]]){0,12}"
-_ALONE = r"(?![A-Za-z0-9']|-\w)"
+_ALONE = r"(?![A-Za-z0-9]|'[A-Za-z]|-\w)"
 _LETTER = re.compile(rf"{_OPENING}(?P<letter>[A-Za-z]){_ALONE}(?P<closing>{_CLOSING})(?P<rest>[^\n]*)")
 _LABEL = re.compile(rf"{_OPENING}[A-Z][*_`]*(?P<mark>[).:])[*_`]*(?:\s|$)")
+_OPTION_LINE = re.compile(
+    rf"[\s*_]{{0,6}}(?:(?i:option|choice)|It is|It's)\s{_OPENING}(?P<letter>[A-Z]){_ALONE}{_CLOSING}(?:[.:)]|$)"
+)
 _SECOND = re.compile(
     rf"\s*,?\s*(?:or|and|/|,|&)\s*(?:(?:possibly|perhaps|maybe|even|also) )?[*_`(]*(?![AI] [a-z])[A-Z]{_ALONE}"
 )
@@ -228,7 +238,7 @@ _CORRECT = re.compile(
     r"(?:(?:^|[.:;,!?*]|\b(?i:so|thus|hence|therefore|that|only)\b)\s?[*_]{0,3}"
     r"(?i:the )?(?:(?i:option|choice|answer)\s+)?"
     rf"|\b(?i:option|choice)\s+){_OPENING}(?P<letter>[A-Z]){_ALONE}{_CLOSING}\s+is\s+(?:{_ADVERB}\s+)?(?:the\s+)?"
-    r"(?:only\s+)?(?:correct|right|best)\b(?!\s+(?:if|only|when|for)\b)",
+    r"(?:only\s+)?(?:correct|right|best)\b(?!\s+(?:if|only|when|for|in|but)\b)",
     re.MULTILINE,
 )
 _REASON = re.compile(r"\s+(?:because|since|as|for|is|with)\b")

@@ -18,7 +18,7 @@ PARSE_S = 3
 """Time limit for parsing formulas, and for comparing them, in seconds."""
 
 DISPLAYED = re.compile(
-    r"\$\$(?P<d>.+?)\$\$|(?<!\\)\$(?P<t>(?!\s)(?:\\.|[^\\$])+?)(?<!\s)\$(?!\d)|(?<!\\)\$\s(?P<w>(?:\\.|[^\\$])+?)\s\$"
+    r"\$\$(?P<d>.+?)\$\$|(?<!\\)\$(?P<t>(?!\s)(?:\\.|[^\\$])+?)(?<!\s)\$|(?<!\\)\$\s(?P<w>(?:\\.|[^\\$])+?)\s\$"
     r"|\\\((?P<i>.+?)\\\)|\\\[(?P<b>.+?)\\\]",
     re.DOTALL,
 )
@@ -172,7 +172,7 @@ def bare(text: str) -> str | None:
 
 def cleaned(content: str) -> str | None:
     """A formula without Markdown, delimiters, currency, final period, modulus, and the unit after a number."""
-    content = as_latex(content).strip().strip("*_`").strip()
+    content = as_latex(content).replace("~", " ").strip().strip("*_`").strip()
     content = re.sub(r"(?<!\\)\.$", "", content).strip().strip("*_`").strip()
     content = _MODULO.sub("", content)
     content = re.sub(r"^(?:\\?\$|\\\(|[£€¥₹])|(?<!\\)(?:\$|\\\))$|[€£¥]$", "", content).strip()
