@@ -56,6 +56,8 @@ FOUND = {
     "prose after bare code": f"{RUNS}\nIt's O(1), isn't it?\n\n1. First - read.\n",
     "prose around bare code with an import": f"So:\n\nimport operator\n\n\n{RUNS}\nDone.\n",
     "prose around bare code and an example": f"So:\n\n{RUNS}\nUse it:\n\nprint(area(1), 1 / 0)\n",
+    "prose before bare code with a call": f"So:\n\n{RUNS}\nprint(area(1), 1 / 0)\n",
+    "an import on the opening line": "```python import cmath\ndef area(r):\n    return cmath.pi * r * r\n```",
     "prose around a bare body": "The body is:\n\n    return math.pi * helper(r) ** 2\n\nThat's all.",
     "a body not indented in prose": "The body is:\n\nsquare = helper(r) ** 2\nreturn math.pi * square\n\nThat's all.",
     "a tag": f"<answer>\n{RUNS}</answer>",
