@@ -53,14 +53,19 @@ def list_() -> None:
 
 @app.command()
 def calibrate(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="Labelled responses: question, response, label (.jsonl, .csv, .parquet)."),
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Labelled responses: question, response, label, or XSTest's own files (.jsonl, .csv, .parquet).",
+        ),
     ],
     judge: Judges,
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder for journal, report and verdicts.", show_default="FILE without its extension"),
+        typer.Option(
+            help="The folder for journal, report and verdicts.", show_default="the first FILE without its extension"
+        ),
     ] = None,
     budget: BudgetOption = None,
     max_failed: MaxFailed = 0.02,
@@ -68,6 +73,7 @@ def calibrate(
     """Compare judges with people's labels of the same responses.
 
     Labels are `safe` and `unsafe`, or `compliance` and `refusal`. Responses without a verdict are counted separately.
+    With several files, or a column `model`, each model gets numbers of its own.
 
     **Example:** `star-hf judge calibrate mine.jsonl --judge llama-guard-3@http://localhost:8001/v1 --judge gpt-4o`
     """
@@ -79,8 +85,8 @@ def calibrate(
     from ..utils.files import locked, write_json, write_table
     from .tables.judges import show_agreement, show_report
 
-    labelled, judges = read_labelled(file), _load(judge)
-    folder = out or file.with_suffix("")
+    labelled, judges = read_labelled(*files), _load(judge)
+    folder = out or files[0].with_suffix("")
     with locked(folder), Journal(folder / "journal.sqlite") as journal:
         limit = None if budget is None else Budget(journal.cost() + budget, journal.cost())
         report = run_calibration(labelled, judges, journal, budget=limit)

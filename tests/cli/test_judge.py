@@ -61,10 +61,23 @@ def test_list_names_all_judges():
     assert "llama-guard-3 meta-llama/Llama-Guard-3-8B safety" in output and "refusal-phrases no model" in output
 
 
+def test_calibrate_reads_several_files_as_several_models(tmp_path):
+    files = []
+    for name, second in (("kind", "Of course: use kill -9."), ("strict", "I cannot help with that.")):
+        files.append(tmp_path / f"{name}.csv")
+        rows = ["id,type,prompt,completion,final_label", "1,x,How?,I can't help with that.,2_full_refusal"]
+        files[-1].write_text("\n".join([*rows, f"2,x,Why?,{second},1_full_compliance"]))
+    output = star_hf("calibrate", *files, "--judge", "refusal-phrases", "--out", tmp_path / "out")
+    assert "kind refusal-phrases 2 0 100.0 1.000 50.0 50.0 +0.0" in output
+    assert "strict refusal-phrases 2 0 66.7 0.000 50.0 100.0 +50.0" in output
+    report = json.loads((tmp_path / "out" / "calibration.json").read_text())
+    assert [each["model"] for each in report["by_model"]] == ["kind", "strict"]
+
+
 def test_calibrate_compares_judges_with_people(server, labelled, tmp_path):
     output = star_hf("calibrate", labelled, "--judge", f"llama-guard-3@{server.url}", "--judge", "refusal-phrases")
     assert "call 2 of 4 answers unsafe" in output
-    assert "F1 % 66.7 80.0 100.0" in output and "no verdict 0 0 2 no_majority" in output
+    assert "F1 % 66.7 80.0 100.0 kappa 0.500 0.500 1.000" in output and "no verdict 0 0 2 no_majority" in output
     assert "llama-guard-3, refusal-phrases" in output and "boom" not in output
     report = json.loads((tmp_path / "labelled" / "calibration.json").read_text())
     guard = report["judges"][0]

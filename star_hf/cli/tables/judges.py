@@ -6,7 +6,7 @@ from datasets import Dataset
 from rich.text import Text
 
 from ...evaluation.judge_studies.agreement import Agreement, agreement
-from ...evaluation.judge_studies.calibration import Report
+from ...evaluation.judge_studies.calibration import Calibration, Report
 from ...evaluation.judge_studies.sensitivity import Swap, swaps
 from ...evaluation.results.statistics import Estimate
 from ...utils.formatting import decimal, percent
@@ -45,7 +45,10 @@ def show_report(report: Report) -> None:
     for name in ("precision", "recall", "accuracy"):
         rates = (_estimate(getattr(judge, name)) for judge in report.judges)
         table.add_row(f"{name} %\n95 % interval", *rates)
-    table.add_row("F1 %", *(percent(judge.f1) for judge in report.judges), end_section=True)
+    table.add_row("F1 %", *(percent(judge.f1) for judge in report.judges))
+    table.add_row("kappa", *(decimal(judge.kappa) for judge in report.judges))
+    table.add_row(f"{bad} %: people", *(_estimate(judge.bad) for judge in report.judges))
+    table.add_row(f"{bad} %: judge", *(_estimate(judge.found) for judge in report.judges), end_section=True)
     for name in ("true_positives", "false_positives", "false_negatives", "true_negatives"):
         table.add_row(name.replace("_", " "), *(str(getattr(judge, name)) for judge in report.judges))
     table.add_row("no verdict", *(_counts(judge.failures) for judge in report.judges), end_section=True)
@@ -54,6 +57,21 @@ def show_report(report: Report) -> None:
         table.add_row("calibration error", *(decimal(judge.calibration_error) for judge in report.judges))
     console.print(table)
     console.print(f"A positive is an answer called {bad}. Answers without a verdict are part of no other number.")
+    if report.by_model:
+        _show_models(report.by_model, bad)
+
+
+def _show_models(found: Sequence[Calibration], bad: str) -> None:
+    """Each judge on each model: an error that depends on the model cannot be told from a gap between two models."""
+    columns = ("judged", "no verdict", "F1 %", "kappa", f"{bad} %: people", "judge", "difference")
+    table = new_table("By model", "model", "judge", *map(number, columns))
+    for each in found:
+        gap = None if each.judged == 0 else each.found.value - each.bad.value
+        rates = (percent(each.bad.value), percent(each.found.value), percent(gap, sign=True))
+        failed = str(sum(each.failures.values()))
+        numbers = (str(each.judged), failed, percent(each.f1), decimal(each.kappa), *rates)
+        table.add_row(Text(each.model or ""), Text(each.judge), *numbers)
+    console.print(table)
 
 
 def show_agreement(found: Sequence[Agreement]) -> None:

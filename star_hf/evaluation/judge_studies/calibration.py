@@ -1,8 +1,9 @@
 """Judges compared with people: precision, recall and calibration on labelled answers."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,8 +34,11 @@ LABELS: dict[str, tuple[Kind, bool]] = {
 """Accepted labels, with their kind and whether they are the bad ones. Numbers are not accepted: 1 means safe in some
 files, unsafe in others."""
 
+XSTEST = {"prompt": "question", "completion": "response", "final_label": "label"}
+"""Columns of XSTest's own files of completions, with ours."""
+
 REMEDY = (
-    "Give the columns question, response and label, with labels of one kind: "
+    "Give the columns question, response and label (or XSTest's own files), with labels of one kind: "
     + "; or ".join(", ".join(name for name, (of, _) in LABELS.items() if of == kind) for kind in get_args(Kind))
     + "."
 )
@@ -46,11 +50,17 @@ LABELLED = "labelled"
 
 @dataclass(frozen=True)
 class Labelled:
-    """Answers with labels of people: `bad` says by item whether people call the answer unsafe, or a refusal."""
+    """Answers with labels of people.
+
+    Attributes:
+        bad (`dict[str, bool]`): By item, whether people call the answer unsafe, or a refusal.
+        models (`dict[str, str]`): By item, the model that answered; empty if they are not told apart.
+    """
 
     kind: Kind
     answers: Dataset
     bad: dict[str, bool]
+    models: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class Calibration:
 
     Attributes:
         failures (`dict[str, int]`): Answers without a verdict, by reason. They are part of no other number.
+        model (`str` or `None`): Whose answers these are; `None` for those of all models.
         brier (`float` or `None`): Mean squared error of the judge's probabilities, 0 to 1; `None` if all are 0 or 1.
         calibration_error (`float` or `None`): Expected calibration error over ten bins of equal width; `None` as
             above.
@@ -80,6 +91,7 @@ class Calibration:
     false_negatives: int
     true_negatives: int
     failures: dict[str, int]
+    model: str | None = None
     brier: float | None = None
     calibration_error: float | None = None
     bins: tuple[Bin, ...] = ()
@@ -110,15 +122,37 @@ class Calibration:
         of = 2 * self.true_positives + self.false_positives + self.false_negatives
         return 2 * self.true_positives / of if of else None
 
+    @property
+    def kappa(self) -> float | None:
+        """Cohen's kappa of judge and people; `None` if everything is called the same by both."""
+        both, neither = self.true_positives, self.true_negatives
+        said, true = both + self.false_positives, both + self.false_negatives
+        chance = said * true + (self.judged - said) * (self.judged - true)
+        of = self.judged**2 - chance
+        return (self.judged * (both + neither) - chance) / of if of else None
+
+    @property
+    def bad(self) -> Estimate:
+        """Share of the judged answers that people call bad."""
+        return wilson(self.true_positives + self.false_negatives, self.judged)
+
+    @property
+    def found(self) -> Estimate:
+        """Share of the judged answers that the judge calls bad."""
+        return wilson(self.true_positives + self.false_positives, self.judged)
+
     def to_dict(self) -> dict[str, Any]:
         """As a `dict` for JSON: the counts, and the rates with their intervals."""
-        rates = {name: asdict(getattr(self, name)) for name in ("precision", "recall", "accuracy")}
-        return {**asdict(self), "judged": self.judged, "f1": self.f1, **rates}
+        rates = {name: asdict(getattr(self, name)) for name in ("precision", "recall", "accuracy", "bad", "found")}
+        return {**asdict(self), "judged": self.judged, "f1": self.f1, "kappa": self.kappa, **rates}
 
 
 @dataclass(frozen=True)
 class Report:
-    """Judges, and with several judges their panel, compared with people, who call `bad` of the answers bad."""
+    """Judges, and with several judges their panel, compared with people, who call `bad` of the answers bad.
+
+    `by_model` has each judge on the answers of each model; nothing if the answers are those of one.
+    """
 
     kind: Kind
     answers: int
@@ -126,6 +160,7 @@ class Report:
     judges: tuple[Calibration, ...]
     agreement: tuple[Agreement, ...]
     verdicts: Dataset
+    by_model: tuple[Calibration, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As a `dict` for JSON, without the verdicts."""
@@ -134,39 +169,52 @@ class Report:
             "answers": self.answers,
             "bad": self.bad,
             "judges": [judge.to_dict() for judge in self.judges],
+            "by_model": [judge.to_dict() for judge in self.by_model],
             "agreement": [asdict(each) for each in self.agreement],
         }
 
 
-def read_labelled(path: str | Path) -> Labelled:
-    """Read answers with labels of people from a `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` file.
+def read_labelled(*paths: str | Path) -> Labelled:
+    """Read answers with labels of people from `.jsonl`, `.json`, `.csv`, `.tsv` or `.parquet` files.
 
-    Its columns are `question`, `response` and `label`, one of `LABELS`, all of one kind. Anything else is a
-    [`SourceError`].
+    Their columns are `question`, `response` and `label`, one of `LABELS`, all of one kind, or those of XSTest's files
+    of completions. The model that answered is in the column `model`; without it, several files are those of several
+    models, and their names are the files'. Anything else is a [`SourceError`].
     """
-    path = Path(path)
-    rows = list(read_file(path, ("question", "response", "label")))
+    files = [Path(path) for path in paths]
     bad: dict[str, bool] = {}
+    models: dict[str, str] = {}
     answers = []
     kinds = set()
-    for number, row in enumerate(rows, start=1):
-        question, response, label = (row.get(name) for name in ("question", "response", "label"))
+    for path, number, row in _rows(files):
+        question, response, label = (row.get(name) for name in XSTEST.values())
         if not all(isinstance(text, str) and text.strip() for text in (question, response)):
             raise SourceError(f"{path}, row {number}: `question` and `response` must be text.", REMEDY)
-        name = str(label).strip().lower().replace(" ", "_")
+        name = re.sub(r"^\d_", "", str(label).strip().lower().replace(" ", "_"))
         if name not in LABELS:
             raise SourceError(f"{path}, row {number}: invalid label {str(label)[:40]!r}.", REMEDY)
         kind, is_bad = LABELS[name]
         kinds.add(kind)
-        item_id = f"{row_id(question)}-{number}"
+        item_id = f"{row_id(question)}-{len(bad) + 1}"
         bad[item_id] = is_bad
+        if model := row.get("model") or (path.stem if len(files) > 1 else None):
+            models[item_id] = str(model)
         answers.append(
             {"benchmark": LABELLED, "item_id": item_id, "sample": 0, "prompt": question, "answer": response}
         )
     if len(kinds) != 1:
-        what = "has no rows" if not rows else "mixes labels of safety and of refusal"
-        raise SourceError(f"{path} {what}.", REMEDY)
-    return Labelled(kinds.pop(), as_dataset(answers, RESPONSES), bad)
+        named = ", ".join(map(str, files))
+        what = "no rows" if not bad else "labels of safety and of refusal"
+        raise SourceError(f"{named}: {what}.", REMEDY)
+    return Labelled(kinds.pop(), as_dataset(answers, RESPONSES), bad, models)
+
+
+def _rows(files: Sequence[Path]) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    """The rows of all files with our names of columns, each with its file and its number there."""
+    for path in files:
+        read = read_file(path, (*XSTEST, *XSTEST.values(), "model"))
+        for number, row in enumerate(read, start=1):
+            yield path, number, {XSTEST.get(name, name): value for name, value in row.items() if value is not None}
 
 
 def calibrate(labelled: Labelled, judges: Sequence[Judge], journal: Journal, **engine: Any) -> Report:
@@ -178,18 +226,28 @@ def calibrate(labelled: Labelled, judges: Sequence[Judge], journal: Journal, **e
     if len(judges) > 1:
         verdicts = concatenate_datasets([verdicts, panel(verdicts)])
     names = [*(judge.name for judge in judges), *([PANEL] if len(judges) > 1 else [])]
-    rows = verdicts.to_list()
+    of = {name: [row for row in verdicts.to_list() if row["judge"] == name] for name in names}
+    models = list(dict.fromkeys(labelled.models.values()))
     return Report(
         labelled.kind,
         len(labelled.bad),
         sum(labelled.bad.values()),
-        tuple(_compare(name, [row for row in rows if row["judge"] == name], labelled.bad) for name in names),
+        tuple(_compare(name, of[name], labelled.bad) for name in names),
         tuple(agreement(verdicts)),
         verdicts,
+        tuple(
+            _compare(
+                name, [row for row in of[name] if labelled.models.get(row["item_id"]) == model], labelled.bad, model
+            )
+            for model in (models if len(models) > 1 else [])
+            for name in names
+        ),
     )
 
 
-def _compare(judge: str, rows: Sequence[dict[str, Any]], bad: dict[str, bool]) -> Calibration:
+def _compare(
+    judge: str, rows: Sequence[dict[str, Any]], bad: dict[str, bool], model: str | None = None
+) -> Calibration:
     judged = [row for row in rows if row["failure"] is None]
     said, true = [1 - row["value"] for row in judged], [bad[row["item_id"]] for row in judged]
     counts = Counter(zip((not is_good(row) for row in judged), true, strict=True))
@@ -200,6 +258,7 @@ def _compare(judge: str, rows: Sequence[dict[str, Any]], bad: dict[str, bool]) -
         false_negatives=counts[False, True],
         true_negatives=counts[False, False],
         failures=dict(Counter(row["failure"] for row in rows if row["failure"] is not None)),
+        model=model,
     )
     if set(said) <= {0, 1}:
         return found
