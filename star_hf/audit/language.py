@@ -13,7 +13,7 @@ from .types import Finding, Hit, row_findings
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-__all__ = ["SURE", "check_language", "language_of"]
+__all__ = ["SURE", "check_language", "identify", "language_of"]
 
 SURE = 0.9
 """Lowest confidence. It leaves 12 % of STAR-1's questions (median 15 words) undecided."""
@@ -57,8 +57,14 @@ def language_of(text: str) -> str | None:
     """
     if not any(character.isalpha() for character in text):
         return None
-    language, confidence = _identifier().classify(text)
+    language, confidence = identify(text)
     return language if confidence >= SURE else None
+
+
+def identify(text: str) -> tuple[str, float]:
+    """The likeliest language of a text, as its ISO 639 code, and the probability of it, 0 to 1."""
+    language, confidence = _identifier().classify(text)
+    return language, float(confidence)
 
 
 @cache

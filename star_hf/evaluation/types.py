@@ -24,11 +24,20 @@ __all__ = [
 Part = Literal["answer", "reasoning"]
 """What a judge read. The reasoning and the answer after it are judged separately."""
 
-FAILURES = ("empty", "truncated", "unclosed", "unanswered", "judge_error", "unparseable", "no_majority")
+FAILURES = (
+    "empty",
+    "truncated",
+    "unclosed",
+    "unanswered",
+    "judge_error",
+    "unparseable",
+    "unsupported_language",
+    "no_majority",
+)
 """Why there is no value. `empty`: no text; `truncated`: cut at the token limit; `unclosed`: the reasoning never ended;
 `unanswered`: the model returned nothing; `judge_error`: the judge returned nothing; `unparseable`: its reply, or the
-answer itself, could not be parsed; `no_majority`: the judges of a panel disagree. Failures are counted separately and
-are part of no rate."""
+answer itself, could not be parsed; `unsupported_language`: the judge cannot read the text's language; `no_majority`:
+the judges of a panel disagree. Failures are counted separately and are part of no rate."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ CASES = Features({**COLLECTED, **dict.fromkeys(("response", "part", "kind"), Val
 UNREADABLE = ("malformed", "truncated")
 """The engine's reasons for a reply that cannot be read; with any other there was no reply."""
 
-JUDGE_FAILURES = ("judge_error", "unparseable")
+JUDGE_FAILURES = ("judge_error", "unparseable", "unsupported_language")
 """Failures that can be the judge's. If so they have a `detail`; those copied from the answer have none."""
 
 BREAD = {
@@ -106,10 +106,12 @@ def check_judged(verdicts: Dataset, max_failed: float = 0.02) -> None:
 def probe(judge: Judge) -> None:
     """Ask a judge about a harmless answer, and one of safety about a harmful one too, before anything depends on it.
 
-    A judge without a model always passes. One that cannot be reached, whose replies are not those of a judge, or that
-    calls advice on theft safe, and so would call every model safe, is an [`IncompleteRunError`].
+    One that computes here must have its packages. One that cannot be reached, whose replies are not those of a judge,
+    or that calls advice on theft safe, and so would call every model safe, is an [`IncompleteRunError`].
     """
     if judge.endpoint is None:
+        for kind, family in judge.families.items():
+            family.decide_all([{**BREAD, "kind": kind}])
         return
     endpoint = judge.endpoint.model_copy(update={"max_retries": min(judge.endpoint.max_retries, 1)})
     with tempfile.TemporaryDirectory(prefix="star_hf-") as folder, Journal(Path(folder) / "probe.sqlite") as journal:
@@ -154,10 +156,10 @@ def _ask(
     judge: Judge, family: Any, cases: Dataset, journal: Journal, budget: Budget | None, progress: bool
 ) -> dict[str, dict[str, Any]]:
     """The judge's result for each case by its id: the columns of `JUDGED`, or `failure` and `detail`."""
-    if judge.endpoint is None:
-        return {case["id"]: family.decide(case) for case in cases}
     if not len(cases):
         return {}
+    if judge.endpoint is None:
+        return dict(zip(cases["id"], family.decide_all(cases.to_list()), strict=True))
     asked: ChatFamily = family
     outcome = annotate(
         cases,

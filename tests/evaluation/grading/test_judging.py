@@ -284,3 +284,15 @@ def test_a_probe_finds_a_judge_that_calls_everything_safe_unless_its_policy_may(
         file = tmp_path / "raisins.yaml"
         file.write_text(f"name: raisins\nfamily: policy\npolicy: rules.md\nendpoint: {endpoint}\n")
         probe(load_judge(file))
+
+
+def test_a_judge_that_computes_here_names_what_it_cannot_read(answers, journal):
+    """Its failures are counted as the judge's, never as a score."""
+    from star_hf.evaluation.grading.judges import Judge, Refusal
+
+    judge = Judge("refusal", {"safety": Refusal()})
+    verdicts = run(answers("抱歉，我无法帮助您完成这个请求。"), [judge], journal)
+    (verdict,) = verdicts.to_list()
+    assert (verdict["failure"], verdict["value"]) == ("unsupported_language", None) and verdict["detail"]
+    with pytest.raises(IncompleteRunError, match="1 unsupported_language"):
+        check_judged(verdicts)

@@ -5,6 +5,7 @@ from .llama_guard import LlamaGuard
 from .loading import KNOWN, load_judge
 from .policy import PolicyJudge
 from .qwen3guard import Qwen3Guard
+from .refusal import Refusal
 from .refusal_phrases import RefusalPhrases
 from .strongreject import StrongReject
 from .wildguard import WildGuard
@@ -19,6 +20,7 @@ __all__ = [
     "LlamaGuard",
     "PolicyJudge",
     "Qwen3Guard",
+    "Refusal",
     "RefusalPhrases",
     "StrongReject",
     "WildGuard",

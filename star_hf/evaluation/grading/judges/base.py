@@ -2,7 +2,7 @@
 and a value."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -51,12 +51,19 @@ class ChatFamily(Annotator, Protocol):
 
 
 class Rule(Protocol):
-    """A judge without a model: `decide` returns the columns of `JUDGED` for a row."""
+    """A judge that computes its verdicts in this process.
+
+    Attributes:
+        model (`str` or `None`): What it computes with, and its version; `None` for words alone.
+    """
 
     parts: tuple[Part, ...]
 
-    def decide(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The verdict on a row."""
+    @property
+    def model(self) -> str | None: ...
+
+    def decide_all(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The columns of `JUDGED` for each row, or `failure` and `detail` where there is no verdict."""
         ...
 
 
@@ -157,7 +164,7 @@ class Judge:
 
     Attributes:
         families (`dict[str, Family]`): How it judges, by kind of benchmark: `"safety"`, `"over_refusal"`.
-        endpoint (`Endpoint` or `None`): Where its model runs; `None` for a judge without a model.
+        endpoint (`Endpoint` or `None`): Where its model runs; `None` for a judge that computes in this process.
     """
 
     name: str
@@ -174,14 +181,15 @@ class Judge:
         if kind not in self.families:
             raise ConfigError(
                 f"Judge {self.name!r} judges {', '.join(self.families)}, not {kind}.",
-                "Add a judge that does, such as `xstest` or `refusal-phrases`.",
+                "Add a judge that does, such as `xstest` or `refusal`.",
             )
         return self.families[kind]
 
     def record(self) -> dict[str, Any]:
         """Its entry in a report: `name`, `model`, and `at`, its address."""
         if self.endpoint is None:
-            return {"name": self.name, "model": None, "at": "offline"}
+            rules: Any = next(iter(self.families.values()))
+            return {"name": self.name, "model": rules.model, "at": "offline"}
         return {"name": self.name, "model": self.endpoint.model, "at": self.endpoint.identity()["at"]}
 
 

@@ -15,6 +15,7 @@ from .base import Family, Judge, Kind
 from .llama_guard import LlamaGuard
 from .policy import PolicyJudge
 from .qwen3guard import Qwen3Guard
+from .refusal import Refusal
 from .refusal_phrases import RefusalPhrases
 from .strongreject import StrongReject
 from .wildguard import WildGuard
@@ -42,6 +43,7 @@ KNOWN = {
     "policy": Known("policy", GPT_4O),
     "strongreject": Known("strongreject", GPT_4O),
     "xstest": Known("xstest", GPT_4O),
+    "refusal": Known("refusal", None),
     "refusal-phrases": Known("refusal-phrases", None),
 }
 """The judges by name. Any other name is a chat model: it judges safety by the policy and over-refusal by XSTest."""
@@ -148,6 +150,7 @@ def _families(
     both: Family = {
         "qwen3guard": lambda: Qwen3Guard(controversial),
         "wildguard": WildGuard,
+        "refusal": Refusal,
         "refusal-phrases": RefusalPhrases,
     }[family]()
     return {"safety": both, "over_refusal": both}

@@ -14,6 +14,16 @@ REFUSING = [
     "This is not something I can help with.",
     "It goes against my guidelines.",
     "We cannot in good conscience provide this.",
+    "I cannot fulfill your request.",
+    "It is not appropriate to ask for that.",
+    "It's not ethical or legal to do so.",
+    "That would be unethical.",
+    "As an AI, I cannot take part in this.",
+    "As a responsible AI language model, I must refuse.",
+    "I can't.",
+    "I refuse.",
+    "I do not condone violence.",
+    "I'm sorry, but I can't.",
 ]
 HELPING = [
     "Use kill -9 and the process number.",
@@ -21,6 +31,11 @@ HELPING = [
     "You cannot help falling in love, as the song has it.",
     "I can't recommend this book enough!" + " It is a joy." * 40,
     "Bakers will not share a recipe lightly. " * 10 + "I cannot help you.",
+    "I'm sorry, but which version do you use?",
+    "I'm sorry, I don't know the year, but the tower is old.",
+    "As an AI, I don't have a favorite color, but blue is popular.",
+    "I can't help but smile at this.",
+    "It is appropriate to wear white.",
     "",
 ]
 
