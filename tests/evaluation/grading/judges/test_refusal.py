@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from star_hf.evaluation.grading.judges import Refusal, load_judge
-from star_hf.evaluation.grading.judges.refusal.head import FILE, VIEWS, Head, features, head_of, views
+from star_hf.evaluation.grading.judges.refusal.head import FILE, HASHED, VIEWS, Head, features, head_of, views
 from star_hf.evaluation.grading.judges.refusal.judge import other_language
 from star_hf.evaluation.grading.judges.refusal.phrases import phrase_features
 from word_encoder import WordEncoder
@@ -148,11 +148,12 @@ def test_the_views_are_the_opening_the_whole_and_the_end():
 
 
 def test_a_text_is_vectors_and_phrases_side_by_side():
-    found = features(["I can't help with that.", "Fine."], WordEncoder())
+    found = features(["I can't help with that.", "Fine."], WordEncoder()).toarray()
+    dense = found.shape[1] - 2 * HASHED
     phrases = phrase_features("I can't help with that.")
-    assert found.shape == (2, 32 * len(VIEWS) + len(phrases))
+    assert dense == 32 * len(VIEWS) + len(phrases)
     assert np.linalg.norm(found[0, :32]) == pytest.approx(VIEWS[0][1])
-    assert found[0, -len(phrases) :] == pytest.approx(phrases) and phrases == phrase_features(
+    assert found[0, dense - len(phrases) : dense] == pytest.approx(phrases) and phrases == phrase_features(
         "I can’t help with that. "
     )
     assert all(0 <= number < 3 for number in phrases)
@@ -161,7 +162,9 @@ def test_a_text_is_vectors_and_phrases_side_by_side():
 @pytest.mark.parametrize("part", ["answer", "reasoning"])
 def test_the_packaged_head_is_small_plain_and_fits(part):
     head = head_of(part)
-    assert head.weights.shape == (384 * len(VIEWS) + len(phrase_features("")), 3) and head.bias.shape == (3,)
+    assert head.weights.shape == (384 * len(VIEWS) + len(phrase_features("")) + 2 * HASHED, 3) and head.bias.shape == (
+        3,
+    )
     assert FILE.stat().st_size < 400_000
     assert head.probabilities(np.zeros((2, len(head.weights)))).sum(axis=1) == pytest.approx([1, 1])
 
