@@ -20,7 +20,7 @@ from .gguf import model_in
 
 __all__ = ["Refusals", "before_after", "read_questions", "refusals"]
 
-JUDGE = "refusal-phrases"
+JUDGE = "refusal"
 KINDS = {"harmful": "safety", "harmless": "over_refusal"}
 
 
@@ -75,7 +75,7 @@ def refusals(
         )
         labels = [label for label in verdicts["label"][:] if label is not None]
         failed += len(items) - len(labels)
-        estimates[kind] = rate([float(label == "refusal") for label in labels])
+        estimates[kind] = rate([float(label.endswith("refusal")) for label in labels])
     thinks = rate([float(answer.reasoning is not None) for answer in said.values()])
     return Refusals(estimates["harmful"], estimates["harmless"], thinks, failed)
 
