@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError, TrainingError
+from ..utils.secrets import redacted
 from . import audit, build, endpoints, evaluate, hub, journal, judge, report, results, shards, train
 from .panels import DATA, EVALUATION, PANELS, SHARING
 from .tables.layout import SafeConsole
@@ -77,7 +78,7 @@ def main() -> None:
     except StarError as error:
         problem = SafeConsole(stderr=True, highlight=False)
         problem.print("error: ", style="bold red", end="")
-        problem.print(error.message, markup=False)
+        problem.print(redacted(error.message), markup=False)
         if error.remedy:
-            problem.print(error.remedy, markup=False, style="dim")
+            problem.print(redacted(error.remedy), markup=False, style="dim")
         sys.exit(next(code for kinds, code in EXIT_CODES if isinstance(error, kinds)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, Features, Value
 
 from ..errors import IncompleteRunError
@@ -15,7 +16,7 @@ from .cost.budget import Budget
 from .endpoint import Endpoint
 from .journal import Entry, Journal
 from .types import Annotator, Unusable
-from .walk import Walk, described
+from .walk import Walk, again, described
 
 
 __all__ = ["annotate", "answers_of", "check_share"]
@@ -76,7 +77,7 @@ def annotate(
     answers = answers_of(walk, rows, progress, elsewhere)
     outcome = _outcome(rows, answers, annotator)
     reasons, details = outcome.removed["reason"][:], outcome.removed["detail"][:]
-    check_share(list(map(Unusable, reasons, details)), len(rows), max_unusable, annotator.stage)
+    check_share(list(map(Unusable, reasons, details)), len(rows), max_unusable, annotator.stage, journal)
     return outcome
 
 
@@ -88,13 +89,22 @@ def answers_of(walk: Walk, rows: Dataset, progress: bool = True, elsewhere: Else
         usable answer), `failure.reason`, `failure.detail`, and the receipt's columns as `receipt.<name>`.
     """
     with track(f"{walk.annotator.stage}: {walk.endpoint.model}", len(rows), progress) as bar:
-        answers, unanswered = _read(rows, walk, bar), None
-        for _ in range(walk.max_reasks + 1):
-            if answers is None:
-                unanswered = elsewhere(walk, rows) if elsewhere else walk.drain(rows, bar)
-                answers = _read(rows, walk, bar)
-        if answers is None and unanswered:
-            answers = _read(rows, walk, bar, unanswered)
+        answers = _settled(rows, walk, bar, elsewhere)
+        rejected = answers.data.table.filter(pc.field(REASON) == "invalid_request")
+        if walk.forget_rejected(rejected[_receipt_column("request_key")].to_pylist(), len(rows)):
+            answers = _settled(rows, walk, bar, elsewhere)
+    return answers
+
+
+def _settled(rows: Dataset, walk: Walk, bar: Any, elsewhere: Elsewhere | None) -> Dataset:
+    """Ask for what is open until every row has its end."""
+    answers, unanswered = _read(rows, walk, bar), None
+    for _ in range(walk.max_reasks + 1):
+        if answers is None:
+            unanswered = elsewhere(walk, rows) if elsewhere else walk.drain(rows, bar)
+            answers = _read(rows, walk, bar)
+    if answers is None and unanswered:
+        answers = _read(rows, walk, bar, unanswered)
     if answers is None:
         raise IncompleteRunError(
             f"{walk.annotator.stage}: some rows are still open although all their requests were answered.",
@@ -103,14 +113,15 @@ def answers_of(walk: Walk, rows: Dataset, progress: bool = True, elsewhere: Else
     return answers
 
 
-def check_share(failures: list[Unusable], total: int, max_unusable: float, stage: str) -> None:
+def check_share(failures: list[Unusable], total: int, max_unusable: float, stage: str, journal: Journal) -> None:
     """Raise an `IncompleteRunError` if more than `max_unusable` of `total` rows have no usable answer."""
     if not total or len(failures) <= max_unusable * total:
         return
     raise IncompleteRunError(
         f"{stage}: {len(failures)} of {total} answers are unusable, more than the accepted share of "
         f"{max_unusable:.1%}: {described(failures)}",
-        "All answers are kept in the journal. Fix the endpoint, prompt or model, or raise `max_unusable`.",
+        f"All answers are kept in the journal. {again(failures, stage, journal.path)}"
+        "Fix the endpoint, prompt or model, or raise `max_unusable`.",
     )
 
 

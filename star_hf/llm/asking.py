@@ -1,6 +1,6 @@
 """Ask for what is open: the one way from requests to journal entries, for annotating, embedding and evaluating."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,26 +8,40 @@ from ..errors import IncompleteRunError
 from ..utils.progress import Bar
 from .batch.ledger import BatchLedger
 from .cost.budget import Budget
-from .endpoint import Endpoint
+from .endpoint import Batch, Endpoint
 from .http.wire import CHAT, Api
 from .journal import Entry, Journal
 from .types import Completion, Keyed, Provider
 
 
-__all__ = ["GO_ON", "Asking", "provider_of"]
+__all__ = ["FEW", "GO_ON", "Asking", "forget_rejected", "provider_of"]
 
+FEW = 0.02
+"""Of more rejected requests than this share, the endpoint is suspected, if nobody says how many are accepted."""
 GO_ON = "Run the same command again to go on."
 
 
-def provider_of(endpoint: Endpoint, api: Api = CHAT) -> Provider:
-    """The provider that answers an endpoint's requests at once: the embedded model, or a client over HTTP."""
+def provider_of(endpoint: Endpoint, api: Api = CHAT, proven: bool = False) -> Provider:
+    """The provider that answers an endpoint's requests at once: the embedded model, or a client over HTTP.
+
+    `proven` says that the endpoint has answered before.
+    """
     if endpoint.provider == "local":
         from .embedded.provider import EmbeddedProvider
 
         return EmbeddedProvider(endpoint)
     from .http.pool import HttpProvider  # imported here, since reading a journal needs no client
 
-    return HttpProvider(endpoint, api)
+    return HttpProvider(endpoint, api, proven)
+
+
+def forget_rejected(journal: Journal, keys: Iterable[str]) -> bool:
+    """Forget requests that were rejected, so that they are asked again: the fault may have been the endpoint's and be
+    mended, and a rejected request costs nothing. Always `True`."""
+    with journal.transaction():
+        for key in keys:
+            journal.execute("DELETE FROM responses WHERE key = ?", (key,))
+    return True
 
 
 @dataclass
@@ -119,8 +133,15 @@ class Asking:
                 from .batch.provider import BatchProvider
 
                 by_batch = BatchProvider(self.target, ledger, self.answered, self.bar.note, self.api)
-                yield by_batch, 1.0 if batch is None else batch.price_factor
-        yield provider_of(self.target, self.api), 1.0
+                yield by_batch, (batch or Batch()).price_factor  # without `batch`, an earlier run's are collected
+        yield provider_of(self.target, self.api, self._proven()), 1.0
+
+    def _proven(self) -> bool:
+        """Whether this endpoint has given this stage an answer before."""
+        if self.journal is None:
+            return False
+        known = "SELECT 1 FROM responses WHERE stage = ? AND endpoint = ? AND instr(completion, ?) LIMIT 1"
+        return bool(self.journal.execute(known, (self.stage, self.at, '"outcome": "ok"')).fetchone())
 
     def _open(self, requests: Iterator[Keyed]) -> Iterator[Keyed]:
         """Each open request once, as long as the budget allows it."""

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..errors import ConfigError
 from ..utils.options import Strict
+from ..utils.secrets import remember
 from .cost.prices import Price, list_price
 
 
@@ -222,6 +223,7 @@ class Endpoint(Strict):
                 f"The key in ${variable} has a line break or another character that keys cannot have.",
                 "Copy it again, without the text around it.",
             )
+        remember(key)
         return key
 
     def check(self) -> None:

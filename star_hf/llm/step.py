@@ -211,7 +211,7 @@ class Step:
         seen, failures = self._seen, self._failures
         if len(failures) > self.max_unusable * seen:
             self._seen, self._failures = 0, []  # the next map counts anew
-        check_share(failures, seen, self.max_unusable, self.stage)
+        check_share(failures, seen, self.max_unusable, self.stage, journal)
         columns = {name: answers[name][:] for name in self.features} | {FAILURE: reasons}
         return list(rows_of(columns))
 

@@ -11,8 +11,11 @@ from datasets import Features
 
 __all__ = ["OUTCOMES", "Annotator", "Completion", "Keyed", "Message", "OnResult", "Provider", "Request", "Unusable"]
 
-OUTCOMES = frozenset({"ok", "truncated", "content_filter", "refused", "invalid_request"})
-"""Outcomes of a completion. A request without an answer has none, and nothing is kept of it."""
+OUTCOMES = frozenset(
+    {"ok", "truncated", "content_filter", "refused", "invalid_request", "empty", "unknown_finish", "unreadable"}
+)
+"""Outcomes of a completion: a whole answer is `"ok"`, everything else a named failure. `"unknown_finish"` ended for a
+reason that nobody foresaw. A request without an answer has no outcome, and nothing is kept of it."""
 
 Message = dict[str, str]
 
@@ -86,8 +89,7 @@ class Unusable:
     """A named failure of one row: never a score, never an answer.
 
     Attributes:
-        reason (`str`): `"malformed"`, `"truncated"`, `"refused"`, `"content_filter"`, `"invalid_request"`,
-            `"unavailable"`.
+        reason (`str`): `"malformed"`, `"unavailable"`, or one of [`OUTCOMES`].
         detail (`str`): One line on what was wrong. Only `"malformed"` replies are asked again, with this line.
     """
 

@@ -8,17 +8,19 @@ from typing import Any
 from datasets import Dataset
 
 from ..schema import each_row
-from .asking import GO_ON, Asking
+from .asking import FEW, GO_ON, Asking, forget_rejected
 from .cost.budget import Budget
 from .endpoint import Endpoint
 from .journal import Entry, Journal
-from .types import Annotator, Completion, Keyed, Request, Unusable
+from .types import OUTCOMES, Annotator, Completion, Keyed, Request, Unusable
 
 
-__all__ = ["End", "Walk", "described"]
+__all__ = ["End", "Walk", "again", "described"]
 
 ASK_AGAIN = "Your reply could not be used: {problem} Reply again, in exactly the form asked for and with nothing else."
 WITHOUT = "With `--accept-unavailable` it goes on without rows that have no answer."
+KEPT = OUTCOMES - {"ok", "invalid_request"}
+"""Failures that stay in the journal until somebody removes them."""
 NAMED = 3
 """Open rows are named if there are no more than these."""
 QUOTED = 4_000
@@ -56,6 +58,7 @@ class Walk:
     def __post_init__(self) -> None:
         self.identity = self.endpoint.identity()
         self._asked: dict[int, str] = {}
+        self.rejected: set[str] = set()
 
     def follow(self, row: Mapping[str, Any], place: int | None = None) -> End:
         """A row's conversation, as far as the journal has it.
@@ -96,6 +99,13 @@ class Walk:
         if completion.outcome != "ok":
             return Unusable(completion.outcome, completion.detail)
         return self.annotator.parse(completion, row)
+
+    def forget_rejected(self, keys: Sequence[str], total: int) -> bool:
+        """Forget rejected requests if they are more than accepted: once each, and none that this walk has sent."""
+        earlier = set(keys) - self.rejected
+        self.rejected |= earlier
+        accepted = self.max_unusable if self.max_unusable < 1 else FEW  # at 1, the caller counts them
+        return bool(earlier) and len(keys) > accepted * total and forget_rejected(self.journal, earlier)
 
     def drain(self, rows: Dataset, bar: Any) -> Unusable | None:
         """Ask for all that is open now; returns the failure of rows that have no answer, if that is accepted.
@@ -149,6 +159,8 @@ class _Conversations(Asking):
 
     def commit(self, entry: Entry) -> None:
         super().commit(entry)
+        if entry.completion.outcome == "invalid_request":
+            self._walk.rejected.add(entry.key)
         row = self._waiting.pop(entry.key, None)
         if row is not None and self._read < TRIED:
             result = self._walk.read(entry.completion, row)
@@ -177,3 +189,11 @@ def described(problems: Sequence[Unusable]) -> str:
     details = (p.detail for p in problems if p.reason in ("malformed", "invalid_request", "unavailable"))
     example = next(filter(None, details), None)
     return f"{reasons}." + (f" One of them: {example}" if example else "")
+
+
+def again(problems: Sequence[Unusable], stage: str, journal: Any) -> str:
+    """How to have failures asked again that stay in the journal at this path; empty if there are none."""
+    kept = sorted({problem.reason for problem in problems} & KEPT)
+    options = " ".join(f"--outcome {outcome}" for outcome in kept)
+    prune = f"`star-hf journal prune {journal} --stage {stage} {options}`"
+    return f"To have them asked, and paid, again, use {prune}. " if kept else ""

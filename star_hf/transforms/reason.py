@@ -49,9 +49,12 @@ class Teacher(PolicyStep):
         A thought that does not end is `"truncated"`. One that is missing, empty or cannot be separated from the answer
         is `"malformed"`.
         """
-        text = completion.text
-        if completion.reasoning and completion.reasoning.strip():
-            text = join_reasoning(completion.reasoning, text)
+        text, thought = completion.text, (completion.reasoning or "").strip()
+        if thought:
+            inside = split_reasoning(text)
+            if inside.answer and inside.thought in ("", thought):  # tags around nothing, or the same thought twice
+                text = inside.answer
+            text = join_reasoning(thought, text)
         parts = split_reasoning(text)
         if parts.problem == "unclosed":
             return Unusable("truncated", "The thought does not end.")

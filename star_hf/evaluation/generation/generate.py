@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from ...llm import Budget, Completion, Journal, Request
-from ...llm.asking import Asking
+from ...llm.asking import FEW, Asking, forget_rejected
 from ...llm.types import Keyed, Message
 from ...utils.progress import track
 from ..tasks.attacks import opening_of
@@ -45,6 +45,9 @@ def generate(
         for sample in range(sampling.samples):
             request = Request(_conversation(item), sample=sample)
             requests.append((request.key(identity), request))
+    rejected = [key for key, _ in requests if _is_rejected(journal, key)]
+    if len(rejected) > FEW * len(requests):
+        forget_rejected(journal, rejected)
     if not all(key in journal for key, _ in requests):
         target = model.provider(requests, sampling, journal)
         with track(f"{description}: {model.name}", len(requests), progress) as bar:
@@ -64,3 +67,8 @@ def _conversation(item: Item) -> list[Message]:
     opening = opening_of(item)
     turn = {"role": "user", "content": item.prompt}
     return [turn, {"role": "assistant", "content": opening}] if opening else [turn]
+
+
+def _is_rejected(journal: Journal, key: str) -> bool:
+    entry = journal.get(key)
+    return entry is not None and entry.completion.outcome == "invalid_request"

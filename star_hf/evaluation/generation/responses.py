@@ -7,6 +7,9 @@ from ..types import Response
 
 __all__ = ["read_response", "read_completion"]
 
+READ = ("ok", "truncated", "empty", "refused")
+"""Outcomes of completions that are the model's own."""
+
 
 def read_response(
     item_id: str,
@@ -62,10 +65,10 @@ def read_completion(
     """Split a completion into reasoning and answer, see [`read_response`].
 
     A refusal that the provider returns in a separate field is what the user sees, so it is the answer. A completion
-    that the provider's filter held back, or a request that its server rejected, is `unanswered`: it tells nothing
-    about the model.
+    that the provider's filter held back, that ended for an unknown reason or that cannot be read, and a request that
+    its server rejected are `unanswered`: they tell nothing about the model.
     """
-    refused, absent = completion.outcome == "refused", completion.outcome in ("content_filter", "invalid_request")
+    refused, absent = completion.outcome == "refused", completion.outcome not in READ
     return read_response(
         item_id,
         None if absent else completion.detail if refused else completion.text,

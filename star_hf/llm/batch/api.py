@@ -11,10 +11,13 @@ from typing import IO, Any
 import openai
 
 from ...errors import ConfigError
+from ...utils.secrets import redacted
 from ..endpoint import Batch, Endpoint
 from ..http.limits import wait_s
+from ..http.refusals import error_in, failure_of, refusal_of
+from ..http.replies import body_of, words
 from ..http.sdk import provider_words, refused, sync_client
-from ..http.wire import Api, error_of, failure_of, words
+from ..http.wire import Api
 from ..types import Completion, Keyed
 from .ledger import Submitted
 
@@ -47,7 +50,7 @@ class BatchApi:
     def upload(self, name: str, file: IO[bytes]) -> str:
         """Store an input file and return its id."""
         with self._errors():
-            return self._openai.files.create(file=(f"star_hf-{name}.jsonl", file), purpose="batch").id
+            return self._named(self._openai.files.create(file=(f"star_hf-{name}.jsonl", file), purpose="batch"))
 
     def create(self, batch: Submitted) -> str:
         """Create a batch from its uploaded file and return its id. A call that failed may have created it, too."""
@@ -55,12 +58,13 @@ class BatchApi:
         for failures in range(self._endpoint.max_retries + 1):
             try:
                 with self._errors():
-                    return create(
+                    made = create(
                         input_file_id=batch.file_id,
                         endpoint=("/" if self._endpoint.provider == "azure" else "/v1/") + self._api.path,
                         completion_window=self._settings.window,
                         metadata={"star_hf": batch.name},
-                    ).id
+                    )
+                    return self._named(made)
             except BatchUnavailable as error:
                 logger.info("%s", error)
                 time.sleep(wait_s(failures))
@@ -73,9 +77,9 @@ class BatchApi:
         with self._errors():
             for there in self._openai.batches.list(limit=100):
                 if (there.metadata or {}).get("star_hf") == batch.name:
-                    return there.id
+                    return self._named(there)
                 if batch.file_id is not None and there.input_file_id == batch.file_id:
-                    return there.id
+                    return self._named(there)
                 if there.created_at < batch.created_at - CLOCKS_S:
                     break
         return None
@@ -94,6 +98,14 @@ class BatchApi:
             file.seek(0)
             yield from file
 
+    def _named(self, made: Any) -> str:
+        """The id of a file or batch, which is kept as it is."""
+        if not isinstance(made.id, str) or redacted(made.id) != made.id:
+            raise ConfigError(
+                f"{self._endpoint.url} gives its batches ids that cannot be kept.", "Remove `batch` from the endpoint."
+            )
+        return made.id
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn failures into errors that a user can act on."""
@@ -101,13 +113,14 @@ class BatchApi:
         try:
             yield
         except (openai.NotFoundError, openai.BadRequestError) as error:
-            raise ConfigError(
-                f"{url} refuses a batch: {error.status_code} {provider_words(self._endpoint, error)}",
+            wrong = refused(self._endpoint, error) if error.status_code == 400 else None
+            raise wrong or ConfigError(
+                f"{url} refuses a batch: {error.status_code} {provider_words(error)}",
                 "If the provider has no Batch API, remove `batch` from the endpoint. If it has one, use the account "
                 "that created the batches of this journal.",
             ) from None
         except openai.APIStatusError as error:
-            said = f"{url} answered {error.status_code}: {provider_words(self._endpoint, error)}"
+            said = f"{url} answered {error.status_code}: {provider_words(error)}"
             raise refused(self._endpoint, error) or BatchUnavailable(said) from None
         except openai.APIError as error:
             cause = error.__cause__ or error
@@ -134,14 +147,16 @@ def input_files(
         file.close()
 
 
-def result_of(line: bytes, api: Api) -> tuple[str, Completion | None]:
-    """The key of a result line, and its completion or named failure; `None` if it may be asked again."""
+def result_of(endpoint: Endpoint, line: bytes, api: Api) -> tuple[str, Completion | ConfigError | None]:
+    """The key of a result line, and its completion or named failure; an error if no later request can succeed either;
+    `None` if it may be asked again."""
     try:
-        result = json.loads(line)
+        result = body_of(line)
         key, response = str(result["custom_id"]), result.get("response") or {}
-        status, body = response.get("status_code"), response.get("body") or {}
+        status, body = response.get("status_code") or 0, response.get("body") or {}
         if status == 200:
             return key, api.read(body, None)
-        return key, failure_of(status or 0, (body.get("error") or {}).get("code"), error_of(body))
+        problem = error_in(body or result)
+        return key, refusal_of(endpoint, status, problem) or failure_of(status, problem)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "", None

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from ...errors import ConfigError
 from ..endpoint import Batch, Endpoint
-from ..http.wire import CHAT, Api, words
+from ..http.replies import words
+from ..http.wire import CHAT, Api
 from ..types import Keyed, OnResult
 from .api import BatchApi, BatchUnavailable, input_files, result_of
 from .ledger import BatchLedger, Submitted
@@ -99,13 +101,13 @@ class BatchProvider:
                 there = self._api.look(batch)
                 counts = there.request_counts
                 done = f"{counts.completed + counts.failed} of {counts.total}" if counts else f"{len(batch.versions)}"
-                self._note(f"batch {number}/{len(waiting)} {there.status}, {done}")
+                self._note(f"batch {number}/{len(waiting)} {words(there.status)}, {done}")
                 if there.status in ENDED:
                     self._take_in(batch, there, on_result)
             if not self._ledger.open():
                 break
             if give_up_at is not None and time.monotonic() + pause > give_up_at:
-                state = f"batch {batch.batch_id} is {there.status}, {done} requests"
+                state = f"batch {batch.batch_id} is {words(there.status)}, {done} requests"
                 return [f"{state}, and the deadline of this stage has passed"]
             time.sleep(pause)
             pause = min(pause * 1.5, self._settings.poll_s)
@@ -113,11 +115,17 @@ class BatchProvider:
 
     def _take_in(self, batch: Submitted, there: Any, on_result: OnResult) -> None:
         """Keep the results of a batch, then note that it ended and which requests it did not answer."""
+        refusal = None
         for file_id in filter(None, (there.output_file_id, there.error_file_id)):
             for line in self._api.lines(file_id):
-                key, completion = result_of(line, self._what)
-                if completion is not None and key in batch.versions and not self._answered(key):
-                    on_result(key, completion)
+                key, found = result_of(self._endpoint, line, self._what)
+                if isinstance(found, ConfigError):
+                    refusal = refusal or found
+                elif found is not None and key in batch.versions and not self._answered(key):
+                    on_result(key, found)
+        if refusal is not None:
+            self._ledger.forget(batch.name)  # so that a later run sends what is left in a new batch
+            raise refusal
         left = [key for key in batch.versions if not self._answered(key)]
         problems = list(getattr(there.errors, "data", None) or [])
         if any(problem.code == "token_limit_exceeded" for problem in problems):

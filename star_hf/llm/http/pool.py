@@ -25,16 +25,18 @@ logger = logging.getLogger(__name__)
 class HttpProvider:
     """An endpoint over HTTP, asked at most `endpoint.concurrency` requests at a time.
 
-    After as many failures in a row as requests may be in flight, a server counts as down and gets no more. Each member
-    of a pool has its own places and limits. Requests to a member that is down, or refuses its key, go to the others.
+    After as many failures in a row as requests may be in flight, a server counts as down and gets no more. If it
+    rejects so many requests before it answers the first one, the fault is the endpoint's and not the rows': nothing of
+    that is kept, unless the endpoint is `proven` by earlier answers. Each member of a pool has its own places and
+    limits. Requests to a member that is down, or refuses its key, go to the others.
     """
 
-    def __init__(self, endpoint: Endpoint, api: Api = CHAT):
-        self._endpoint, self._api = endpoint, api
+    def __init__(self, endpoint: Endpoint, api: Api = CHAT, proven: bool = False):
+        self._endpoint, self._api, self._proven = endpoint, api, proven
 
     def complete(self, requests: Iterator[Keyed], on_result: OnResult) -> list[str]:
         """See [`~star_hf.llm.types.Provider`]. One more line is returned if the deadline has passed."""
-        return _run(_Drain(self._endpoint, self._api, requests, on_result).run())
+        return _run(_Drain(self._endpoint, self._api, requests, on_result, self._proven).run())
 
 
 @dataclass
@@ -56,17 +58,27 @@ class _Server:
     failed_in_a_row: int = 0
     refusal: ConfigError | None = None
     dropped: bool = False
+    answered: bool = False
+    rejected: list[tuple[_Open, Completion]] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
-        return self.refusal is None and self.failed_in_a_row < max(self.endpoint.concurrency, 3)
+        return self.refusal is None and self.failed_in_a_row < self.patience
+
+    @property
+    def patience(self) -> int:
+        """How many requests in a row may fail, or be rejected before the first answer."""
+        return max(self.endpoint.concurrency, 3)
 
 
 class _Drain:
     """One call of [`HttpProvider.complete`], inside its event loop."""
 
-    def __init__(self, endpoint: Endpoint, api: Api, requests: Iterator[Keyed], on_result: OnResult):
+    def __init__(
+        self, endpoint: Endpoint, api: Api, requests: Iterator[Keyed], on_result: OnResult, proven: bool = False
+    ):
         self._endpoint, self._api, self._requests, self._on_result = endpoint, api, requests, on_result
+        self._proven = proven
         self._handed_on: deque[_Open] = deque()
         self._failures: list[str] = []
         self._end: Exception | None = None
@@ -75,7 +87,8 @@ class _Drain:
     async def run(self) -> list[str]:
         members = self._endpoint.members
         self._servers = [
-            _Server(n, member, Client(member, self._give_up_at, self._api)) for n, member in enumerate(members)
+            _Server(n, member, Client(member, self._give_up_at, self._api), answered=self._proven)
+            for n, member in enumerate(members)
         ]
         async with AsyncExitStack() as clients:
             for server in self._servers:
@@ -86,6 +99,9 @@ class _Drain:
                 self._can_take(server, asked) for asked in self._handed_on for server in self._servers
             ):
                 await self._ask_all()
+        if self._end is None:
+            for server in self._servers:
+                self._keep(server)  # too few to know more
         self._failures += ["no member of the pool is left to ask"] * len(self._handed_on)
         refusals = [server.refusal for server in self._servers if server.refusal is not None]
         if self._end is not None or len(refusals) == len(self._servers):
@@ -107,7 +123,7 @@ class _Drain:
             while self._going_on and server.healthy and (asked := self._next(server)) is not None:
                 completion = await self._answer(server, asked)
                 if completion is not None:
-                    self._on_result(asked.key, completion)
+                    self._take_in(server, asked, completion)
         except Exception as error:
             self._end = self._end or error
 
@@ -124,6 +140,23 @@ class _Drain:
             server.failed_in_a_row = 0
             return completion
         return None
+
+    def _take_in(self, server: _Server, asked: _Open, completion: Completion) -> None:
+        """Hand an answer over. Rejections wait for the first answer, which shows that the endpoint itself works."""
+        server.answered = server.answered or completion.outcome != "invalid_request"
+        server.rejected.append((asked, completion))
+        if server.answered:
+            self._keep(server)
+        elif len(server.rejected) == server.patience:
+            server.refusal = _all_rejected(server.endpoint, completion.detail)
+            for waiting, rejection in server.rejected:
+                self._hand_on(server, waiting, rejection.detail)
+            server.rejected.clear()
+
+    def _keep(self, server: _Server) -> None:
+        while server.rejected:
+            asked, completion = server.rejected.pop()
+            self._on_result(asked.key, completion)
 
     def _hand_on(self, server: _Server, asked: _Open, problem: str) -> None:
         """Hand a failed request to the members that have not failed it, if there are any."""
@@ -157,6 +190,14 @@ class _Drain:
     @property
     def _going_on(self) -> bool:
         return self._end is None and time.monotonic() < self._give_up_at
+
+
+def _all_rejected(endpoint: Endpoint, said: str) -> ConfigError:
+    return ConfigError(
+        f"{endpoint.url} rejects every request for model {endpoint.model!r}: {said}",
+        "Check `model`, `max_tokens`, `structured` and `extra_body` (`star-hf endpoints check` shows what works), and "
+        "the server's own limits. Nothing of this was kept: after a fix, run the same command again.",
+    )
 
 
 def _run(coroutine: Any) -> Any:

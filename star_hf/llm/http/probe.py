@@ -1,6 +1,5 @@
 """Find out what an endpoint can do, with a few requests of one line each."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from ...utils.text import split_reasoning
 from ..endpoint import PRESETS, Endpoint
 from ..parsing import parse_json
 from ..types import Request
+from .replies import body_of, completion_of, words
 from .sdk import provider_words, refused, sync_client
-from .wire import completion_of, parameters, structured, words
+from .wire import parameters, structured
 
 
 __all__ = ["MODES", "ProbeFinding", "configured_presets", "probe"]
@@ -99,7 +99,7 @@ def probe(endpoint: Endpoint) -> ProbeFinding:
     except ConfigError as error:
         finding.problem = str(error).replace("\n", " ")
     except openai.APIStatusError as error:
-        finding.problem = f"{endpoint.url} answered {error.status_code}: {provider_words(endpoint, error)}"
+        finding.problem = f"{endpoint.url} answered {error.status_code}: {provider_words(error)}"
     except (openai.APIError, OSError) as error:
         cause = error.__cause__ or error
         finding.problem = f"{endpoint.url} cannot be reached ({type(cause).__name__}: {words(cause)})"
@@ -136,7 +136,7 @@ def _ask(client: openai.OpenAI, finding: ProbeFinding) -> None:
         started = time.monotonic()
         reply, headers = _create(client, endpoint, body)
     finding.latency_s = time.monotonic() - started
-    finding.limits = {name: value for name, value in headers.items() if name.startswith("x-ratelimit-limit-")}
+    finding.limits = {name: words(value) for name, value in headers.items() if name.startswith("x-ratelimit-limit-")}
     finding.logprobs = bool((reply["choices"][0].get("logprobs") or {}).get("content"))
     finding.reasoning = _reasoning(reply)
     for mode in MODES:
@@ -150,7 +150,7 @@ def _create(
         reply = client.chat.completions.with_raw_response.create(model=endpoint.model, messages=[], extra_body=body)
     except openai.APIStatusError as error:
         raise refused(endpoint, error) or error from None
-    return json.loads(reply.content), reply.headers
+    return body_of(reply.content), reply.headers
 
 
 def _listed(client: openai.OpenAI, model: str) -> bool | None:

@@ -1,32 +1,15 @@
-"""Between the engine's values and an OpenAI-compatible API: request bodies, and the meaning of replies."""
+"""What is sent to an OpenAI-compatible API: addresses, headers and request bodies."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ... import __version__
-from ...errors import ConfigError
-from ...utils.text import encodable
-from ..cost.tokens import ESTIMATE, prompt_tokens
 from ..endpoint import Endpoint
 from ..types import Completion, Request
+from .replies import completion_of
 
 
-__all__ = [
-    "AZURE_VERSION",
-    "CHAT",
-    "Api",
-    "address",
-    "completion_of",
-    "error_of",
-    "failure_of",
-    "headers",
-    "parameters",
-    "problem_of",
-    "refusal_of",
-    "structured",
-    "words",
-]
+__all__ = ["AZURE_VERSION", "CHAT", "Api", "address", "headers", "parameters", "structured"]
 
 AZURE_VERSION = "2024-10-21"
 """Azure's API version if an endpoint names none."""
@@ -64,7 +47,7 @@ def headers(endpoint: Endpoint) -> dict[str, str]:
     """The headers of every request, which hold the key."""
     key = endpoint.api_key() or "none"
     who = {"api-key": key} if endpoint.provider == "azure" else {"Authorization": f"Bearer {key}"}
-    return {"User-Agent": f"star_hf/{__version__}", **who}
+    return {"User-Agent": f"star_hf/{__version__}", "Accept-Encoding": "gzip, deflate", **who}
 
 
 def parameters(endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -94,86 +77,7 @@ def structured(mode: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def completion_of(reply: Mapping[str, Any], request: Request | None = None) -> Completion:
-    """Read a chat completion, as an [`Api`] does.
-
-    Where the reply has no `usage`, the tokens of the prompt and of the answer are estimated, so that it does not count
-    as free.
-    """
-    choice, usage = reply["choices"][0], reply.get("usage") or {}
-    message, finish_reason = choice["message"], choice.get("finish_reason")
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    outcome = {"length": "truncated", "content_filter": "content_filter"}.get(finish_reason, "ok")
-    refusal, text = message.get("refusal") or "", encodable(message.get("content") or "")
-    thought = encodable(reasoning) if isinstance(reasoning, str) else None
-    return Completion(
-        text=text,
-        reasoning=thought,
-        outcome="refused" if refusal else outcome,
-        detail=encodable(refusal),
-        finish_reason=encodable(str(finish_reason or "")),
-        prompt_tokens=int(usage.get("prompt_tokens") or (prompt_tokens(request) if request else 0)),
-        completion_tokens=int(usage.get("completion_tokens") or ESTIMATE.count(f"{text}{thought or ''}")),
-        usage=json.dumps(usage) if usage else "",
-        model=reply.get("model") or "",
-        provider_id=reply.get("id") or "",
-    )
-
-
 CHAT = Api("chat completion", "chat/completions", parameters, completion_of, repeats_empty=True)
-
-
-def failure_of(status: int, code: str | None, said: str) -> Completion | None:
-    """The named failure of a request that would fail again; `None` if a retry may succeed."""
-    if status not in (400, 413, 422):
-        return None
-    filtered = code == "content_filter" or "content_filter" in said
-    return Completion("", outcome="content_filter" if filtered else "invalid_request", detail=said)
-
-
-def problem_of(endpoint: Endpoint, content: bytes) -> tuple[str | None, str]:
-    """The code and the message of a provider's error, in one short line without the key, which some repeat.
-
-    The body of the reply, `content`, may be anything.
-    """
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        body = content.decode("utf-8", "replace")
-    error = body.get("error", body) if isinstance(body, dict) else body
-    code = error.get("code") if isinstance(error, dict) else None
-    said = str((error.get("message") if isinstance(error, dict) else None) or error or "an empty body")
-    key = endpoint.api_key()
-    return None if code is None else str(code), words(said.replace(key, "[the key]") if key else said)
-
-
-def refusal_of(endpoint: Endpoint, status: int, code: str | None, said: str) -> ConfigError | None:
-    """What to check if no later request can succeed; `None` if one may."""
-    key = endpoint.key_variable or "the key"
-    where = "Check `model` and `base_url`; a base URL usually ends in /v1."
-    remedies = {
-        401: f"Check that {key} holds a valid key for this provider.",
-        402: f"Add credit to the account behind {key}, and run the same command again to go on.",
-        403: f"Check that the account behind {key} may use this model.",
-        404: where,
-        405: where,
-        410: "The provider no longer has this model: choose another one.",
-    }
-    remedy = remedies.get(402 if code == "insufficient_quota" else status)
-    if remedy is None:
-        return None
-    return ConfigError(f"{endpoint.url} answered {status} for model {endpoint.model!r}: {said}", remedy)
-
-
-def error_of(reply: Any) -> str:
-    """The provider's message in the `error` of a body; empty if there is none."""
-    error = reply.get("error") if isinstance(reply, Mapping) else None
-    return words(error.get("message") if isinstance(error, Mapping) else error or "")
-
-
-def words(message: Any) -> str:
-    """The provider's message in one line of 300 characters at most."""
-    return encodable(" ".join(str(message).split())[:300])
 
 
 def _strict(schema: Any) -> Any:

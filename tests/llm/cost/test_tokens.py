@@ -5,7 +5,7 @@ import pytest
 
 from star_hf.llm import Request
 from star_hf.llm.cost.tokens import ESTIMATE, TIKTOKEN_URL, prompt_tokens, token_counter
-from star_hf.llm.http.wire import completion_of
+from star_hf.llm.http.replies import completion_of
 
 
 def test_without_a_tokenizer_there_is_the_estimate(tmp_path, monkeypatch):

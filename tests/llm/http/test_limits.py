@@ -314,11 +314,11 @@ def test_no_more_retries_than_allowed():
         Reply(half_s=20),
         Reply(raw=b'{"choices": [{"mess'),
         Reply(raw=b"[]"),
-        Reply(raw=b"<html>busy</html>"),
-        Reply(raw=b'{"choices": []}'),
+        Reply(raw=b"busy"),
         Reply(raw=b'{"choices": null}'),
-        Reply(raw=b'{"choices": [{"message": "hi"}]}'),
-        Reply(raw=b'{"choices": [{"message": {"content": 3}}]}'),
+        Reply(raw=b'data: {"choices": [{"delta": {"content": "cut"}}]}\n\n'),
+        Reply("cut", finish_reason="insufficient_system_resource"),
+        Reply("cut", finish_reason="ABORT"),
         Reply(raw=b'{"error": {"message": "overloaded"}}'),
         Reply(raw=b"[" * 100_000),
         Reply(status=408),
@@ -340,11 +340,11 @@ def test_an_error_in_a_body_of_status_200_is_told(error):
     assert "the model is overloaded" in failures[0]
 
 
-def test_an_answer_without_text_is_asked_for_once_more_and_then_handed_on():
+def test_an_answer_without_text_is_asked_for_once_more_and_then_named():
     with ModelServer(lambda body, before: "") as server:
         kept, failures, _ = ask(server)
         assert len(server.requests) == 2
-    assert kept["0"].outcome == "ok" and kept["0"].text == "" and not failures
+    assert kept["0"].outcome == "empty" and kept["0"].text == "" and not failures
     assert kept["0"].prompt_tokens == 200 and kept["0"].completion_tokens == 20, "both were billed"
 
 
