@@ -222,21 +222,45 @@ def _counted(values: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(values).items()))
 
 
+PUBLISHED: dict[str, Any] = {
+    **dict.fromkeys(("profile", "max_unusable", "accept_unavailable", "benign", "select"), True),
+    "collect": dict.fromkeys(("sources", "held_out", "require_all", "max_chars"), True),
+    "deduplicate": {
+        **dict.fromkeys(("rule", "prefer", "tfidf_threshold", "embedding_threshold"), True),
+        "encoder": {
+            **dict.fromkeys(("model", "revision", "backend", "file"), True),
+            "endpoint": dict.fromkeys(("provider", "model"), True),
+        },
+    },
+    "endpoints": dict.fromkeys(
+        ("classifier", "teacher", "scorer", "rewriter"),
+        dict.fromkeys(("provider", "model", "temperature", "top_p", "max_tokens", "seed", "structured"), True),
+    ),
+}
+"""The options of a recipe that are published, and no other: the rest may name machines, folders, keys and accounts."""
+
+
 def _recipe(config: BuildConfig) -> bytes:
-    """The recipe without folders and server addresses of this machine."""
-    data = config.model_dump(mode="json", exclude_defaults=True)
-    collect = data.get("collect", {})
-    collect.pop("sources_dir", None)
-    if data.get("policies"):
+    """The recipe without what is only true for the machine and the accounts of its builder."""
+    data = config.model_dump(mode="json", exclude_defaults=True, include=PUBLISHED)
+    if config.policies:
         data["policies"] = POLICIES
-    own = [(collect, "questions"), (collect, "held_out_questions"), (data, "prompts")]
-    for section, key in own:
-        if section.get(key):
-            section[key] = Path(section[key]).name
-    for endpoint in data.get("endpoints", {}).values():
-        endpoint.pop("base_url", None)
-    note = "# Without the paths and the addresses of servers (`base_url`) of the machine that built this.\n"
+    own = {"questions": config.collect.questions, "held_out_questions": config.collect.held_out_questions}
+    if files := {name: path.name for name, path in own.items() if path}:
+        data["collect"] = {**data.get("collect", {}), **files}
+    if config.prompts:
+        data["prompts"] = config.prompts.name
+    encoder = data.get("deduplicate", {}).get("encoder") or {}
+    for asked in (encoder, encoder.get("endpoint") or {}, *data.get("endpoints", {}).values()):
+        asked |= {name: _public_name(asked[name]) for name in ("model", "file") if asked.get(name)}
+    note = "# Without paths, addresses of servers, names of keys, and limits of the machine that built this.\n"
     return (note + yaml.safe_dump(data, sort_keys=False, allow_unicode=True)).encode()
+
+
+def _public_name(model: str) -> str:
+    """The name of a model; of one in a folder of this machine the last part alone."""
+    here = model.startswith(("/", ".", "~")) or "\\" in model
+    return model.replace("\\", "/").rstrip("/").split("/")[-1] if here else model
 
 
 def _warnings(tables: Mapping[str, Dataset], missing: Sequence[str]) -> tuple[str, ...]:

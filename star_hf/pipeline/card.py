@@ -185,10 +185,14 @@ def _given(run: Run) -> dict[str, Any] | None:
 
 
 def _needs(config: BuildConfig) -> list[str]:
-    """What a recipe needs but is not published: the builder's own files, and addresses of servers."""
+    """What a recipe needs but is not published: the builder's own files, and what only its endpoints know."""
     own = (config.collect.questions, config.collect.held_out_questions, config.prompts)
+    endpoints = {f"endpoints.{role}": endpoint for role, endpoint in config.endpoints}
+    if config.deduplicate.endpoint is not None:
+        endpoints["deduplicate.encoder.endpoint"] = config.deduplicate.endpoint
+    private = ("base_url", "pool", "extra_body")
     files = [Path(path).name for path in own if path is not None]
-    return files + [f"endpoints.{role}.base_url" for role, endpoint in config.endpoints if endpoint.base_url]
+    return files + [f"{at}.{name}" for at, asked in endpoints.items() for name in private if getattr(asked, name)]
 
 
 def _thresholds(config: BuildConfig) -> str:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from datasets import Dataset, concatenate_datasets
 
+from ..llm.endpoint import PRESETS
 from ..utils.files import write_table, write_text
+from ..utils.progress import quiet_datasets
 from .card import dataset_card
 from .config import BuildConfig
 from .run import Run
@@ -39,5 +41,12 @@ def finished_tables(run: Run) -> dict[str, Dataset]:
         receipts = concatenate_datasets([run.table(stage, "provenance") for stage in stages])
         published = {row_id for table in tables.values() for row_id in table["id"][:]}
         kept = [index for index, row_id in enumerate(receipts["id"][:]) if row_id in published]
-        tables["provenance"] = receipts.select(kept)
+        with quiet_datasets():
+            tables["provenance"] = receipts.select(kept).map(_public, input_columns="endpoint", keep_in_memory=True)
     return tables
+
+
+def _public(endpoint: str) -> dict[str, str]:
+    """An endpoint as it may be published: a provider's address or a name, but no address of somebody's own server."""
+    known = {preset.base_url for preset in PRESETS.values()}
+    return {"endpoint": "own server" if "://" in endpoint and endpoint not in known else endpoint}

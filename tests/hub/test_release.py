@@ -104,6 +104,78 @@ def test_the_published_recipe_builds_again_and_names_no_folder_of_this_machine(h
     assert "`questions.jsonl`, `bench.jsonl`, `endpoints.classifier.base_url`" in needs, "what else it takes is said"
 
 
+SECRET = "machine-of-ours"
+PRIVATE = {
+    "base_url": f"https://{SECRET}.invalid/v1",
+    "name": SECRET,
+    "api_key_env": "MACHINE_OF_OURS",
+    "api_version": SECRET,
+    "extra_body": {"user": SECRET},
+    "price": {"input": 123.25, "output": 1},
+    "pool": [{"base_url": f"https://{SECRET}.invalid/v1", "api_key_env": "MACHINE_OF_OURS"}],
+}
+
+
+def test_only_listed_options_of_a_recipe_are_published():
+    """Each option that there is has a secret value, and what is published is looked through."""
+    from star_hf.hub.dataset_release import _recipe
+    from star_hf.pipeline.card import _needs
+    from star_hf.pipeline.config import BuildConfig
+
+    endpoint = {"model": f"/home/{SECRET}/models/our-model", "temperature": 0.5, "max_tokens": 77, **PRIVATE}
+    config = BuildConfig.model_validate(
+        {
+            "policies": f"/home/{SECRET}/policies.yaml",
+            "prompts": f"/home/{SECRET}/prompts",
+            "collect": {"sources_dir": f"/home/{SECRET}", "questions": f"/home/{SECRET}/questions.jsonl"},
+            "deduplicate": {"encoder": {"endpoint": {**endpoint, "model": "embedder"}}, "tfidf_threshold": 0.55},
+            "endpoints": dict.fromkeys(("classifier", "teacher", "scorer", "rewriter"), endpoint),
+            "scale": {"executor": "slurm", "options": {"partition": SECRET, "mail_user": SECRET}},
+            "select": {"size": 12},
+        }
+    )
+    published = _recipe(config).decode()
+    assert SECRET not in published and SECRET.upper().replace("-", "_") not in published and "123.25" not in published
+    for said in ("our-model", "temperature: 0.5", "max_tokens: 77", "size: 12", "0.55", "policies.yaml", "prompts"):
+        assert said in published, said
+    needs = _needs(config)
+    assert "endpoints.teacher.extra_body" in needs and "deduplicate.encoder.endpoint.base_url" in needs
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-R1"),
+        ("/mnt/ours/enc", "enc"),
+        ("./ours/enc/", "enc"),
+        ("../enc", "enc"),
+        ("~/enc", "enc"),
+        ("C:\\Users\\me\\enc", "enc"),
+        ("gpt-4o", "gpt-4o"),
+    ],
+)
+def test_a_model_in_a_folder_is_published_by_its_name_alone(model, shown):
+    from star_hf.hub.dataset_release import _public_name
+
+    assert _public_name(model) == shown
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "shown"),
+    [
+        ("https://api.openai.com/v1", "https://api.openai.com/v1"),
+        ("http://10.0.0.5:8000/v1", "own server"),
+        ("https://machine-of-ours.invalid/v1", "own server"),
+        ("teacher", "teacher"),
+        ("local", "local"),
+    ],
+)
+def test_provenance_names_no_server_of_ones_own(endpoint, shown):
+    from star_hf.pipeline.export import _public
+
+    assert _public(endpoint) == {"endpoint": shown}
+
+
 def test_publishing_the_same_again_changes_nothing(hub, release):
     first, again = publish(release, NAME), publish(release, NAME)
     assert first.commit == again.commit and first.tag == again.tag and not again.plan.add
