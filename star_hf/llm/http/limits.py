@@ -55,9 +55,10 @@ class Pace:
     def learn(self, limit: float | None, remaining: float | None, needed: float) -> None:
         """Adopt the provider's `limit` per minute, but never a faster pace than the user set.
 
-        If fewer units remain than the next request needs, nothing passes until they are available.
+        A limit that is too small for a single request is no limit of a minute, and is ignored. If fewer units remain
+        than the next request needs, nothing passes until they are available.
         """
-        if limit:
+        if limit and limit >= needed:
             self.per_minute = min(self._most, limit)
         if remaining is not None and remaining < needed:
             self.pause(min((needed - remaining) * 60 / self.per_minute, LONGEST_WAIT_S))

@@ -112,6 +112,15 @@ def test_a_limit_that_is_no_limit_is_ignored(clock, text):
     assert taken_at(ours.requests, [1, 1, 1], clock) == taken_at(ours.tokens, [9e9, 1, 1], clock) == [1000.0] * 3
 
 
+@pytest.mark.parametrize("text", ["1", "0.001", "999"])
+def test_a_limit_below_a_single_request_holds_nothing_back(clock, text):
+    ours = RateLimits(Endpoint(provider="vllm", model="m"))
+    ours.answered({"x-ratelimit-limit-tokens": text}, 1000, Completion("hi"))
+    assert taken_at(ours.tokens, [1000, 1000], clock) == [1000.0] * 2
+    ours.answered({"x-ratelimit-limit-tokens": "60000"}, 1000, Completion("hi"))
+    assert taken_at(ours.tokens, [2000, 1], clock) == [1000.0, pytest.approx(1001.0)]
+
+
 def test_the_estimate_follows_the_answers_and_max_tokens_stands():
     request = Request([{"role": "user", "content": "x" * 400}])
     assert RateLimits(Endpoint(provider="vllm", model="m", max_tokens=50)).estimate(request) == 150
