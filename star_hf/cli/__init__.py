@@ -58,8 +58,20 @@ def _start(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    trust_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST", help="Let keys go to this host; http://HOST also over plain http. Can be repeated."
+        ),
+    ] = None,
 ) -> None:
     import datasets
+
+    from ..llm import trust
+
+    trust.trust(trust_host or ())
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        trust.ask_with(lambda question: typer.confirm(question, err=True))
 
     handler = RichHandler(console=SafeConsole(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])

@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from ..utils.options import Strict
 from ..utils.secrets import remember
 from .cost.prices import Price, list_price
+from .trust import check_host
 
 
 __all__ = ["PRESETS", "Batch", "Endpoint", "Member", "Preset"]
@@ -39,6 +40,8 @@ PRESETS: dict[str, Preset] = {
     "sglang": Preset("http://localhost:30000/v1", None, "json_schema"),
     "local": Preset(None, None, "json_schema"),
 }
+
+AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
 class Batch(Strict):
@@ -203,10 +206,11 @@ class Endpoint(Strict):
 
     def api_key(self) -> str | None:
         """The key, read from the environment at the moment it is needed (for `hf` also from `hf auth login`); a
-        `ConfigError` if it is missing or invalid."""
+        `ConfigError` if it is missing or invalid, or may not go to the endpoint's host."""
         variable = self.key_variable
         if variable is None:
             return None
+        check_host(variable, self.url, self._homes(variable))
         key = os.environ.get(variable, "").strip()
         if not key and self.provider == "hf" and self.api_key_env is None:
             from huggingface_hub import get_token
@@ -225,6 +229,15 @@ class Endpoint(Strict):
             )
         remember(key)
         return key
+
+    def _homes(self, variable: str) -> list[str | None]:
+        """Hosts that may get the key of a variable: those of this provider, and of the variable's own."""
+        own = [preset.base_url for preset in PRESETS.values() if preset.api_key_env == variable]
+        urls = [self.preset.base_url, *own]
+        if self.provider == "azure":
+            urls.append(os.environ.get("AZURE_OPENAI_ENDPOINT"))
+        hosts = [urlsplit(url).hostname for url in urls if url]
+        return hosts + ([*AZURE] if self.provider == "azure" else [])
 
     def check(self) -> None:
         """Check that every member has an address and a key, without sending anything; a local model that it exists."""

@@ -13,6 +13,7 @@ shards/<stage>-<time>/
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from itertools import pairwise
@@ -26,6 +27,7 @@ from ..llm.batch.ledger import BatchLedger
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.journal.exchange import import_answers
+from ..llm.trust import TRUSTED
 from ..llm.walk import End, Walk
 from ..schema import each_row
 from ..utils.files import locked, read_json, read_table, write_table, write_text
@@ -161,6 +163,7 @@ def _run(walk: Walk, place: Path, scale: Scale) -> None:
         if waiting := _waiting(place):  # the others were finished in the bucket
             task = BucketTask(_task(walk, place, waiting, scale), remote)
             keys = {name: member.api_key() for member in walk.endpoint.members if (name := member.key_variable)}
+            keys |= {TRUSTED: hosts} if (hosts := os.environ.get(TRUSTED)) else {}
             run_tasks(task, len(waiting), scale, f"{remote}/{logs}", secrets=keys)
 
 

@@ -20,6 +20,7 @@ import aiohttp
 import certifi
 
 from ..endpoint import Endpoint
+from ..trust import LOOPBACK
 from ..types import Completion, Request
 from .limits import RateLimits, retry_after_s, wait_s
 from .refusals import Problem, error_in, failure_of, problem_of, refusal_of
@@ -29,7 +30,6 @@ from .wire import CHAT, Api, address, headers
 
 __all__ = ["Client", "Unavailable"]
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MOST_BYTES = 64_000_000
 """Largest body of a reply, unpacked."""
 MOST_UNREADABLE = 3
