@@ -1,6 +1,11 @@
 """Ask for what is open: the one way from requests to journal entries, for annotating, embedding and evaluating."""
 
+import itertools
+import logging
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,11 +16,16 @@ from .cost.budget import Budget
 from .endpoint import Batch, Endpoint
 from .http.wire import CHAT, Api
 from .journal import Entry, Journal
-from .types import Completion, Keyed, Provider
+from .journal.claims import Claims
+from .types import Completion, Keyed, Provider, Request
 
 
 __all__ = ["FEW", "GO_ON", "Asking", "forget_rejected", "provider_of"]
 
+logger = logging.getLogger(__name__)
+
+AT_ONCE, POLL_S = 16, 0.25
+"""Requests that are claimed in one transaction, and seconds between two looks at what other runs have answered."""
 FEW = 0.02
 """Of more rejected requests than this share, the endpoint is suspected, if nobody says how many are accepted."""
 GO_ON = "Run the same command again to go on."
@@ -68,6 +78,8 @@ class Asking:
     budget: Budget | None
 
     api: ClassVar[Api] = CHAT
+    shared: ClassVar[bool] = True
+    """Whether the journal's answers are those that other runs want, too."""
 
     def __post_init__(self) -> None:
         self.failures: list[str] = []
@@ -76,6 +88,8 @@ class Asking:
         self._price_factor = 1.0
         self._sent: dict[str, str] = {}  # prompt version by key
         self._batched: dict[str, str] = {}
+        self._claims: Claims | None = None
+        self._elsewhere: set[str] = set()  # requests that another run is asking
 
     def run(self, requests: Callable[[], Iterator[Keyed]]) -> bool:
         """Answer all open requests: by batches where the endpoint has them, then at once what these left.
@@ -85,16 +99,51 @@ class Asking:
         Returns:
             `bool`: Whether every request that was open has an answer.
         """
-        for provider, price_factor in self._providers():
-            self._price_factor, self._sent = price_factor, {}
+        with ExitStack() as ending:
+            if self.journal is not None and self.shared:
+                self._claims = ending.enter_context(Claims(self.journal))
+            try:
+                return all(
+                    self._pass(provider, price_factor, requests) for provider, price_factor in self._providers()
+                )
+            except (KeyboardInterrupt, SystemExit):
+                if self.journal is not None:
+                    with suppress(OSError):  # the terminal may be closed
+                        logger.warning("Stopped. All answers so far are in %s. %s", self.journal.path, GO_ON)
+                raise
+
+    def _pass(self, provider: Provider, price_factor: float, requests: Callable[[], Iterator[Keyed]]) -> bool:
+        """Ask a provider for what is open, and then for what another run has left open."""
+        until = time.monotonic() + ((isinstance(self.target, Endpoint) and self.target.deadline_s) or math.inf)
+        while True:
+            self._price_factor, self._sent, self._elsewhere = price_factor, {}, set()
             self.bar.restart()
             try:
                 self.failures = provider.complete(self._open(requests()), self._on_result)
             finally:
                 if self.budget is not None:
                     self.budget.release()
+                if self._claims is not None:
+                    self._claims.release()
             if self.failures or self.stopped:
                 return False
+            if price_factor < 1 or not self._elsewhere:  # what a batch has not asked for is asked live
+                return True
+            if not self._others_ended(until):
+                return False
+
+    def _others_ended(self, until: float) -> bool:
+        """Wait until other runs have answered what they ask for, or have left it."""
+        assert self._claims is not None
+        while waiting := {key for key in self._elsewhere if not self.answered(key)}:
+            if self._claims.free(waiting):
+                break
+            what = f"another run is asking for {len(waiting)} of these requests"
+            if time.monotonic() > until:
+                self.failures = [f"{what}, and the deadline of this stage has passed"]
+                return False
+            self.bar.note(what)
+            time.sleep(POLL_S)
         return True
 
     def answered(self, key: str) -> bool:
@@ -110,8 +159,12 @@ class Asking:
         if self.journal is not None:
             self.journal.put(entry)
 
+    def goes_on(self) -> bool:
+        """Whether the next request may be sent; if not, [`stop`] was called."""
+        return True
+
     def stop(self, why: str, remedy: str) -> None:
-        """Send no more requests; called by the iterator of requests before it ends."""
+        """Say why no more requests are sent although some are open."""
         self.stopped, self._remedy = why, remedy
 
     def incomplete(self, what: str, kept: str, go_on: str = GO_ON) -> IncompleteRunError:
@@ -144,16 +197,26 @@ class Asking:
         return bool(self.journal.execute(known, (self.stage, self.at, '"outcome": "ok"')).fetchone())
 
     def _open(self, requests: Iterator[Keyed]) -> Iterator[Keyed]:
-        """Each open request once, as long as the budget allows it."""
-        for key, request in requests:
-            if key in self._sent or not self.is_open(key):
-                self.bar.advance()
-                continue
-            if self.budget is not None and isinstance(self.target, Endpoint):
-                if not self.budget.reserve(key, request, self.target, self._price_factor):
-                    return self.stop(self.budget.end, "Run the same command again with a higher budget to go on.")
-            self._sent[key] = request.version
-            yield key, request
+        """Each open request once, as long as the budget allows it, but none that another run is asking."""
+        for some in _grouped(requests, AT_ONCE if self._claims else 1):
+            mine = self._claims.take([key for key, _ in some]) if self._claims else None
+            for key, request in some:
+                if mine is not None and key not in mine:
+                    self._elsewhere.add(key)
+                elif key in self._sent or (self.answered(key) if mine else not self.is_open(key)):
+                    self.bar.advance()
+                elif self.goes_on() and self._affordable(key, request):
+                    self._sent[key] = request.version
+                    yield key, request
+                else:
+                    return
+
+    def _affordable(self, key: str, request: Request) -> bool:
+        if self.budget is not None and isinstance(self.target, Endpoint):
+            if not self.budget.reserve(key, request, self.target, self._price_factor):
+                self.stop(self.budget.end, "Run the same command again with a higher budget to go on.")
+                return False
+        return True
 
     def _on_result(self, key: str, completion: Completion) -> None:
         cost: float | None = 0.0
@@ -165,3 +228,8 @@ class Asking:
         if self.budget is not None:
             self.budget.settle(key, cost)
         self.bar.advance(cost or 0.0)
+
+
+def _grouped(requests: Iterator[Keyed], count: int) -> Iterator[list[Keyed]]:
+    while some := list(itertools.islice(requests, count)):
+        yield some

@@ -148,6 +148,7 @@ class _Vectors(Asking):
     keep: Keep
 
     api = EMBEDDINGS
+    shared = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -148,8 +148,6 @@ class _Conversations(Asking):
             if end.request is None:
                 self.bar.advance()
                 continue
-            if self._hopeless():
-                return
             if not end.entries and self._read < TRIED and len(self._waiting) < TRIED:
                 self._waiting[end.key] = row
             yield end.key, end.request
@@ -167,16 +165,16 @@ class _Conversations(Asking):
             self._read += 1
             self._problems += [result] if isinstance(result, Unusable) else []
 
-    def _hopeless(self) -> bool:
-        """Whether the first answers are unusable, so that the stage would be paid for and fail in the end."""
+    def goes_on(self) -> bool:
+        """Not if the first answers are unusable, so that the stage would be paid for and fail in the end."""
         count = len(self._problems)
         if self._read < TRIED or count <= max(self._walk.max_unusable, 0.5) * TRIED:
-            return False
+            return True
         self.stop(
             f"of the first {TRIED} answers {count} are unusable: {described(self._problems)}",
             "Fix the endpoint, prompt or model, or raise `max_unusable` to go on anyway.",
         )
-        return True
+        return False
 
 
 def _malformed(result: Any) -> bool:

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 from ...errors import ConfigError
 from ..endpoint import Endpoint
 from ..types import Completion, Keyed, OnResult, Request
 from .client import Client, Unavailable
+from .stopping import DRAIN_S, stoppable
 from .wire import CHAT, Api
 
 
@@ -36,7 +36,7 @@ class HttpProvider:
 
     def complete(self, requests: Iterator[Keyed], on_result: OnResult) -> list[str]:
         """See [`~star_hf.llm.types.Provider`]. One more line is returned if the deadline has passed."""
-        return _run(_Drain(self._endpoint, self._api, requests, on_result, self._proven).run())
+        return _run(_Drain(self._endpoint, self._api, requests, on_result, self._proven))
 
 
 @dataclass
@@ -79,12 +79,38 @@ class _Drain:
     ):
         self._endpoint, self._api, self._requests, self._on_result = endpoint, api, requests, on_result
         self._proven = proven
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._stop_at = math.inf
+        self._servers: list[_Server] = []
         self._handed_on: deque[_Open] = deque()
         self._failures: list[str] = []
         self._end: Exception | None = None
         self._give_up_at = time.monotonic() + (endpoint.deadline_s or math.inf)
 
+    def stop(self) -> None:
+        """Send nothing more, and wait for what is in flight for a few seconds; not at all if called again. May be
+        called from a signal handler or another thread."""
+        self._stop_at = time.monotonic() + (DRAIN_S if self._stop_at == math.inf else 0)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+
     async def run(self) -> list[str]:
+        """Answer all requests, or those in flight when [`stop`] is called."""
+        self._loop = asyncio.get_running_loop()
+        work, stopped = asyncio.ensure_future(self._work()), asyncio.ensure_future(self._stop.wait())
+        if self._stop_at < math.inf:
+            self._stop.set()
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        while not work.done() and time.monotonic() < self._stop_at and any(s.client.on_wire for s in self._servers):
+            await asyncio.sleep(0.02)
+        stopped.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
+        return self._failures if work.cancelled() else work.result()
+
+    async def _work(self) -> list[str]:
         members = self._endpoint.members
         self._servers = [
             _Server(n, member, Client(member, self._give_up_at, self._api), answered=self._proven)
@@ -189,7 +215,7 @@ class _Drain:
 
     @property
     def _going_on(self) -> bool:
-        return self._end is None and time.monotonic() < self._give_up_at
+        return self._end is None and not self._stop.is_set() and time.monotonic() < self._give_up_at
 
 
 def _all_rejected(endpoint: Endpoint, said: str) -> ConfigError:
@@ -200,13 +226,19 @@ def _all_rejected(endpoint: Endpoint, said: str) -> ConfigError:
     )
 
 
-def _run(coroutine: Any) -> Any:
-    """Run a coroutine, also if an event loop is already running (in a notebook)."""
+def _run(drain: _Drain) -> list[str]:
+    """Run a drain, also if an event loop is already running (in a notebook)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(coroutine)
+        with stoppable(drain.stop):
+            return asyncio.run(drain.run())
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+        answering = pool.submit(asyncio.run, drain.run())
+        try:
+            return answering.result()
+        except KeyboardInterrupt:
+            drain.stop()
+            raise
