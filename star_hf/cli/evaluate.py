@@ -91,6 +91,10 @@ def evaluate(
         str | None, typer.Option(help="cpu, cuda, mps, or auto over all GPUs.", show_default="cuda if available")
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight to a server.", min=1)] = 64,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Maximum cost of this command in dollars: model and judges. It stops before.", min=0),
+    ] = None,
     max_failures: Annotated[
         float, typer.Option(help="Accepted share of responses without a value, per benchmark.", min=0, max=1)
     ] = 0.1,
@@ -121,6 +125,7 @@ def evaluate(
         allow_code_execution=allow_code_execution,
         sandbox=sandbox,
         expects_reasoning=expects_reasoning,
+        budget_usd=budget,
     )
     if base_url or provider or endpoint or model.endswith(".gguf"):
         subject = _served(model, base_url, provider, endpoint, fingerprint, concurrency)

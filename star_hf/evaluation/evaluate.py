@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
-from ..llm import Completion, Journal
+from ..llm import Budget, Completion, Journal
 from .generation.generate import generate
 from .generation.models import Model, Sampling
 from .generation.responses import read_completion
@@ -38,6 +38,7 @@ class Options:
         samples, max_tokens (`int` or `None`): Answers per item and tokens per answer, in place of the profile's.
         attack (`str` or `None`): See [`~star_hf.evaluation.tasks.attacks`].
         sandbox (`str`): The least confinement that code of the model may run in: `isolated`, `restricted` or `weak`.
+        budget_usd (`float` or `None`): Dollars that this call may spend on the model and on the judges.
         expects_reasoning (`bool`): As for [`~star_hf.evaluation.generation.responses.read_response`].
     """
 
@@ -49,6 +50,7 @@ class Options:
     allow_code_execution: bool = False
     sandbox: Level = "restricted"
     expects_reasoning: bool = False
+    budget_usd: float | None = None
     progress: bool = True
 
 
@@ -105,10 +107,19 @@ def evaluate(
     names = [benchmark.name for benchmark in benchmarks]
     with place.working() as journal:
         kept = place.still_true(model.fingerprint, evaluation, options.attack, names, judges)
-        answers = [_answer(each, model, journal, options) for each in asked]
+        spent = journal.cost()
+        budget = None if options.budget_usd is None else Budget(spent + options.budget_usd, spent)
+        answers = [_answer(each, model, journal, options, budget) for each in asked]
         verdicts = [
             grade(
-                each.benchmark, each.items, rows, judges, journal, sandbox=options.sandbox, progress=options.progress
+                each.benchmark,
+                each.items,
+                rows,
+                judges,
+                journal,
+                sandbox=options.sandbox,
+                budget=budget,
+                progress=options.progress,
             )
             for each, rows in zip(asked, answers, strict=True)
         ]
@@ -132,9 +143,9 @@ def _load(benchmark: Benchmark, evaluation: Evaluation, options: Options) -> _As
     return _Asked(benchmark, items, sampling)
 
 
-def _answer(asked: _Asked, model: Model, journal: Journal, options: Options) -> Dataset:
+def _answer(asked: _Asked, model: Model, journal: Journal, options: Options, budget: Budget | None) -> Dataset:
     name, progress = asked.benchmark.name, options.progress
-    drawn = generate(asked.items, model, journal, asked.sampling, description=name, progress=progress)
+    drawn = generate(asked.items, model, journal, asked.sampling, budget=budget, description=name, progress=progress)
     return responses_table(name, asked.items, (_read(*each, options) for each in drawn))
 
 

@@ -19,8 +19,19 @@ __all__ = ["Strict", "UniqueKeys", "pair", "read_yaml", "validated"]
 Form = TypeVar("Form")
 
 
-class Strict(BaseModel):
-    """Options that cannot be changed later. Unknown options are refused."""
+class _Told(type(BaseModel)):  # type: ignore[misc]
+    """Makes wrong options given in Python a [`ConfigError`], as those in a file are. pydantic itself, which makes the
+    parts of a model, does not come by here, so that an error names the whole path of an option."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        try:
+            return super().__call__(*args, **options)
+        except ValidationError as problems:
+            raise _error(cls, problems, cls.__name__) from None
+
+
+class Strict(BaseModel, metaclass=_Told):
+    """Options that cannot be changed later. Unknown options are refused, with a [`ConfigError`]."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -136,17 +147,28 @@ def validated(
     try:
         return _adapter(form).validate_python(data)
     except ValidationError as problems:
-        found = problems.errors()
-        lines = [f"{where}: {_explain(form, problem)}" for problem in found[:MOST_PROBLEMS]]
-        rest = [f"{where}: {len(found) - MOST_PROBLEMS:,} more."] if len(found) > MOST_PROBLEMS else []
-        raise error("\n".join([*lines, *rest]), remedy) from None
+        raise _error(form, problems, where, remedy, error) from None
+
+
+def _error(
+    form: Any,
+    problems: ValidationError,
+    where: str | Path,
+    remedy: str | None = None,
+    error: type[StarError] = ConfigError,
+) -> StarError:
+    """One line for each problem."""
+    found = problems.errors()
+    lines = [f"{where}: {_explain(form, problem)}" for problem in found[:MOST_PROBLEMS]]
+    rest = [f"{where}: {len(found) - MOST_PROBLEMS:,} more."] if len(found) > MOST_PROBLEMS else []
+    return error("\n".join([*lines, *rest]), remedy)
 
 
 _adapter = lru_cache(maxsize=64)(TypeAdapter)
 
 
 def _explain(form: type, problem: Any) -> str:
-    where = ".".join(str(step) for step in problem["loc"])[:200] or "the file"
+    where = ".".join(str(step) for step in problem["loc"])[:200] or "the options"
     if problem["type"] == "missing":
         return f"`{where}` is missing."
     if problem["type"] == "value_error":  # our own words

@@ -1,5 +1,6 @@
 """Secrets that this process has read, and texts without them: the one place that removes a key."""
 
+import math
 import re
 from typing import Any
 
@@ -11,6 +12,8 @@ SHORTEST = 8
 SHOWN = "[the key]"
 
 _SECRETS: dict[bytes, re.Pattern[str]] = {}
+_least = math.inf
+"""Length of the shortest secret; a shorter text holds none."""
 
 _SPACE = b" \t\r\n\x0b\x0c"
 _INVISIBLE = tuple(c.encode() for c in "\u00ad\u200b\u200c\u200d\u2060\ufeff\u00a0\u2028")
@@ -22,13 +25,15 @@ _BETWEEN = r"(?:[\s\u00ad\u200b-\u200d\u2060\ufeff]|\\+[nrtbf])*"
 
 def remember(secret: str) -> None:
     """Have a secret removed from every text that [`redacted`] is given from now on."""
+    global _least
     if len(secret) >= SHORTEST:
+        _least = min(_least, len(secret))
         _SECRETS.setdefault(_plain(secret), re.compile(_BETWEEN.join(map(_any_form, secret))))
 
 
 def redacted(text: str) -> str:
     """The text without any remembered secret, also if that is JSON-escaped, URL-quoted, or split by white space."""
-    if not _SECRETS or len(text) < SHORTEST:
+    if len(text) < _least:
         return text
     plain = _plain(text)
     for secret, pattern in _SECRETS.items():
@@ -42,7 +47,7 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, dict):
-        return {redacted(str(name)): without_secrets(inside) for name, inside in value.items()}
+        return {redacted(name): without_secrets(inside) for name, inside in value.items()}
     return [without_secrets(item) for item in value] if isinstance(value, list) else value
 
 

@@ -100,6 +100,20 @@ def test_a_second_run_asks_neither_model_nor_judge(model, judge, data_dir, tmp_p
     assert again.benchmarks == first.benchmarks
 
 
+def test_a_budget_ends_an_evaluation_and_the_same_command_goes_on(model, judge, data_dir, tmp_path):
+    subject = served(model, price={"input": 0.0, "output": 10.0}, concurrency=1)
+    most = 8_000 * 10.0 / 1e6
+    with pytest.raises(IncompleteRunError, match="budget of") as caught:
+        run(subject, tmp_path, data_dir, judge, budget_usd=most * 1.01)
+    sent = len(asked(model))
+    assert 0 < sent < 18 and "higher budget" in caught.value.remedy and not asked(judge)
+    subject = served(model, price={"input": 0.0, "output": 10.0}, concurrency=1)
+    with pytest.raises(ConfigError, match="has no price"):
+        run(subject, tmp_path, data_dir, judge, budget_usd=50.0)
+    assert len(asked(model)) == 18, "the model has a price, its judge has none"
+    assert run(subject, tmp_path, data_dir, judge).benchmarks["strongreject"].n == 12 and len(asked(model)) == 18
+
+
 def test_another_judge_costs_no_generation_and_leaves_what_others_said(model, judge, data_dir, tmp_path):
     run(model, tmp_path, data_dir, judges=["refusal-phrases"])
     before = len(asked(model))
@@ -200,7 +214,7 @@ def test_a_judge_that_turns_garbled_never_makes_a_rate(model, data_dir, tmp_path
         with Journal(tmp_path / "journal.sqlite") as journal:
             prune(journal, Selection(stages=("judge-llama-guard",)))
         mended = run(model, tmp_path, data_dir, judge, tasks=["strongreject"])
-        assert mended.benchmarks["strongreject"].n == 12 and len(asked(model)) == 12
+        assert mended.benchmarks["strongreject"].n == 12 and len(asked(model)) == 18
 
 
 def test_cut_unclosed_and_empty_answers_are_counted_and_in_no_rate(data_dir, tmp_path):

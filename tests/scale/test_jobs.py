@@ -16,7 +16,7 @@ import pytest
 
 from model_server import ModelServer
 from shouter import Shouter, shouted, some_rows
-from star_hf.errors import IncompleteRunError
+from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.llm import Endpoint, Journal, annotate
 from star_hf.scale.annotate import drain_shards
 from star_hf.scale.executors import Scale
@@ -212,5 +212,5 @@ def test_the_bucket_is_made_before_anything_is_put_there(tmp_path, monkeypatch):
     [({"remote": None}, "remote"), ({"executor": "ray"}, "remote"), ({"options": {}}, "dependencies")],
 )
 def test_what_jobs_need_is_said(options, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ConfigError, match=words):
         Scale(**{"executor": "jobs", "remote": BUCKET, "options": {"dependencies": ["star_hf"]}, **options})

@@ -7,7 +7,7 @@ from dataclasses import fields
 from datasets import Dataset
 
 from ...errors import ConfigError
-from ...llm import Journal
+from ...llm import Budget, Journal
 from ...schema import each_row
 from ..tasks.benchmarks import Benchmark
 from ..types import Item, Response, verdicts_table
@@ -58,6 +58,7 @@ def grade(
     journal: Journal,
     *,
     sandbox: Level = "restricted",
+    budget: Budget | None = None,
     progress: bool = True,
 ) -> Dataset:
     """Grade the answers to a benchmark, as `VERDICTS`. `check_graders` has checked that model code may be run.
@@ -67,7 +68,7 @@ def grade(
     """
     if benchmark.grader == "judge":
         serving = [judge for judge in judges if benchmark.kind in judge.kinds]
-        return judge_responses(answers, serving, journal, kind=benchmark.kind, progress=progress)
+        return judge_responses(answers, serving, journal, kind=benchmark.kind, budget=budget, progress=progress)
     by_id = {item.id: item for item in items}
     given = [Response(**{name: row[name] for name in ANSWER}) for row in each_row(answers)]
     if benchmark.grader == "code":

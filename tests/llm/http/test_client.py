@@ -7,7 +7,6 @@ import subprocess
 
 import openai
 import pytest
-from pydantic import ValidationError
 
 from model_server import ModelServer
 from star_hf.errors import ConfigError
@@ -218,11 +217,26 @@ def test_a_key_in_place_of_its_variables_name_is_refused_and_not_shown(key):
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "host/v1", "ftp://host/v1"])
 def test_a_url_without_http_is_refused_before_it_is_asked(url):
-    with pytest.raises(ValidationError, match="must begin with http"):
+    with pytest.raises(ConfigError, match="must begin with http"):
         Endpoint(model="m", provider="vllm", pool=({"base_url": url},), name="ours")
 
 
 def test_a_url_with_a_password_is_refused():
     for url in ("https://me:secret@host/v1", "https://host/v1?key=secret"):
-        with pytest.raises(ValidationError, match="user name or password"):
+        with pytest.raises(ConfigError, match="user name or password"):
             Endpoint(model="m", base_url=url)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"provider": "nobody"}, "Endpoint: `provider`: Input should be 'openai', .* (got 'nobody')"),
+        ({"temprature": 1}, "`temprature` is not an option. Did you mean `temperature`?"),
+        ({"temperature": "hot", "seed": "x"}, "`temperature`: .*\nEndpoint: `seed`"),
+        ({"pool": [{"concurrency": 0}]}, "`pool.0.concurrency`"),
+        ({"batch": {"at_least": 0}}, "`batch.at_least`"),
+    ],
+)
+def test_wrong_options_in_python_are_explained_as_those_in_a_file(options, problem):
+    with pytest.raises(ConfigError, match=problem.replace("(", r"\(").replace(")", r"\)").replace("?", r"\?")):
+        Endpoint(model="m", **options)

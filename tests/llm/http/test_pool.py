@@ -5,7 +5,6 @@ import threading
 import time
 
 import pytest
-from pydantic import ValidationError
 
 from model_server import ModelServer, Reply
 from shouter import Shouter, shouted, some_rows
@@ -134,7 +133,7 @@ def test_a_request_that_every_member_fails_is_told_and_the_others_are_answered(j
 
 
 def test_servers_without_a_common_name_are_refused():
-    with pytest.raises(ValidationError, match="needs a `name`"):
+    with pytest.raises(ConfigError, match="needs a `name`"):
         Endpoint(model="m", provider="vllm", pool=({"base_url": "http://a/v1"}, {"base_url": "http://b/v1"}))
 
 
