@@ -14,6 +14,7 @@ from .asking import Asking
 from .cost.budget import Budget
 from .cost.tokens import prompt_tokens
 from .endpoint import Endpoint
+from .http.replies import label, tokens_of
 from .http.wire import Api
 from .journal import Entry, Journal
 from .types import Completion, Request
@@ -52,8 +53,8 @@ def _read(reply: Mapping[str, Any], request: Request | None) -> Completion:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if vectors.ndim != 2 or not np.isfinite(lengths).all() or not lengths.all():
         raise ValueError("vectors without a direction")
-    tokens = (reply.get("usage") or {}).get("prompt_tokens") or (prompt_tokens(request) if request else 0)
-    return Embedded("", prompt_tokens=int(tokens), model=reply.get("model") or "", vectors=vectors / lengths)
+    tokens = tokens_of(reply.get("usage"), "prompt_tokens") or (prompt_tokens(request) if request else 0)
+    return Embedded("", prompt_tokens=tokens, model=label(reply.get("model")), vectors=vectors / lengths)
 
 
 EMBEDDINGS = Api("list of embeddings", "embeddings", _body, _read, repeats_empty=False)

@@ -60,6 +60,19 @@ def test_a_busy_server_is_asked_again_and_half_answers_are_no_answers():
     assert found.shape == (len(TEXTS), 3)
 
 
+@pytest.mark.parametrize("odd", [10**19, -7, float("inf"), "many", None, [3]])
+def test_odd_metadata_costs_no_vectors(tmp_path, odd):
+    def strange(body, before):
+        fields = {"model": odd, "usage": {"prompt_tokens": odd}}
+        return Reply(raw=json.dumps({**json.loads(vectors(body).raw), **fields}).encode())
+
+    with Journal(tmp_path / "journal.sqlite") as journal, ModelServer(strange) as server:
+        budget = Budget(1.0)
+        price = {"input": 1.0, "output": 0.0}
+        assert encoder(server, journal=journal, budget=budget, price=price)(TEXTS).shape == (len(TEXTS), 3)
+        assert 0 < journal.cost() < 0.001 and budget.spent_usd == pytest.approx(journal.cost())
+
+
 def test_what_came_before_a_failure_is_stored_and_the_next_call_asks_for_the_rest_only(tmp_path):
     def refuses_long_ones(body, before):
         if max(map(len, body["input"])) > 32:

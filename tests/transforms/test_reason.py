@@ -38,6 +38,10 @@ def test_the_version_follows_the_rows_policies():
         Completion("Try the key first.", reasoning="The rule on locks allows it.\n"),
         Completion("\n\nTry the key first.\n", reasoning=" The rule on locks allows it."),
         Completion(CANONICAL, reasoning=""),
+        Completion("<think></think>Try the key first.", reasoning="The rule on locks allows it."),
+        Completion("<think>\n\n</think>\n\nTry the key first.", reasoning="The rule on locks allows it."),
+        Completion("</think>\n\nTry the key first.", reasoning="The rule on locks allows it."),
+        Completion(CANONICAL, reasoning="The rule on locks allows it. "),
     ],
 )
 def test_both_ways_to_return_a_thought_give_the_same_response(completion):
@@ -54,6 +58,7 @@ def test_both_ways_to_return_a_thought_give_the_same_response(completion):
         (Completion("<think>\n\n</think>\n\nTry the key first."), "malformed"),
         (Completion("<think>a</think>b</think>c"), "malformed"),
         (Completion(CANONICAL, reasoning="And another thought."), "malformed"),
+        (Completion("<think></think>", reasoning="Only a thought."), "malformed"),
         (Completion("Try it.", reasoning="a </think> b"), "malformed"),
     ],
 )

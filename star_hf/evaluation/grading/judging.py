@@ -22,7 +22,7 @@ __all__ = ["check_judged", "judge_responses", "probe"]
 CASES = Features({**COLLECTED, **dict.fromkeys(("response", "part", "kind"), Value("string"))})
 """What a judge is shown. `id` is the case's number and part."""
 
-UNREADABLE = ("malformed", "truncated")
+UNREADABLE = ("malformed", "truncated", "unknown_finish")
 """The engine's reasons for a reply that cannot be read; with any other there was no reply."""
 
 JUDGE_FAILURES = ("judge_error", "unparseable", "unsupported_language")

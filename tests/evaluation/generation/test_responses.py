@@ -2,6 +2,7 @@ import pytest
 
 from star_hf.evaluation.generation.responses import read_completion, read_response
 from star_hf.llm import Completion
+from star_hf.llm.types import OUTCOMES
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,13 @@ def test_sample_and_tokens_are_kept():
 def test_a_completion_is_read_by_its_outcome(completion, answer, failure):
     read = read_completion("i", completion, expects_reasoning=True)
     assert (read.answer, read.failure) == (answer, failure)
+
+
+@pytest.mark.parametrize("outcome", sorted(OUTCOMES - {"ok", "truncated", "empty", "refused"}))
+def test_a_completion_that_is_not_known_to_be_whole_is_no_answer(outcome):
+    read = read_completion("i", Completion("Two and", outcome=outcome))
+    assert (read.answer, read.failure) == (None, "unanswered")
+
+
+def test_an_answer_without_text_is_empty():
+    assert read_completion("i", Completion("", reasoning="Hm.", outcome="empty")).failure == "empty"
