@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..sources.catalogue import catalogue
+from ..sources.loading import licences_by_name
 from ..utils.text import split_reasoning
 from .rows import Rows
 from .types import Finding, row_findings
@@ -38,7 +38,7 @@ def check_shape(rows: Rows) -> tuple[list[Finding], dict[str, Any]]:
     }
     findings = _skew(statistics["categories"])
     if rows.has("source"):
-        known = {name: source.license for name, source in catalogue().items()}
+        known = licences_by_name()
         licences = [known.get(source or "", "not in the catalogue") for source in rows.sources]
         statistics["licenses"] = dict(Counter(licences).most_common())
         findings += _licences(rows, licences)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 
-__all__ = ["card_folders", "load"]
+__all__ = ["card_folders", "licences_by_name", "load"]
 
 HUB_FILE = re.compile(r"^(hf://datasets/[^/@]+/[^/@]+)(?:@[^/]+)?/")
 GITHUB_FILE = re.compile(r"^(https://raw\.githubusercontent\.com/[^/]+/[^/]+)/[^/]+/")
@@ -75,6 +75,16 @@ def card_folders() -> dict[str, Path]:
     root = project_folder("datasets_scripts")
     cards = [*sorted(root.glob("*/README.md")), *sorted(root.glob("raw/*/README.md"))]
     return {card.parent.name: card.parent for card in cards}
+
+
+def licences_by_name() -> dict[str, str]:
+    """The licence on the card of each data set; `"unknown"` if it has none."""
+    from huggingface_hub import DatasetCard
+
+    return {
+        name: DatasetCard.load(folder / "README.md").data.license or "unknown"
+        for name, folder in card_folders().items()
+    }
 
 
 def _folder(name: str) -> Path:

@@ -42,9 +42,10 @@ def cards(tmp_path, monkeypatch):
 
 def test_every_product_and_source_has_a_name():
     folders = card_folders()
-    assert list(folders)[:3] == ["star_1", "star_41k", "star_benign_915"]
-    assert set(folders) == {"star_1", "star_41k", "star_benign_915", *catalogue()}
-    assert all([file.name for file in folder.iterdir()] == ["README.md"] for folder in folders.values())
+    assert list(folders)[:4] == ["star_1", "star_41k", "star_benign_915", "starter"]
+    assert set(folders) == {"star_1", "star_41k", "star_benign_915", "starter", *catalogue()}
+    cards = [folder for name, folder in folders.items() if name != "starter"]
+    assert all([file.name for file in folder.iterdir()] == ["README.md"] for folder in cards)
 
 
 @pytest.mark.parametrize("name", ["my_set", "My-Set", "MYSET"])
