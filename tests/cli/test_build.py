@@ -7,7 +7,14 @@ from typer.testing import CliRunner
 
 from model_server import ModelServer, Reply, star_answers
 from star_hf import cli
+from star_hf.demo import before_after
+from star_hf.demo import train as demo_train
+from star_hf.demo.before_after import Refusals
+from star_hf.evaluation.results.statistics import wilson
+from star_hf.pipeline import build as pipeline_build
+from star_hf.pipeline.config import load_config
 from star_hf.pipeline.run import STAGES, Run
+from star_hf.training.record import TrainingRecord
 
 
 QUESTIONS = [
@@ -161,6 +168,42 @@ def test_a_model_that_answers_prose_ends_with_code_3_and_keeps_its_answers(recip
         paid = len(server.requests)
         star_hf("build", "--run-dir", tmp_path / "run", "--max-unusable", "1", "--until", "classify")
         assert len(server.requests) == paid, "accepting more asks nothing again"
+
+
+def test_the_demo_ends_with_the_comparison_and_names_the_report(recipe, tmp_path, monkeypatch):
+    """With a served model in the place of the embedded one, and with a training and a comparison made before."""
+    run_dir, build_run = tmp_path / "run", pipeline_build.build
+    record = TrainingRecord(
+        star_hf="0",
+        base_model={"name": "base", "revision": None},
+        method="sft",
+        mode="recommended",
+        datasets=[{"path": "starter", "rows": 96}],
+        recipe={},
+        preflight={},
+        log_history=[{"step": 1, "loss": 2.5}, {"step": 2, "loss": 0.5}],
+        seconds=125.0,
+    )
+    before = Refusals(wilson(1, 30), wilson(0, 30), wilson(0, 60), failed=0, asked=60)
+    after = Refusals(wilson(24, 30), wilson(3, 29), wilson(60, 60), failed=1, asked=60)
+
+    def train(folder):
+        (folder / "tuned").mkdir(parents=True, exist_ok=True)
+        record.save(folder / "tuned")
+        return record
+
+    monkeypatch.setattr(demo_train, "train_demo", train)
+    monkeypatch.setattr(before_after, "before_after", lambda base, tuned, folder: (before, after))
+    with ModelServer(star_answers) as server:
+        mine = load_config(recipe(server))
+        monkeypatch.setattr(pipeline_build, "build", lambda config, folder: build_run(mine, folder))
+        output = star_hf("demo", "--run-dir", run_dir)
+        alone = star_hf("demo", "--run-dir", run_dir, "--no-train")
+    assert "Trained in 2 updates and 125 s" in output and "80.0" in output and "1 of 60" in output
+    assert (run_dir / "before_after.png").stat().st_size > 10_000
+    for shown in (output, alone):
+        assert shown.strip().splitlines()[-1].endswith(str(run_dir / "report.html"))
+    assert "80.0" not in alone and (run_dir / "report.html").exists()
 
 
 @pytest.mark.parametrize("command", [(), ("build",), ("explain",), ("demo",), ("score",)])

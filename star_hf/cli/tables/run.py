@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["show_before_after", "show_forecast", "show_rows", "show_run", "show_story"]
 
-REFUSALS = (
-    ("harmful", "refused mildly harmful questions", "more"),
-    ("harmless", "refused harmless questions that sound harmful", "fewer"),
-    ("thinks", "responses that start with reasoning", "all"),
-)
-"""Fields of `Refusals` as rows of the table, with the desired change."""
+WORTH = {
+    "refusal-phrases": "It looks for phrases: it finds 66 of 100 replies to XSTest that people call refusals, and "
+    "97 of 100 that it finds are refusals."
+}
+"""What a judge of the demo is worth, measured against people."""
 
 
 def show_run(run: Run) -> None:
@@ -88,14 +87,20 @@ def show_rows(run: Run, limit: int = 3) -> None:
 
 
 def show_before_after(before: "Refusals", after: "Refusals") -> None:
-    """Print the comparison as a table."""
-    table = new_table("Before and after, in percent", "", number("before"), number("after"), "desired")
-    for field, name, desired in REFUSALS:
-        table.add_row(name, getattr(before, field).percent(), getattr(after, field).percent(), desired)
-    table.add_row("responses that could not be judged", str(before.failed), str(after.failed), "none")
+    """Print the comparison as a table, with intervals and what the judge is worth."""
+    from ...demo.before_after import JUDGE, MEASURES
+
+    names = map(number, (*MEASURES.values(), "not judged"))
+    table = new_table("Percent of responses, with 95 % intervals", "", *names)
+    for name, found in (("before", before), ("after", after)):
+        cells = (getattr(found, field).percent().replace(" (", "\n(") for field in MEASURES)
+        table.add_row(name, *cells, f"{found.failed} of {found.asked}")
+    table.add_row("better", "more", "fewer", "more", "none", style="dim")
     console.print(table)
     console.print(
-        "A dozen questions judged by refusal phrases prove little; `star-hf evaluate` measures.", style="dim"
+        f"Judge: {JUDGE}. {WORTH[JUDGE]} The questions are mild and few: `star-hf evaluate` measures.",
+        style="dim",
+        highlight=False,
     )
 
 

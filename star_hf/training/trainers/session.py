@@ -185,6 +185,9 @@ def run(
         peft_config=get_peft_config(model),
         **more,
     )
+    if (layers := getattr(recipe.star, "train_layers", None)) is not None:
+        trainer.model.requires_grad_(False)
+        trainer.model.get_decoder().layers[-layers:].requires_grad_(True)
     trainer.identity = identity
     trainer.accelerator.print(prepared.findings.summary)
     if progress is not None:

@@ -35,6 +35,8 @@ class SFTArguments(RecipeArguments):
         min_score, max_score (`int`, *optional*): Train on rows whose lowest mark is at least, or at most, this; the
             data need the column `score`.
         sources (`list[str]`, *optional*): Train on rows of these sources only; the data need the column `source`.
+        train_layers (`int`, *optional*): Train only so many layers, the last ones, and nothing else: each update takes
+            less time. All weights are trained by default.
     """
 
     mode: Mode = field(default="recommended", metadata={"choices": ["paper", "recommended"]})
@@ -45,6 +47,7 @@ class SFTArguments(RecipeArguments):
     max_score: int | None = None
     sources: list[str] | None = None
     chat_template_kwargs: dict | None = None
+    train_layers: int | None = None
 
     @property
     def average(self) -> str:
@@ -64,13 +67,22 @@ def prepare(recipe: Recipe, processes: int | None = None) -> Prepared:
 
     Raises:
         [`TrainingError`]: If the chat template or a row cannot be used for training.
-        [`ConfigError`]: If the recipe names no model or no data set, or has a primer but learns no thoughts.
+        [`ConfigError`]: If the recipe names no model or no data set, or its options exclude each other.
     """
     star = recipe.star
     tokenizer, config = load_parts(recipe)
     rows = load_rows(recipe)
     if star.primer and not star.think:
         raise ConfigError("The recipe has both a `primer`, which begins a thought, and `think: false`.", "Remove one.")
+    if star.train_layers is not None:
+        if recipe.model.use_peft:
+            raise ConfigError("The recipe has both `train_layers` and adapters (`use_peft`).", "Remove one.")
+        layers = config.get_text_config().num_hidden_layers
+        if not 1 <= star.train_layers <= layers:
+            raise ConfigError(
+                f"`train_layers` is {star.train_layers}, but the model has {layers} layers.",
+                f"Set a number from 1 to {layers}, or remove it.",
+            )
     encoder = chat_encoder(
         recipe, tokenizer, config, Masking.of(star.mode, star.think, config.model_type, star.primer)
     )

@@ -175,6 +175,16 @@ def test_adapters_are_trained_alone_and_resumed_with_the_same_bits(recipe, model
     assert adapters.keys() == resumed.keys() and all(torch.equal(adapters[name], resumed[name]) for name in adapters)
 
 
+@pytest.mark.slow
+def test_only_the_last_layers_are_trained(recipe, model_folder):
+    path, output = recipe()
+    record = train(parse(["--config", str(path), "--train_layers", "1", "--gradient_checkpointing", "false"]))
+    before, after = (load_file(folder / "model.safetensors") for folder in (model_folder, output))
+    changed = {name for name, weights in after.items() if not torch.equal(weights, before[name])}
+    assert changed and all(name.startswith("model.layers.1.") for name in changed), changed
+    assert record.recipe["train_layers"] == 1 and record.curve[-1][1] < record.curve[0][1]
+
+
 def test_a_limit_that_no_row_reaches_and_a_number_of_updates_are_kept(recipe):
     path, _ = recipe()
     record = train(parse(["--config", str(path), "--max_length", "512", "--max_steps", "3"]))
@@ -305,6 +315,9 @@ def test_another_global_batch_trains_nothing(recipe):
         ({"push_to_hub": "true"}, "`push_to_hub` is set, but there is no token"),
         ({"resume_from_checkpoint": "true"}, "There is no whole checkpoint in .*out to resume from"),
         ({"resume_from_checkpoint": "/nowhere"}, "There is no whole checkpoint in /nowhere"),
+        ({"train_layers": "0"}, "`train_layers` is 0, but the model has 2 layers"),
+        ({"train_layers": "3"}, "`train_layers` is 3, but the model has 2 layers"),
+        ({"train_layers": "1", "use_peft": "true"}, "both `train_layers` and adapters"),
     ],
 )
 def test_what_cannot_be_is_refused_before_weights_are_loaded(recipe, monkeypatch, options, words):
