@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 from datasets import concatenate_datasets
+from huggingface_hub import DatasetCard
 
 import star_hf
 from star_hf.audit import audit
@@ -11,8 +12,15 @@ from star_hf.evaluation.grading.judges import RefusalPhrases
 from star_hf.policies import Taxonomy
 from star_hf.schema import COLLECTED, SCORED, as_dataset
 from star_hf.sources.catalogue import catalogue
+from star_hf.sources.loading import card_folders
 from star_hf.transforms.deduplicate import deduplicate
 from star_hf.utils.text import row_id, split_reasoning
+
+
+FILES = {
+    "default": ("harmful", "harmless"),
+    **{name: (name,) for name in ("harmful", "harmless", "held_out", "development")},
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +42,17 @@ def test_it_is_48_pairs_in_star_1s_columns(starter):
     for row, twin in zip(harmful, harmless, strict=True):
         assert row["category"] == twin["category"]
         assert len(set(row["question"].lower().split()) & set(twin["question"].lower().split())) >= 3, row["id"]
+
+
+def test_the_card_changes_with_the_files_so_that_no_cache_gives_older_rows():
+    """`load_dataset` knows a local folder's state from its card alone."""
+    folder = card_folders()["starter"]
+    facts = {entry["config_name"]: entry for entry in DatasetCard.load(folder / "README.md").data["dataset_info"]}
+    assert {name: entry["download_size"] for name, entry in facts.items()} == {
+        name: sum((folder / f"{file}.jsonl").stat().st_size for file in files) for name, files in FILES.items()
+    }
+    for name, entry in facts.items():
+        assert [split["num_examples"] for split in entry["splits"]] == [len(star_hf.load("starter", name))]
 
 
 def test_each_response_is_a_short_thought_and_an_answer_that_fits_its_kind(starter):
