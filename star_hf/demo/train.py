@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["train_demo", "unpack"]
 
+SETTINGS = ("learning_rate", "num_train_epochs", "seed")
+"""TRL's options with which a training is not that of the recipe any more."""
+
 
 def train_demo(folder: str | Path, *more: str) -> TrainingRecord:
     """Fine-tune SmolLM2-135M-Instruct on the starter set, in some minutes on two cores.
 
     The base model goes to `base` in the folder, the trained one to `tuned`. Does nothing if the folder already has a
-    training on the same data. `more` are options that replace the recipe's, such as `"--learning_rate", "1e-4"`.
+    training on the same data with the same settings. `more` are options that replace the recipe's, such as
+    `"--learning_rate", "1e-4"`.
     """
     import torch
     from transformers.utils.logging import disable_progress_bar
@@ -45,7 +50,9 @@ def train_demo(folder: str | Path, *more: str) -> TrainingRecord:
     options.data.datasets = [DatasetConfig(path=data, name="default", columns=["question", "response"])]
     if (tuned / RECORD).exists():
         done = load_record(tuned)
-        if done.datasets[0]["sha256"] == digest(load_rows(options)):
+        wanted = {**asdict(options.star), **{name: getattr(options.training, name) for name in SETTINGS}}
+        same = all(done.recipe.get(name) == value for name, value in wanted.items())
+        if same and done.datasets[0]["sha256"] == digest(load_rows(options)):
             return done
     with track("train: SmolLM2-135M-Instruct", None) as bar:
         return train(options, _shown(bar))
