@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["show_before_after", "show_forecast", "show_rows", "show_run", "show_story"]
 
 WORTH = {
+    "refusal": "It agrees with people on XSTest's replies by models that it has not seen: kappa .92, two people .96.",
     "refusal-phrases": "It looks for phrases: it finds 66 of 100 replies to XSTest that people call refusals, and "
-    "97 of 100 that it finds are refusals."
+    "97 of 100 that it finds are refusals.",
 }
 """What a judge of the demo is worth, measured against people."""
 
