@@ -22,13 +22,12 @@ from ..utils.text import join_surrogates
 __all__ = ["DAMAGED", "FORMATS", "UNDECODED", "Record", "Refused", "Table", "decoded", "spelled"]
 
 BOMS = {
-    codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-"""In this order, since the mark of UTF-32 begins with that of UTF-16."""
+"""In this order, since the mark of UTF-32 begins with that of UTF-16. In UTF-8 it is stripped from each text."""
 
 BATCH_ROWS = 1000
 SEPARATORS = ",;\t|"
@@ -84,7 +83,7 @@ def _text(stream: Any, path: Path, newline: str | None = None) -> io.TextIOWrapp
             encoding = "utf-16-le" if odd > even else "utf-16-be"
         elif (odd + even) * 10 > len(head):
             raise SourceError(f"{path} is not a text file: it holds zero bytes.", DAMAGED)
-    errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
+    errors = "surrogateescape" if encoding == "utf-8" else "strict"
     return io.TextIOWrapper(buffered, encoding, errors, newline)
 
 

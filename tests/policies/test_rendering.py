@@ -200,6 +200,14 @@ def test_an_included_file_that_speaks_of_the_question_does_so_each_time(tmp_path
             "{% block user %}" + "{% for a in range(9999) %}" * 5 + "x" + "{% endfor %}" * 5 + "{% endblock %}",
             ["line 1", "loops or calls more than 100,000 times"],
         ),
+        (
+            "score.j2",
+            "{% block user %}"
+            + "{% for a in range(9999) | map('string') %}" * 2
+            + "{% endfor %}" * 2
+            + "{% endblock %}",
+            ["more than 100,000 times"],
+        ),
         ("score.j2", "{% block user %}{% for a in range(10 ** 9) %}{% endfor %}{% endblock %}", ["Range too big"]),
         ("score.j2", "{% block user %}{% for a in question * 10**9 %}{% endfor %}{% endblock %}", ["too large"]),
         ("score.j2", "{% block user %}{{ 10 ** (10 ** 10) }}{% endblock %}", ["too large"]),

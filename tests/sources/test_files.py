@@ -121,6 +121,8 @@ def test_the_same_rows_in_any_form(tmp_path, name, content):
         ("a.csv", 'question\n"He said ""hi"",\nthen left"\n', ['He said "hi",\nthen left']),
         ("a.csv", "question,source\nonly one\n", ["only one"]),
         ("a.csv", "Question,question\na,b\n", ["b"]),
+        ("a.csv", "question;notes, with, commas\na;b, c, d\n", ["a"]),
+        ("a.tsv", "one, question\ttwo, or more\tquestion\nx, y\tz\ta\n", ["a"]),
         ("a.txt", "a\0b\n" + "c" * 100 + "\n", ["a\0b", "c" * 100]),
         ("a.csv", f"question\n{'x' * 200_000}\n", ["x" * 200_000]),
         ("a.jsonl", '{"question": 5}\n{"question": 2.5}\n', ["5", "2.5"]),
