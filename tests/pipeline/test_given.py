@@ -196,3 +196,9 @@ def test_a_path_with_two_colons_is_a_path(tmp_path):
     assert len(run.table("select")) == 2
     with pytest.raises(SourceError, match="Rename it"):
         begin("rewrite", str(run.folder), tmp_path / "other")
+
+
+def test_ids_that_repeat_are_replaced(tmp_path):
+    path = jsonl(tmp_path / "mine.jsonl", [{**row, "id": "same"} for row in rows(4)])
+    run = begin("select", path, tmp_path / "run")
+    assert run.table("score")["id"][:] == [row_id(row["question"]) for row in rows(4)]
