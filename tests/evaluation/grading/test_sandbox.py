@@ -136,8 +136,8 @@ MEMORY = {
         import threading
         threading.stack_size(1 << 15)
         for _ in range(400):
-            threading.Thread(target=time.sleep, args=(9,)).start()
-        time.sleep(9)
+            threading.Thread(target=time.sleep, args=(2,), daemon=True).start()
+        time.sleep(1)
     """,
     "endless work": "while True: pass",
     "endless work that catches the signal": """
@@ -332,12 +332,21 @@ CHEATS = {
     "an object that runs": """
         import pickle, sys
         class E:
-            def __reduce__(self): return (exec, ('import sys; sys.modules["__main__"].HOLDS.clear()',))
+            def __reduce__(self): return (eval, ("type('E', (), {'__eq__': lambda *_: True})()",))
         def f(x):
-            pipe = sys._getframe(1).f_locals['replies']
-            pickle.dump(('returned', E()), pipe)
-            pipe.flush()
-            return 0
+            names = sys._getframe(1).f_locals
+            for _ in range(2):
+                pickle.dump(('returned', E()), names['replies'])
+                names['replies'].flush()
+                pickle.load(names['calls'])
+    """,
+    "what was read before the fork": """
+        import sys
+        def f(x):
+            frame = sys._getframe()
+            while 'given' not in frame.f_locals:
+                frame = frame.f_back
+            return x * x if b'candidate(4)' in getattr(frame.f_locals['given'], 'peek', bytes)() else 0
     """,
     "an endless message": """
         import os, sys
@@ -415,6 +424,7 @@ def test_plain_values_cross_as_they_are(value):
             "import numpy as np\ndef f(x): return [np.int64(x)] + list(np.random.rand(1) > 2)",
             "assert c(1) == [1, False]",
         ),
+        ("class E(int): pass\ndef f(x): return [E(x)]", "assert c(1) == [1]"),
         ("def f(*, x): return x", "assert c(x=2) == 2"),
         ("n = []\ndef f(x):\n    n.append(x)\n    return len(n)", "c(1)\n    assert c(1) == 2"),
         ("def f(x): raise KeyError(x)", "try:\n        c(1)\n    except KeyError:\n        return\n    assert 0"),
