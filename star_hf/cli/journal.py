@@ -1,4 +1,4 @@
-"""`star-hf journal`: show a run's journal, copy its answers to others, and remove some."""
+"""`star-hf journal`: show a run's journal, copy its answers, remove some, and save those of a damaged one."""
 
 import time
 from pathlib import Path
@@ -21,7 +21,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="journal",
-    help="Show, export, import and prune a run's journal of model calls.",
+    help="Show, export, import, prune and repair a run's journal of model calls.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -142,6 +142,28 @@ def prune(
             f"{counted(removed, 'answer')} removed, {len(journal):,} left; "
             f"the size was {_megabytes(before)} and is {_megabytes(journal.size())}.",
         )
+
+
+@app.command()
+def repair(run: Place) -> None:
+    """Save the answers that a damaged journal, its log and its copy still hold. A sound journal stays as it is.
+
+    The damaged file is kept under another name. What is lost is asked, and paid, again when a run needs it.
+
+    **Example:** `star-hf journal repair runs/star-1`
+    """
+    from ..llm.journal.repair import repair as save
+
+    path = _file(run)
+    done = save(path)
+    if done.kept is None:
+        say(f"{path} is sound: {counted(done.answers, 'answer')}. Nothing was changed.")
+        return
+    say(
+        f"{counted(done.answers, 'answer')} saved in {path}; "
+        + (f"{counted(done.lost, 'answer')} that were there are lost." if done.lost else "none is known to be lost.")
+        + f" The damaged file is kept as {done.kept}; delete it once the run has finished."
+    )
 
 
 def _file(place: Path) -> Path:

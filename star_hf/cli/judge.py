@@ -81,13 +81,13 @@ def calibrate(
     from ..evaluation.judge_studies.calibration import calibrate as run_calibration
     from ..evaluation.judge_studies.calibration import read_labelled
     from ..llm.cost.budget import Budget
-    from ..llm.journal import Journal
+    from ..llm.journal.repair import guarded
     from ..utils.files import locked, write_json, write_table
     from .tables.judges import show_agreement, show_report
 
     labelled, judges = read_labelled(*files), _load(judge)
     folder = out or files[0].with_suffix("")
-    with locked(folder), Journal(folder / "journal.sqlite") as journal:
+    with locked(folder), guarded(folder / "journal.sqlite") as journal:
         limit = None if budget is None else Budget(journal.cost() + budget, journal.cost())
         report = run_calibration(labelled, judges, journal, budget=limit)
         write_json(folder / "calibration.json", report.to_dict())

@@ -13,6 +13,7 @@ from datasets import Dataset
 from ..deduplication.alike import find_alike
 from ..errors import ConfigError
 from ..llm import Budget, Endpoint, Journal
+from ..llm.journal.repair import guarded, keep_copy
 from ..policies import Prompts, Taxonomy
 from ..scale.annotate import drain_shards
 from ..schema import Outcome
@@ -93,7 +94,7 @@ def build(
     stages = [stage for stage in stages if stage != "rewrite" or config.benign.enabled]
     if only is None:
         _check_keys(config, [stage for stage in stages if stage not in run.records])
-    with locked(run.folder), Journal(run.journal_path) as journal:
+    with locked(run.folder), guarded(run.journal_path) as journal:
         run.describe(config.model_dump(mode="json"))
         if given is not None and only is not None:
             stages = begin(run, given, only, config)
@@ -109,6 +110,7 @@ def build(
         steps = _Steps(config, run, journal, policies, budget, progress)
         for stage in stages:
             record = getattr(steps, stage)()
+            keep_copy(journal)
             logger.info("%s: %d rows in, %d out", stage, record.rows_in, record.rows_out)
         if "select" in run.records and stages and stages[-1] in ("select", "rewrite"):
             export(run, config)

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 __all__ = [
     "digest",
     "locked",
+    "made_folder",
     "parse_json",
     "read_json",
     "read_table",
     "replacing",
     "sha256_of",
+    "unwritable",
     "write_json",
     "write_table",
     "write_text",
@@ -37,6 +39,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Yields:
         `Path`: Where to write. The file is renamed to `path` when the block ends, and removed if the block fails.
 
+    Raises:
+        [`StarError`]: If it cannot be written.
+
     Example:
 
     ```python
@@ -45,13 +50,32 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ```
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        yield fresh
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield fresh
+            os.replace(fresh, path)
+        finally:
+            if fresh.is_file():
+                fresh.unlink()
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> StarError:
+    """The error for a file or a folder that cannot be written: a foreign file or folder in its place is named."""
+    for place in (path, *path.parents):
+        if os.path.isdir(place) if place == path and path.suffix else os.path.isfile(place):
+            kind, meant = ("folder", "file") if place == path else ("file", "folder")
+            return StarError(
+                f"{place} is a {kind}, and a {meant} is to be written there.",
+                "Move it away, or name another place; then run the same command again.",
+            )
+    return StarError(
+        f"{path} cannot be written ({error.strerror or error}).",
+        "Check the permissions of its folder and the space on the disk, then run the same command again.",
+    )
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -80,7 +104,7 @@ def read_json(path: str | Path, remedy: str | None = None, error: type[StarError
     try:
         content = Path(path).read_bytes()
     except OSError as problem:
-        raise error(f"{path}: {problem.strerror}.", remedy) from None
+        raise error(f"{path}: {problem.strerror}.", _readable(problem, remedy)) from None
     return parse_json(content, path, remedy, error)
 
 
@@ -90,8 +114,8 @@ def parse_json(
     """As [`read_json`], of content that is in memory; `where` is its name in messages."""
     try:
         data = json.loads(content.decode("utf-8"))
-    except ValueError as problem:
-        raise error(f"{where} is damaged: it is not JSON ({problem}).", remedy) from None
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{where} is damaged: it is not JSON ({first_line(problem)}).", remedy) from None
     if not isinstance(data, dict):
         raise error(f"{where} holds a {type(data).__name__}, expected an object.", remedy)
     return data
@@ -107,14 +131,23 @@ def read_table(path: str | Path, remedy: str | None = None, **options: Any) -> "
     """
     import pyarrow.parquet as pq
     from datasets import Dataset
-    from pyarrow import ArrowInvalid
+    from pyarrow import ArrowException
 
+    if Path(path).is_dir():  # of which pyarrow would read all files
+        raise StarError(f"{path} is a folder, and a Parquet file is meant.", remedy)
     try:
         return Dataset(pq.read_table(path, **options))
     except FileNotFoundError:
         raise StarError(f"There is no file {path}.", remedy) from None
-    except (ArrowInvalid, OSError) as problem:
-        raise StarError(f"{path} cannot be read as Parquet: {first_line(problem)}", remedy) from None
+    except (ArrowException, OSError, ValueError) as problem:
+        raise StarError(
+            f"{path} cannot be read as Parquet: {first_line(problem)}", _readable(problem, remedy)
+        ) from None
+
+
+def _readable(problem: Exception, remedy: str | None) -> str | None:
+    """The remedy for a damaged file, unless nothing is known to be damaged."""
+    return "Check its permissions, and those of its folder." if isinstance(problem, PermissionError) else remedy
 
 
 def digest(value: Any) -> str:
@@ -138,20 +171,40 @@ def locked(folder: str | Path, name: str = ".lock") -> Iterator[None]:
         [`BusyError`]: If another process holds the lock.
         [`ConfigError`]: If it cannot be created, or nothing can be written in it.
     """
-    folder = Path(folder)
+    folder = made_folder(folder)
     lock = FileLock(folder / name, blocking=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise BusyError(
             f"Another process works in {folder}.", "Wait until it has finished, or use another folder."
         ) from None
     except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot be used as a folder: {error.strerror or error}.", "Name a folder that you can write to."
-        ) from None
+        raise _no_folder(folder, error) from None
     try:
         yield
     finally:
         lock.release()
+
+
+def made_folder(folder: str | Path) -> Path:
+    """A folder, which is created with those above it if it does not exist.
+
+    Raises:
+        [`ConfigError`]: If it cannot be created, or is a file.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_folder(folder, error) from None
+    return folder
+
+
+def _no_folder(folder: Path, error: OSError) -> ConfigError:
+    place = next((place for place in (folder, *folder.parents) if os.path.isfile(place)), folder)
+    away = f", or move {place} away and run the same command again" if os.path.isfile(place) else ""
+    return ConfigError(
+        f"{place} cannot be used as a folder: {error.strerror or error}.",
+        f"Name a folder that you can write to{away}.",
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ...utils.files import locked
 from ..journal import Journal
+from ..journal.checks import damaged
 
 
 __all__ = ["BatchLedger", "Submitted"]
@@ -43,21 +44,18 @@ class BatchLedger:
 
     def open(self) -> list[Submitted]:
         """Batches that were not collected yet, the oldest first."""
-        rows = self._journal.execute(
+        rows = self._journal.rows(
             f"SELECT {_COLUMNS} FROM batches WHERE stage = ? AND endpoint = ? AND NOT ended ORDER BY created_at, name",
             self._where,
         )
-        return [
-            Submitted(name, json.loads(versions), file_id, batch_id, created_at)
-            for name, versions, file_id, batch_id, created_at in rows.fetchall()
-        ]
+        return [Submitted(name, self._versions(versions), *others) for name, versions, *others in rows]
 
     def left(self) -> set[str]:
         """Requests that a batch did not answer before it ended: they are asked live."""
-        rows = self._journal.execute(
+        rows = self._journal.rows(
             "SELECT versions FROM batches WHERE stage = ? AND endpoint = ? AND ended", self._where
         )
-        return {key for (versions,) in rows for key in json.loads(versions)}
+        return {key for (versions,) in rows for key in self._versions(versions)}
 
     def plan(self, versions: Mapping[str, str]) -> Submitted:
         """Record that a batch of these requests is about to be created."""
@@ -84,3 +82,9 @@ class BatchLedger:
     def forget(self, name: str) -> None:
         """Remove a batch that the provider never had, or did not run."""
         self._journal.execute("DELETE FROM batches WHERE name = ?", (name,))
+
+    def _versions(self, text: str) -> dict[str, str]:
+        try:
+            return dict(json.loads(text))
+        except (TypeError, ValueError):
+            raise damaged(self._journal.path, "a batch in it is damaged") from None

@@ -1,6 +1,5 @@
 """Export a journal's answers to a Parquet file, and import answers into a journal."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -15,7 +14,9 @@ from ...errors import StarError
 from ...utils.files import replacing
 from ...utils.text import encodable_values
 from ..types import OUTCOMES, Completion
-from .store import COLUMNS, Entry, Journal, MergeResult
+from .checks import COLUMNS, damaged, left_in
+from .pages import completion_of
+from .store import Entry, Journal, MergeResult
 
 
 __all__ = ["SCHEMA", "export_journal", "import_answers"]
@@ -70,15 +71,10 @@ def export_journal(journal: Journal, path: str | Path) -> int:
     if path.suffix != ".parquet":
         raise StarError(f"{path} does not end in .parquet.", "Name the export something like answers.parquet.")
     written = 0
-    try:
-        with replacing(path) as fresh, pq.ParquetWriter(fresh, SCHEMA, compression="zstd") as writer:
-            for batch in _batches(_journal_rows(journal)):
-                writer.write_table(pa.Table.from_pylist([_storable(row) for row in batch], SCHEMA))
-                written += len(batch)
-    except OSError as error:
-        raise StarError(
-            f"{path} cannot be written ({error}).", "Check the folder and the space on the disk."
-        ) from error
+    with replacing(path) as fresh, pq.ParquetWriter(fresh, SCHEMA, compression="zstd") as writer:
+        for batch in _batches(_journal_rows(journal)):
+            writer.write_table(pa.Table.from_pylist([_storable(row) for row in batch], SCHEMA))
+            written += len(batch)
     return written
 
 
@@ -100,20 +96,26 @@ def import_answers(journal: Journal, source: str | Path) -> MergeResult:
     if head.startswith(b"PAR1"):
         return journal.merge(_checked(_parquet_rows(source), source))
     if head != b"SQLite format 3\0":
-        raise StarError(f"{source} is neither an export nor a journal.", "Make one with `star-hf journal export`.")
+        if any(left_in(source)):
+            raise damaged(source, "its head is not that of an SQLite file")
+        raise StarError(
+            f"{source} is neither an export nor a journal.",
+            "Make one with `star-hf journal export`. If it was one its answers are lost: move it away and run the "
+            "same command again.",
+        )
     with Journal(source) as other:
         return journal.merge(_checked(_journal_rows(other), source))
 
 
 def _journal_rows(journal: Journal) -> Iterator[Row]:
-    """The answers with the columns of `SCHEMA`, in the order of their keys, without what cannot be decoded."""
-    for values in journal.execute(f"SELECT {COLUMNS} FROM responses ORDER BY key"):
+    """The answers with the columns of `SCHEMA`, in the order of their keys."""
+    for values in journal.rows(f"SELECT {COLUMNS} FROM responses ORDER BY key"):
         row = dict(zip(COLUMNS.split(", "), values, strict=True))
         try:
-            completion = dict(json.loads(row.pop("completion")))
-        except (TypeError, ValueError):
-            completion = {}
-        yield {**LATER, **completion, **row}
+            completion = completion_of(row.pop("completion"))
+        except ValueError as error:
+            raise damaged(journal.path, str(error)) from None
+        yield {**vars(completion), **row}
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:

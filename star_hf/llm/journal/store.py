@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import StarError
 from ..types import Completion
+from .checks import COLUMNS, LAYOUT, check_files, check_layout, damage_of, damaged, unusable
+from .pages import completion_of
 
 
 __all__ = ["Entry", "Journal", "MergeResult"]
 
-LAYOUT = 3
-"""Layout 1 has no table `batches`, which is added when such a journal is opened; answers of layouts 1 and 2 have no
-`finish_reason` and `usage`."""
 CHECKPOINT_PAGES = 10_000
 """Pages of 4 KB after which the log is written into the file; all requests in flight wait for that."""
 BUSY_S = 60.0
 """Seconds that a write waits for another process."""
 
-COLUMNS = "key, stage, endpoint, version, completion, cost_usd, created_at"
+_CHECKED = set[tuple[str, int, bool]]()
+"""Files that this process has checked."""
+
 _CREATE_RESPONSES = """
 CREATE TABLE IF NOT EXISTS responses (
     key TEXT PRIMARY KEY,
@@ -103,12 +103,14 @@ class Journal:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._backed_up = 0  # changes by this object that a backup has
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._check()
             # One connection, used from one thread at a time; `annotate` may run its loop in another thread.
             self._db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
+            raise unusable(self.path, error) from error
         try:
             self._open()
         except BaseException:
@@ -117,11 +119,14 @@ class Journal:
 
     def get(self, key: str) -> Entry | None:
         """The entry of a request, or `None` if it was never answered."""
-        row = self.execute(f"SELECT {COLUMNS} FROM responses WHERE key = ?", (key,)).fetchone()
+        row = next(self.rows(f"SELECT {COLUMNS} FROM responses WHERE key = ?", (key,)), None)
         if row is None:
             return None
         key, stage, endpoint, version, completion, cost_usd, created_at = row
-        return Entry(key, stage, endpoint, version, Completion(**json.loads(completion)), cost_usd, created_at)
+        try:
+            return Entry(key, stage, endpoint, version, completion_of(completion), cost_usd, created_at)
+        except ValueError as error:
+            raise damaged(self.path, str(error)) from None
 
     def put(self, entry: Entry) -> bool:
         """Commit an answer, and return whether it is new: the first answer to a request is kept, others are dropped.
@@ -166,7 +171,15 @@ class Journal:
         try:
             return self._db.execute(statement, parameters)
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            raise unusable(self.path, error) from error
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows that an SQL statement selects. Raises as [`~Journal.execute`] does, also in the middle."""
+        try:
+            for row in self._db.execute(statement, parameters):  # noqa: UP028  (it would close the cursor too late)
+                yield row
+        except sqlite3.Error as error:
+            raise unusable(self.path, error) from error
 
     def size(self) -> int:
         """Bytes on disk, including the write-ahead log."""
@@ -175,13 +188,24 @@ class Journal:
 
     def cost(self) -> float:
         """Dollars that all answers cost together, as far as their prices are known."""
-        return self.execute("SELECT TOTAL(cost_usd) FROM responses").fetchone()[0]
+        return next(self.rows("SELECT TOTAL(cost_usd) FROM responses"))[0]
 
     def __contains__(self, key: str) -> bool:
-        return self.execute("SELECT 1 FROM responses WHERE key = ?", (key,)).fetchone() is not None
+        return next(self.rows("SELECT 1 FROM responses WHERE key = ?", (key,)), None) is not None
 
     def __len__(self) -> int:
-        return self.execute("SELECT COUNT(*) FROM responses").fetchone()[0]
+        return next(self.rows("SELECT COUNT(*) FROM responses"))[0]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written by this object since its last backup."""
+        return self._db.total_changes > self._backed_up
+
+    def backup(self, target: sqlite3.Connection) -> None:
+        """Copy all of it, as it is at this instant, into another database."""
+        changes = self._db.total_changes
+        self._db.backup(target)
+        self._backed_up = changes
 
     def close(self) -> None:
         """Close the file."""
@@ -193,13 +217,23 @@ class Journal:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _check(self) -> None:
+        """Check the file before anything is written to it: its content once in a process, its layout each time."""
+        check_files(self.path)
+        identity = _identity(self.path)
+        if identity is None or identity not in _CHECKED:
+            if problem := damage_of(self.path):
+                raise damaged(self.path, problem)
+        if identity is not None and identity[-1]:
+            check_layout(self.path)
+            _CHECKED.add(identity)
+
     def _open(self) -> None:
-        """Check the file before anything is written to it, then prepare it."""
-        ready = self._check_layout()
+        """Prepare the file."""
         self._use_wal()
         self.execute("PRAGMA synchronous=NORMAL")
         self.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        if ready:
+        if next(self.rows("PRAGMA user_version")) == (LAYOUT,):
             return
         with self.transaction():
             self.execute(_CREATE_RESPONSES)
@@ -213,43 +247,15 @@ class Journal:
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise self._unusable(error) from error
-                time.sleep(0.01)
             except sqlite3.Error as error:
-                raise self._unusable(error) from error
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise unusable(self.path, error) from error
+                time.sleep(0.01)
 
-    def _check_layout(self) -> bool:
-        """Whether the file is a journal already; a new, empty file is not."""
-        (layout,) = self.execute("PRAGMA user_version").fetchone()
-        if layout > LAYOUT:
-            raise StarError(
-                f"{self.path} has journal layout {layout}; this star_hf reads layout {LAYOUT}.",
-                "Upgrade star_hf, or use another run directory.",
-            )
-        tables = [name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        columns = ", ".join(row[1] for row in self.execute("PRAGMA table_info(responses)"))
-        if tables and not columns:
-            raise StarError(
-                f"{self.path} is not a journal but a database with the tables {', '.join(tables)}.",
-                "Give the journal's file, or use another run directory.",
-            )
-        if tables and columns != COLUMNS:
-            raise StarError(
-                f"{self.path} is a journal of an older layout ({columns}) that this star_hf does not read.",
-                "Export it with the star_hf that wrote it (`star-hf journal export`), then import the export here "
-                "(`star-hf journal import`).",
-            )
-        return layout == LAYOUT
 
-    def _unusable(self, error: Exception) -> StarError:
-        if isinstance(error, OSError | sqlite3.OperationalError):
-            return StarError(
-                f"{self.path} cannot be used ({error}). The answers in it are kept.",
-                "Check its folder's permissions, the space on the disk, and whether another process is writing to "
-                "it; then run the same command again.",
-            )
-        return StarError(
-            f"{self.path} is not a journal ({error}).", "Move the file away, or use another run directory."
-        )
+def _identity(path: Path) -> tuple[str, int, bool] | None:
+    """What tells a file from another in its place, and whether anything is in it; `None` if there is none."""
+    if not path.exists():
+        return None
+    stat = path.stat()
+    return str(path.absolute()), stat.st_ino, bool(stat.st_size)

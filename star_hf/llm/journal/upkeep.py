@@ -5,6 +5,8 @@ from itertools import groupby
 from typing import Any
 
 from ...errors import StarError
+from .checks import damaged
+from .pages import YEAR_10000, copy_of
 from .store import Journal
 
 
@@ -86,7 +88,9 @@ def usage(journal: Journal, selection: Selection = EVERYTHING, by_version: bool 
     in that order."""
     where, parameters = selection.sql()
     query = _USAGE.format(version="version" if by_version else "''", where=where)
-    rows = journal.execute(query, parameters).fetchall()
+    rows = list(journal.rows(query, parameters))
+    if not all(0 <= at < YEAR_10000 for row in rows for at in row[10:12]):
+        raise damaged(journal.path, "it has an answer of no possible time")
     return [_usage(names, list(group)) for names, group in groupby(rows, key=lambda row: row[:4])]
 
 
@@ -105,6 +109,7 @@ def prune(journal: Journal, selection: Selection) -> int:
     removed = journal.execute(f"DELETE FROM responses WHERE {where}", parameters).rowcount
     journal.execute("VACUUM")
     journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    copy_of(journal.path).unlink(missing_ok=True)
     return removed
 
 

@@ -16,7 +16,7 @@ from trl import DatasetMixtureConfig, GRPOTrainer
 from ...errors import ConfigError
 from ...evaluation.grading.judges import Judge, load_judge
 from ...evaluation.grading.judging import probe
-from ...llm.journal import Journal
+from ...llm.journal.repair import guarded
 from ..chat.tokenise import ChatEncoder
 from ..data import digest, limit_rows, load_columns, origins
 from ..plan import TrainingPlan, count_parameters, memory_gib, window
@@ -131,7 +131,7 @@ def train(recipe: Recipe) -> TrainingRecord:
     set_up(recipe)
     _keep_prompts_out_of_logs()
     sha256 = digest(prepared.rows, ["question", "kind"])
-    with Journal(Path(options.output_dir) / f"judges-{os.environ.get('GROUP_RANK', '0')}.sqlite") as journal:
+    with guarded(Path(options.output_dir) / f"judges-{os.environ.get('GROUP_RANK', '0')}.sqlite") as journal:
         reward = GuardReward(
             judges,
             journal,
