@@ -284,9 +284,12 @@ def explain(
 
 
 def _configuration(config: Path | None, run_dir: Path, overrides: dict[str, Any]) -> Any:
-    """The recipe's configuration; without a recipe that of the run, or the defaults."""
+    """The recipe's configuration; without a recipe that of the run, or the defaults for a new one."""
     from ..pipeline.config import load_config
     from ..pipeline.run import Run
 
-    earlier = Run(run_dir).manifest.get("config") if config is None else None
+    run, earlier = Run(run_dir), None
+    if config is None and not run.is_new:
+        _ = run.config  # which must be whole: others would be paid for
+        earlier = run.manifest["config"]
     return load_config(config, base=earlier, **overrides)

@@ -19,7 +19,6 @@ from ..pipeline.counts import balance
 from ..pipeline.export import finished_tables
 from ..pipeline.run import Run
 from ..utils.files import read_table
-from ..utils.options import validated
 from .release import Release
 
 
@@ -60,7 +59,7 @@ def dataset_release(
         StarError: If the run is not finished or was edited, or the audit has errors.
     """
     run = check_run(run_dir)
-    config = config_of(run)
+    config = run.config
     tables = finished_tables(run)
     if scored:
         tables["scored"] = run.table("score")
@@ -110,7 +109,7 @@ def check_run(run_dir: str | Path) -> Run:
     if not (folder / "manifest.json").is_file():
         raise StarError(f"{folder} is not a run's directory: it has no manifest.json.", "Give a run's directory.")
     run = Run(folder)
-    records, config = run.records, config_of(run)
+    records, config = run.records, run.config
     needed = ["collect", "deduplicate", "classify", "reason", "score", "select"]
     needed += ["rewrite"] if config.benign.enabled else []
     needed = needed[needed.index(run.begins_after) :] if run.begins_after else needed
@@ -127,12 +126,6 @@ def check_run(run_dir: str | Path) -> Run:
         if not _same(_parquet(run, table), rows):
             raise StarError(f"{folder}/dataset/{table} is missing, or does not match the run.", again)
     return run
-
-
-def config_of(run: Run) -> BuildConfig:
-    """The configuration that a run was built with."""
-    again = f"Run `star-hf build --run-dir {run.folder}` with the run's recipe again."
-    return validated(BuildConfig, run.manifest.get("config", {}), f"{run.manifest_path}, config", again, StarError)
 
 
 def _same(path: Path, rows: Dataset) -> bool:

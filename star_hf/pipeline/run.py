@@ -12,6 +12,7 @@ runs/star-1/
 """
 
 import os
+import shlex
 import shutil
 import time
 from collections import Counter
@@ -24,8 +25,18 @@ from typing import Any
 from datasets import Dataset
 
 from ..errors import StarError
-from ..utils.files import digest, read_json, read_table, sha256_of, write_json, write_table
+from ..utils.files import (
+    digest,
+    made_folder,
+    read_json,
+    read_table,
+    sha256_of,
+    unwritable,
+    write_json,
+    write_table,
+)
 from ..utils.options import validated
+from .config import BuildConfig
 
 
 __all__ = ["STAGES", "Run", "StageRecord"]
@@ -63,8 +74,8 @@ class Run:
     """A run's directory. It is created if it does not exist."""
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = made_folder(folder)
+        self._checked = set[Path]()
 
     @property
     def journal_path(self) -> Path:
@@ -79,7 +90,33 @@ class Run:
     @property
     def manifest(self) -> dict[str, Any]:
         """The manifest; empty for a new run."""
-        return read_json(self.manifest_path, self._remedy) if self.manifest_path.exists() else {}
+        if not self._is_begun:
+            return {}
+        found = read_json(self.manifest_path, self._remedy)
+        for part in ("stages", "config", "versions"):
+            if not isinstance(found.get(part, {}), dict):
+                raise StarError(f"{self.manifest_path} is damaged: its `{part}` is no object.", self._remedy)
+        return found
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is neither a manifest nor a table of a stage."""
+        return not self._is_begun and not any(self.stage_folder(stage).exists() for stage in STAGES)
+
+    @property
+    def config(self) -> BuildConfig:
+        """What the run was built with. Raises `StarError` if its manifest is missing or damaged."""
+        if not self._is_begun:
+            raise StarError(f"{self.folder} has no manifest.json.", "Give the run's recipe with `--config`.")
+        given, where = self.manifest.get("config"), f"{self.manifest_path}, config"
+        return validated(BuildConfig, given, where, self._remedy, StarError)
+
+    @property
+    def _is_begun(self) -> bool:
+        try:
+            return self.manifest_path.exists()
+        except OSError:  # without permission for the folder, which reading it says
+            return True
 
     @property
     def records(self) -> dict[str, StageRecord]:
@@ -96,8 +133,8 @@ class Run:
     @property
     def _remedy(self) -> str:
         return (
-            f"Delete {self.manifest_path} and run `star-hf build --run-dir {self.folder}` with the run's recipe: all "
-            "stages run again, with the responses that are in the journal."
+            f"Delete {self.manifest_path} and run `star-hf build --run-dir {self.folder}` with the run's recipe and "
+            "options: all stages run again, with the responses that are in the journal."
         )
 
     def stage_folder(self, stage: str) -> Path:
@@ -110,13 +147,27 @@ class Run:
         Raises:
             StarError: If the stage has not run, or wrote no such table.
         """
-        path, build = self.stage_folder(stage) / f"{name}.parquet", f"`star-hf build --run-dir {self.folder}`"
-        if stage not in self.records or not path.exists():
+        path = self.stage_folder(stage) / f"{name}.parquet"
+        record = self.records.get(stage)
+        if record is None or not path.exists():
             raise StarError(
                 f"{self.folder} has no {name} of stage {stage!r}.",
-                f"Run `star-hf {stage} --run-dir {self.folder}` or {build} first.",
+                f"Run `star-hf {stage} --run-dir {self.folder}` or {self._build} first.",
             )
-        return read_table(path, f"Run {build}, which writes damaged tables again.", **options)
+        again = f"Run {self._build}, which writes damaged tables again."
+        if path not in self._checked and path.is_file():
+            try:
+                same = sha256_of(path) == record.tables.get(name)
+            except OSError as error:
+                raise StarError(f"{path} cannot be read ({error.strerror}).", "Check its permissions.") from None
+            if not same:
+                raise StarError(f"{path} is damaged or was edited: it is not what the stage wrote.", again)
+            self._checked.add(path)
+        return read_table(path, again, **options)
+
+    @property
+    def _build(self) -> str:
+        return f"`star-hf build --run-dir {shlex.quote(str(self.folder))}`"
 
     def columns(self, stage: str, name: str, *columns: str) -> tuple[list[Any], ...]:
         """Some columns of a finished stage's table as lists, read without the others."""
@@ -125,8 +176,8 @@ class Run:
 
     def find(self, stage: str, table: str, *row_ids: str) -> list[dict[str, Any]]:
         """The records of some rows in one of a stage's tables, read without loading the rest."""
-        path = self.stage_folder(stage) / f"{table}.parquet"
-        return read_table(path, filters=[("id", "in", row_ids)]).to_list() if path.exists() and row_ids else []
+        there = stage in self.records and table in self.records[stage].tables
+        return self.table(stage, table, filters=[("id", "in", row_ids)]).to_list() if there and row_ids else []
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Write the configuration and the versions into the manifest."""
@@ -168,11 +219,7 @@ class Run:
         try:
             hashes = self._write_tables(name, tables)
         except OSError as error:
-            raise StarError(
-                f"{self.stage_folder(name)} cannot be written ({error.strerror or error}).",
-                "Check the folder and the space on the disk, then run the same command again: every response is in "
-                "the journal.",
-            ) from error
+            raise unwritable(self.stage_folder(name), error) from error
         record = StageRecord(
             fingerprint=fingerprint,
             rows_in=rows + removed,
@@ -190,16 +237,17 @@ class Run:
     def intact(self, stage: str) -> bool:
         """Whether the tables of a finished stage are unchanged."""
         folder = self.stage_folder(stage)
-        return all(
-            (folder / f"{table}.parquet").exists() and sha256_of(folder / f"{table}.parquet") == expected
-            for table, expected in self.records[stage].tables.items()
-        )
+        try:
+            tables = self.records[stage].tables.items()
+            return all(sha256_of(folder / f"{table}.parquet") == expected for table, expected in tables)
+        except OSError:
+            return False
 
     def _write_tables(self, stage: str, tables: Tables) -> dict[str, str]:
         """Write all tables beside the old ones, then replace the folder."""
         folder = self.stage_folder(stage)
         fresh = folder.with_name(f".{folder.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.unlink() if fresh.is_file() else shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         for name, table in tables.items():
             write_table(table, fresh / f"{name}.parquet")

@@ -129,7 +129,7 @@ def _render(run: Run, sections: Sequence[Section], facts: Sequence[Fact], sample
         version=__version__,
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         folder=run.folder,
-        summary=f"{state}, by the {config.get('profile', 'recommended')} profile.",
+        summary=f"{state}, by the {run.config.profile} profile.",
         facts=facts,
         versions=run.manifest.get("versions", {}),
         records=run.records,

@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from ..llm.batch.ledger import BatchLedger
 from ..llm.endpoint import Endpoint
 from ..llm.journal import Journal
 from ..llm.journal.exchange import import_answers
+from ..llm.journal.pages import log_of
 from ..llm.trust import TRUSTED
 from ..llm.walk import End, Walk
 from ..schema import each_row
 from ..utils.files import locked, read_json, read_table, write_table, write_text
+from ..utils.options import validated
 from .executors import Scale, run_tasks
 from .jobs import BucketTask, in_bucket
 from .shard import ShardTask
@@ -51,8 +54,7 @@ def drain_shards(walk: Walk, rows: Dataset, *, scale: Scale, folder: Path) -> No
     """
     stage = walk.annotator.stage
     _no_batches(walk)
-    plans = sorted(folder.glob(f"{stage}-*/plan.json"))
-    busy = [name for plan in plans for name in _collect(plan.parent, walk.journal)]
+    busy = [name for place in sorted(folder.glob(f"{stage}-*")) for name in _collect(place, walk.journal)]
     ends = _open_rows(walk, rows)
     if not ends:
         return
@@ -61,6 +63,7 @@ def drain_shards(walk: Walk, rows: Dataset, *, scale: Scale, folder: Path) -> No
             f"{stage}: other processes are working on {len(busy)} shards.",
             "Run the same command again when they have finished.",
         )
+    plans = sorted(folder.glob(f"{stage}-*/plan.json"))
     place = _started(walk, plans, {end.key for end in ends.values()}) or _plan(walk, rows, ends, scale, folder)
     _run(walk, place, scale)
     _collect(place, walk.journal)
@@ -97,9 +100,12 @@ def _started(walk: Walk, plans: list[Path], keys: set[str]) -> Path | None:
     Shards that contain only some of them are an error, since other processes may be working on these.
     """
     for plan in plans:
-        shards = (read_table(plan.parent / name / "input.parquet") for name in _waiting(plan.parent))
-        held = {walk.follow(row).key for rows in shards for row in rows}
+        shards = [plan.parent / name for name in _waiting(plan.parent)]
+        held = {walk.follow(row).key for shard in shards for row in _rows_of(shard)}
         if keys <= held:
+            for shard in shards:
+                if not _is_begun(shard / "journal.sqlite"):  # its journal was lost
+                    _bring_answers(walk, shard)
             return plan.parent
         if keys & held:
             raise IncompleteRunError(
@@ -119,16 +125,43 @@ def _plan(walk: Walk, rows: Dataset, ends: Mapping[int, End], scale: Scale, fold
     for number, (start, stop) in enumerate(pairwise(cuts)):
         shard = place / f"{number:05d}"
         write_table(rows.select(opened[start:stop]), shard / "input.parquet")
-        with Journal(shard / "journal.sqlite") as journal:
-            journal.merge(entry for index in opened[start:stop] for entry in ends[index].entries)
+        _bring_answers(walk, shard)
     plan = {"stage": walk.annotator.stage, "rows": len(ends), "shards": count}
     write_text(place / "plan.json", json.dumps(plan) + "\n")
     return place
 
 
+@dataclass(frozen=True)
+class _Plan:
+    shards: int
+
+
+def _again(place: Path) -> str:
+    return (
+        f"Make sure that no process works in {place}. Then delete {place} and run the same command again: the answers "
+        "of its shards are in the run's journal already."
+    )
+
+
+def _bring_answers(walk: Walk, shard: Path) -> None:
+    """Put the answers that the rows of a shard already have into its journal."""
+    with Journal(shard / "journal.sqlite") as journal:
+        journal.merge(entry for row in _rows_of(shard) for entry in walk.follow(row).entries)
+
+
+def _rows_of(shard: Path) -> Dataset:
+    return read_table(shard / "input.parquet", _again(shard.parent))
+
+
+def _is_begun(journal: Path) -> bool:
+    return (journal.is_file() and journal.stat().st_size > 0) or log_of(journal).exists()
+
+
 def _waiting(place: Path) -> tuple[str, ...]:
     """The shards that are not done."""
-    names = (f"{number:05d}" for number in range(read_json(place / "plan.json")["shards"]))
+    path, remedy = place / "plan.json", _again(place)
+    plan = validated(_Plan, read_json(path, remedy), path, remedy, StarError)
+    names = (f"{number:05d}" for number in range(plan.shards))
     return tuple(name for name in names if not (place / name / "rows.parquet").exists())
 
 
@@ -140,7 +173,7 @@ def _collect(place: Path, journal: Journal) -> list[str]:
     busy = []
     for path in sorted(place.glob("*/journal.sqlite")):
         collected = path.with_name(".home")
-        if collected.exists():
+        if collected.exists() or not _is_begun(path):
             continue
         try:
             with locked(path.parent):

@@ -195,7 +195,7 @@ def _begin(work: Work, held_out: Dataset) -> None:
     }
     plan, path = json.loads(json.dumps(plan)), work.folder / "plan.json"
     if path.exists():
-        begun = read_json(path)
+        begun = read_json(path, f"Delete {work.folder}, then run the same command again: all of it is computed again.")
         other = [name for name in plan if plan[name] != begun.get(name)]
         if other:
             raise ConfigError(

@@ -1,17 +1,27 @@
 """Vectors of texts: each distinct text is encoded once, and its vector is cached under the text's hash."""
 
+import logging
+import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..utils.files import replacing, sha256_of
+from ..errors import StarError, first_line
+from ..utils.files import made_folder, replacing, sha256_of
 from .encoders import Encoder, InParts, Keep
 
 
 __all__ = ["embed"]
 
+logger = logging.getLogger(__name__)
+
 _CHUNK = 4096
+NAMES = ("keys", "vectors")
+UNREADABLE = (ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged file raises, beside `OSError`."""
 
 
 def embed(
@@ -57,12 +67,34 @@ def _encode(texts: list[str], encoder: Encoder, keep: Keep) -> None:
 
 def _cached(folder: Path, wanted: set[str]) -> dict[str, np.ndarray]:
     """The cached vectors of the wanted texts."""
-    found = {}
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as stored:
-            pairs = zip(stored["keys"].tolist(), stored["vectors"], strict=True)
-            found.update((key, vector) for key, vector in pairs if key in wanted)
+    found: dict[str, np.ndarray] = {}
+    for path in sorted(made_folder(folder).glob("*.npz")):
+        try:
+            keys, vectors = _stored(path)
+        except PermissionError as error:
+            raise StarError(f"{path} cannot be read ({error.strerror}).", "Check its permissions.") from None
+        except (*UNREADABLE, OSError) as error:
+            logger.warning("%s is damaged (%s): its vectors are made again.", path, first_line(error))
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            continue
+        found.update((key, vector) for key, vector in zip(keys, vectors, strict=True) if key in wanted)
+    if len({len(vector) for vector in found.values()}) > 1:
+        raise StarError(
+            f"{folder} holds vectors of several lengths.",
+            f"The encoder has changed under the same name. Delete {folder}, then run the same command again.",
+        )
     return found
+
+
+def _stored(path: Path) -> tuple[list[str], np.ndarray]:
+    """The keys and the vectors in a file. Raises one of `UNREADABLE`, or an `OSError`."""
+    with zipfile.ZipFile(path) as file:
+        keys, vectors = (np.lib.format.read_array(file.open(f"{name}.npy"), allow_pickle=False) for name in NAMES)
+    if keys.dtype.kind != "U" or vectors.dtype != np.float32 or vectors.ndim != 2 or keys.shape != vectors.shape[:1]:
+        raise ValueError("not one vector per key")
+    if not np.isfinite(vectors).all():
+        raise ValueError("a vector that is not finite")
+    return keys.tolist(), vectors
 
 
 def _write(folder: Path, keys: list[str], vectors: np.ndarray) -> None:

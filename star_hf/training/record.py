@@ -96,7 +96,11 @@ def load_record(folder: str | Path) -> TrainingRecord:
     Raises:
         [`TrainingError`]: If there is no record, or it is damaged or was edited.
     """
-    path, remedy = Path(folder) / RECORD, "The training writes this file; do not edit it by hand."
+    path = Path(folder) / RECORD
+    remedy = (
+        "The training writes this file; do not edit it by hand. Take it from a backup or from the published model, or "
+        "run the same training with `resume_from_checkpoint: true`: after its last checkpoint it is written again."
+    )
     if not path.is_file():
         raise TrainingError(f"{folder} has no {RECORD}.", "Name the output folder of a training.")
     return validated(TrainingRecord, read_json(path, remedy, TrainingError), path, remedy, TrainingError)

@@ -3,9 +3,13 @@
 import json
 import os
 import pickle
+import re
+import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
+from damages import cut, holding
 from datasets import concatenate_datasets
 
 from model_server import ModelServer, Reply, star_answers
@@ -13,6 +17,7 @@ from shouter import Shouter, shouted, some_rows
 from star_hf.errors import ConfigError, IncompleteRunError, StarError
 from star_hf.llm import Budget, Endpoint, Journal, annotate
 from star_hf.llm.batch.ledger import BatchLedger
+from star_hf.llm.journal.repair import repair
 from star_hf.pipeline.build import build
 from star_hf.pipeline.config import BuildConfig
 from star_hf.scale import executors
@@ -93,6 +98,57 @@ def test_finished_shards_and_answered_rows_are_not_asked_again(tmp_path, in_proc
         again = run(tmp_path, endpoint(server), max_unusable=0.5)
         assert len(server.requests) == sent, "one process goes on where shards ended"
     assert tables(again) == tables(outcome) and len(list((tmp_path / "shards").glob("*"))) == 1
+
+
+def repaired(problem):
+    """Do what the message says."""
+    if match := re.search(r"`star-hf journal repair ([^`]+)`", problem.remedy):
+        assert repair(Path(match.group(1))).kept
+    else:
+        (folder,) = set(re.findall(r"delete (\S+) and run", problem.remedy))
+        shutil.rmtree(folder)
+
+
+SHARDS = {
+    "plan cut": lambda place: cut(5)(place / "plan.json"),
+    "plan a list": lambda place: holding(b"[2]")(place / "plan.json"),
+    "plan of nothing": lambda place: holding(b"{}")(place / "plan.json"),
+    "plan of words": lambda place: holding(b'{"shards": "many"}')(place / "plan.json"),
+    "plan missing": lambda place: (place / "plan.json").unlink(),
+    "rows to ask cut": lambda place: cut(0.5)(place / "00001" / "input.parquet"),
+    "rows to ask missing": lambda place: (place / "00001" / "input.parquet").unlink(),
+    "journal cut": lambda place: cut(-4096)(place / "00001" / "journal.sqlite"),
+    "journal empty": lambda place: cut(0)(place / "00001" / "journal.sqlite"),
+    "journal text": lambda place: holding(b"no" * 600)(place / "00000" / "journal.sqlite"),
+}
+
+
+@pytest.mark.parametrize("damage", SHARDS.values(), ids=SHARDS)
+def test_damaged_files_of_shards_are_named_and_what_is_left_is_not_paid_twice(tmp_path, in_process, damage):
+    down = True
+
+    def rule(body, before):
+        number = int(body["messages"][0]["content"].split()[-1])
+        return Reply(status=500) if down and number >= 12 and number % 2 else shouted(body, before)
+
+    with ModelServer(rule) as server:
+        with pytest.raises(IncompleteRunError):
+            run(tmp_path, endpoint(server), Scale(shards=2))
+        down = False
+        (place,) = (tmp_path / "shards").iterdir()
+        damage(place)
+        for _ in range(3):
+            try:
+                outcome = run(tmp_path, endpoint(server), Scale(shards=2))
+                break
+            except StarError as problem:
+                assert str(place) in problem.message
+                if "move it away" in problem.remedy:
+                    path = Path(problem.message.split()[0])
+                    path.rename(path.with_suffix(".away"))
+                else:
+                    repaired(problem)
+        assert len(outcome.rows) == ROWS and set(server.paid.values()) == {1}, "the run's journal had it all"
 
 
 def test_what_one_process_began_shards_finish(tmp_path, in_process):

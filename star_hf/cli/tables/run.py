@@ -128,7 +128,7 @@ def _funnel(run: Run) -> Table:
 
 def _steps(run: Run) -> Table:
     """Rows of each source after each step of the duplicate search."""
-    steps = STEPS[run.manifest["config"]["profile"]]
+    steps = STEPS[run.config.profile]
     removed = run.columns("deduplicate", "removed", "source", "detail")
     left = Counter(run.columns("collect", "rows", "source")[0])
     gone = Counter(

@@ -15,8 +15,9 @@ from datasets import Dataset, Features, concatenate_datasets
 
 from ...errors import ConfigError, SourceError
 from ...llm.journal import Journal
+from ...llm.journal.repair import guarded
 from ...schema import as_dataset
-from ...utils.files import locked, write_table
+from ...utils.files import locked, unwritable, write_table
 from ..grading.judges.base import Judge
 from ..grading.panel import PANEL
 from ..tasks.benchmarks import BENCHMARKS
@@ -101,14 +102,14 @@ class ResultsFolder:
         except (OSError, pa.ArrowException) as error:
             raise SourceError(
                 f"{self.path / name} cannot be read ({error}).",
-                "Name a results folder that `star-hf evaluate` wrote. If the file is damaged, delete it and "
-                f"{self.path / FILE}: the same command makes them again from the journal, without asking a model.",
+                f"Name a results folder that `star-hf evaluate` wrote. If it is damaged, delete {self.path / name} "
+                f"and {self.path / FILE}: the same command makes them again from the journal, without asking a model.",
             ) from None
 
     @contextmanager
     def working(self) -> Iterator[Journal]:
         """Work in the folder, with its journal, while other processes are kept out. Its files are checked first."""
-        with locked(self.path), Journal(self.path / "journal.sqlite") as journal:
+        with locked(self.path), guarded(self.path / "journal.sqlite") as journal:
             self._finish()
             if (self.path / FILE).exists():  # find damage before anything is paid
                 _ = self.results, self.responses, self._verdicts()
@@ -263,13 +264,17 @@ class ResultsFolder:
 
     def _write(self, results: Results, tables: Mapping[str, Dataset]) -> None:
         """Change the files together: they are written beside the old ones, and count once their folder is renamed."""
-        draft = self.path / DRAFT
-        shutil.rmtree(draft, ignore_errors=True)  # of a killed process
-        draft.mkdir()
-        for name, table in tables.items():
-            write_table(table, draft / name)
-        results.save(draft)
-        os.replace(draft, self.path / NEXT)
+        draft, following = self.path / DRAFT, self.path / NEXT
+        try:
+            for place in (draft, following):  # of a killed process, or foreign
+                place.unlink() if place.is_file() else shutil.rmtree(place, ignore_errors=True)
+            draft.mkdir()
+            for name, table in tables.items():
+                write_table(table, draft / name)
+            results.save(draft)
+            os.replace(draft, following)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
         self._finish()
 
     def _finish(self) -> None:
@@ -277,7 +282,10 @@ class ResultsFolder:
         following = self.path / NEXT
         if following.is_dir():
             for file in following.iterdir():
-                os.replace(file, self.path / file.name)
+                try:
+                    os.replace(file, self.path / file.name)
+                except OSError as error:
+                    raise unwritable(self.path / file.name, error) from error
             following.rmdir()
 
     def _finish_killed(self) -> None:

@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from ... import __version__
 from ...errors import IncompleteRunError, SourceError
@@ -97,6 +98,19 @@ class Average:
         return Estimate(self.value, self.low, self.high, len(self.benchmarks))
 
 
+_OPEN = ConfigDict(extra="allow")
+
+
+@with_config(_OPEN)
+class _Generation(TypedDict):
+    benchmarks: NotRequired[dict[str, dict[str, Any]]]
+
+
+@with_config(_OPEN)
+class _JudgeRecord(TypedDict):
+    name: str
+
+
 @dataclass(frozen=True)
 class Results:
     """The content of `results.json`.
@@ -112,8 +126,8 @@ class Results:
 
     model: dict[str, Any]
     profile: str
-    generation: dict[str, Any]
-    judges: list[dict[str, Any]]
+    generation: _Generation
+    judges: list[_JudgeRecord]
     benchmarks: dict[str, BenchmarkResult]
     averages: dict[str, Average]
     created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -142,8 +156,8 @@ def load_results(folder: str | Path) -> Results:
         reason = f"{'.'.join(map(str, details['loc']))} {details['msg']}".strip() if details else str(error)
         raise SourceError(
             f"{path} cannot be read: {reason}.",
-            "Name a results folder that `star-hf evaluate` wrote. If the file is damaged, delete it: the same "
-            "commands make it again from the journal, without asking a model.",
+            f"Name a results folder that `star-hf evaluate` wrote. If it is damaged, delete {path}: the same commands "
+            "make it again from the journal, without asking a model.",
         ) from None
 
 

@@ -163,7 +163,7 @@ def test_one_process_works_in_a_folder(tmp_path):
 def test_damage_is_told_before_anything_is_paid_and_nothing_is_replaced(tmp_path):
     evaluate(tmp_path, {"jbb": {"guard": [1]}})
     (tmp_path / "verdicts.parquet").write_bytes(b"PAR1 not")
-    with pytest.raises(SourceError, match="verdicts.parquet cannot be read[\\s\\S]*delete it"):
+    with pytest.raises(SourceError, match="verdicts.parquet cannot be read[\\s\\S]*delete /"):
         with ResultsFolder(tmp_path).working():
             raise AssertionError("work began")
     assert (tmp_path / "verdicts.parquet").read_bytes() == b"PAR1 not"
@@ -172,7 +172,7 @@ def test_damage_is_told_before_anything_is_paid_and_nothing_is_replaced(tmp_path
 def test_a_damaged_results_json_has_a_way_out(tmp_path):
     evaluate(tmp_path, {"jbb": {"guard": [1]}})
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(SourceError, match="results.json cannot be read[\\s\\S]*damaged, delete it"):
+    with pytest.raises(SourceError, match="results.json cannot be read[\\s\\S]*damaged, delete /"):
         _ = ResultsFolder(tmp_path).results
 
 
