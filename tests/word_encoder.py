@@ -9,6 +9,7 @@ class WordEncoder:
     """Sums a vector of 32 dimensions for each word, drawn from the word's hash."""
 
     identity = "words"
+    languages = ("*",)
 
     def __call__(self, texts):
         vectors = np.stack([sum(map(self._drawn, text.lower().split()), self._drawn("")) for text in texts])

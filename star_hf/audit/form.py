@@ -7,7 +7,7 @@ from typing import Any
 
 from ..policies import Taxonomy
 from ..schema import BENIGN_CRITERIA, SCORE_CRITERIA
-from ..utils.text import split_reasoning
+from ..utils.text import is_blank, split_reasoning
 from .rows import Rows
 from .types import Finding, Severity, row_findings
 
@@ -34,7 +34,7 @@ def check_form(rows: Rows, taxonomy: Taxonomy, reasoning: bool | None = None) ->
     if rows.refused:
         places = "; ".join(rows.refused[:3])
         findings.append(Finding("unreadable_row", "error", f"{len(rows.refused)} rows cannot be read: {places}."))
-    check("empty_question", "error", "No question.", lambda i: not rows.questions[i].strip())
+    check("empty_question", "error", "No question.", lambda i: is_blank(rows.questions[i]))
     if rows.has("id"):
         seen = Counter(rows.ids)
         check("repeated_id", "error", "Another row has the same id.", lambda i: seen[rows.ids[i]] > 1)
@@ -70,7 +70,7 @@ def check_form(rows: Rows, taxonomy: Taxonomy, reasoning: bool | None = None) ->
 
 def _response_problem(response: str | None, reasoning: bool) -> str | None:
     """What is wrong with a response, in one word."""
-    if response is None or not response.strip():
+    if response is None or is_blank(response):
         return "empty_response"
     return split_reasoning(response).problem if reasoning else None
 

@@ -1,22 +1,15 @@
 """The languages of a data set, and responses in another language than their question."""
 
 from collections import Counter
-from functools import cache
-from typing import TYPE_CHECKING
 
 from ..similarity.pairs import OnProgress
+from ..utils.language import language_of
 from ..utils.text import split_reasoning
 from .rows import Rows
 from .types import Finding, Hit, row_findings
 
 
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
-
-__all__ = ["SURE", "check_language", "identify", "language_of"]
-
-SURE = 0.9
-"""Lowest confidence. It leaves 12 % of STAR-1's questions (median 15 words) undecided."""
+__all__ = ["check_language"]
 
 
 def check_language(rows: Rows, on_progress: OnProgress | None = None) -> tuple[list[Finding], dict[str, int]]:
@@ -47,28 +40,3 @@ def check_language(rows: Rows, on_progress: OnProgress | None = None) -> tuple[l
     other = (language if language != usual else None for language in questions)
     findings += row_findings("other_language", "note", summary, rows.ids, other)
     return findings, dict(Counter(language or "undecided" for language in questions).most_common())
-
-
-def language_of(text: str) -> str | None:
-    """The ISO 639 code of a text's language, or `None` if it is not certain.
-
-    Uses [py3langid](https://github.com/adbar/py3langid), a model of byte n-grams. It is often uncertain about short
-    texts and close languages such as Indonesian and Malay.
-    """
-    if not any(character.isalpha() for character in text):
-        return None
-    language, confidence = identify(text)
-    return language if confidence >= SURE else None
-
-
-def identify(text: str) -> tuple[str, float]:
-    """The likeliest language of a text, as its ISO 639 code, and the probability of it, 0 to 1."""
-    language, confidence = _identifier().classify(text)
-    return language, float(confidence)
-
-
-@cache
-def _identifier() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # takes half a second
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

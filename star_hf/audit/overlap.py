@@ -10,11 +10,12 @@ from ..similarity.embeddings import embedding_join
 from ..similarity.encoders import Encoder
 from ..similarity.ngrams import first_sharers
 from ..similarity.pairs import Matches, OnProgress, best_per_left, check_thresholds, concatenate
+from ..similarity.readable import find_readable
 from ..similarity.texts import PreparedTexts
 from ..similarity.tfidf import tfidf_join, tfidf_weights
-from ..similarity.vectors import embed
+from ..similarity.vectors import embed_some
 from ..sources.held_out import HeldOutSet
-from ..utils.text import row_id
+from ..utils.text import counted, is_blank, row_id
 from .rows import Rows
 from .types import Finding, Hit, Severity
 
@@ -55,11 +56,11 @@ def check_overlap(
         (benchmark.name, text, field)
         for benchmark in benchmarks
         for text, field in zip(benchmark.texts, benchmark.fields, strict=True)
-        if text.strip()
+        if not is_blank(text)
     ]
     prepared = PreparedTexts.of([*(text for _, text, _ in items), *rows.questions])
     names, start = np.array([name for name, _, _ in items] + [""] * len(rows)), len(items)
-    searches = _searches(prepared, start, overlap, on_progress)
+    searches, unread = _searches(prepared, start, overlap, on_progress)
     found: dict[tuple[str, bool], list[Hit]] = {}
     for name in dict.fromkeys(names.tolist()):
         seen: set[int] = set()
@@ -72,19 +73,28 @@ def check_overlap(
                     field = items[right][2] if name else None
                     hit = Hit(row, rows.ids[row], *where, min(similarity, 1.0), field)
                     found.setdefault((measure, bool(name)), []).append(hit)
-    return [finding for (measure, held), hits in found.items() for finding in _findings(measure, held, hits, overlap)]
+    findings = [
+        finding for (measure, held), hits in found.items() for finding in _findings(measure, held, hits, overlap)
+    ]
+    if unread:
+        groups = ", ".join(f"{group} ({counted(count, 'text')})" for group, count in unread.items())
+        summary = f"Compared by words alone, since the embedding model cannot tell these texts apart: {groups}."
+        findings.append(Finding("words_only", "warning", summary))
+    return findings
 
 
 def _searches(
     prepared: PreparedTexts, start: int, overlap: Overlap, on_progress: OnProgress | None
-) -> dict[str, Search]:
+) -> tuple[dict[str, Search], dict[str, int]]:
     """For each measure, the strongest first, a search for the best match of each row among the eligible texts.
+
+    Also the texts by language or script that are not compared by embeddings, since the encoder cannot tell them apart.
 
     Texts are numbered, rows from `start` on. Rows that repeat an earlier row are not compared with each other.
     """
     asked, benchmark = np.arange(start, len(prepared.texts)), np.arange(start)
     equal, grams = prepared.keys(), prepared.ngrams(overlap.n)
-    filled = np.asarray([bool(text.strip()) for text in prepared.texts], bool)
+    filled = np.asarray([not is_blank(text) for text in prepared.texts], bool)
     fresh = start + np.sort(np.unique(equal.ids[start:], return_index=True)[1])
 
     def together(found: Matches, own: Matches) -> Search:
@@ -100,14 +110,15 @@ def _searches(
             tfidf_join(weights[fresh], None, overlap.tfidf, **threads),
         ),
     }
+    unread: dict[str, int] = {}
     if overlap.embedding is not None and overlap.encoder is not None:
-        vectors = embed(prepared.texts, overlap.encoder, overlap.cache_dir, on_progress)
-        vectors[~filled] = 0
+        readable, unread = find_readable(prepared.texts, overlap.encoder, overlap.embedding, overlap.cache_dir)
+        vectors = embed_some(prepared.texts, readable & filled, overlap.encoder, overlap.cache_dir, on_progress)
         searches["embedding"] = together(
             embedding_join(vectors[start:], vectors[:start], overlap.embedding, **threads),
             embedding_join(vectors[fresh], None, overlap.embedding, **threads),
         )
-    return searches
+    return searches, unread
 
 
 def _findings(measure: str, benchmark: bool, hits: list[Hit], overlap: Overlap) -> list[Finding]:

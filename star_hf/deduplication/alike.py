@@ -23,9 +23,10 @@ from ..similarity.groups import first_wins, group_trees
 from ..similarity.ngrams import Ragged, first_sharers
 from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import Matches, best_per_left, check_thresholds, concatenate
+from ..similarity.readable import find_readable
 from ..similarity.texts import PreparedTexts
 from ..similarity.tfidf import tfidf_join, tfidf_weights
-from ..similarity.vectors import embed
+from ..similarity.vectors import embed_some
 from ..utils.progress import track
 from .result import Deduplication, Removal, as_collected
 
@@ -54,6 +55,7 @@ class Alike:
         thresholds (`dict[str, float]`): The thresholds of the search.
         n (`int`): Words per n-gram.
         distinct (`bool`): Whether `among` contains only one row of each distinct text.
+        unread (`dict[str, int]`): Texts by language or script that the encoder cannot tell apart.
     """
 
     rows: Dataset
@@ -64,6 +66,7 @@ class Alike:
     thresholds: dict[str, float]
     n: int
     distinct: bool = False
+    unread: dict[str, int] = field(default_factory=dict)
 
     def first_wins(self, *, tfidf: float | None = None, embedding: float | None = None) -> Deduplication:
         """Keep each row that is not similar to an earlier kept row, in the order of the rows.
@@ -130,7 +133,7 @@ class Alike:
         for measure, matches in zip(details, rule(shares, among, len(order)), strict=True):
             for place, match, similarity in matches.renumbered(order, order + start):
                 removals[place] = Removal(match, similarity, measure, details[measure])
-        return Deduplication.of(self.rows, self.held_out, removals, again)
+        return Deduplication.of(self.rows, self.held_out, removals, again, self.unread)
 
     def _contaminated(self, thresholds: dict[str, float], details: dict[str, str]) -> dict[int, Removal]:
         """The rows that are similar to a held-out item, each by the first measure that finds it."""
@@ -171,7 +174,7 @@ def find_alike(
     distinct: bool = False,
     progress: bool = True,
 ) -> Alike:
-    """Compare all rows with each other and with held-out items, in NFKC form, exactly and by all measures.
+    """Compare all rows with each other and with held-out items, in folded form, exactly and by all measures.
 
     Args:
         rows ([`~datasets.Dataset`]): `COLLECTED` columns; ids may repeat.
@@ -198,7 +201,7 @@ def find_alike(
     weights = tfidf_weights(prepared.counts())
     asked, text_of = _distinct(shares["exact"].ids[start:], texts[start:]) if distinct else (np.arange(len(rows)),) * 2
     own, items = weights[start:][asked], weights[:start]
-    against, among, thresholds = {}, {}, {"tfidf": tfidf_threshold}
+    against, among, thresholds, unread = {}, {}, {"tfidf": tfidf_threshold}, {}
     with track("Comparing all rows", 1 + (embedding_threshold is not None), progress) as bar:
         options = {"num_threads": num_threads, "on_progress": bar.part("comparing words")}
         against["tfidf"] = tfidf_join(own, items, tfidf_threshold, **options)
@@ -206,7 +209,9 @@ def find_alike(
         bar.advance()
         if embedding_threshold is not None:
             texts = [*texts[:start], *(texts[start + place] for place in asked)]
-            vectors = embed(texts, make_encoder(encoder), cache_dir, bar.part("encoding"))
+            model = make_encoder(encoder)
+            readable, unread = find_readable(texts, model, embedding_threshold, cache_dir)
+            vectors = embed_some(texts, readable, model, cache_dir, bar.part("encoding"))
             own, items = vectors[start:], vectors[:start]
             options = {"num_threads": num_threads, "on_progress": bar.part("comparing vectors")}
             against["embedding"] = embedding_join(own, items, embedding_threshold, **options)
@@ -215,7 +220,7 @@ def find_alike(
             bar.advance()
     against = {name: _for_all(matches, text_of) for name, matches in against.items()}
     among = {name: matches.renumbered(asked, asked) for name, matches in among.items()}
-    return Alike(rows, held_out, shares, against, among, thresholds, ngram, distinct)
+    return Alike(rows, held_out, shares, against, among, thresholds, ngram, distinct, unread)
 
 
 def _distinct(keys: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,10 @@ from ..similarity.embeddings import embedding_join
 from ..similarity.encoders import Encoder
 from ..similarity.ngrams import Ragged
 from ..similarity.pairs import Matches
+from ..similarity.readable import find_readable
 from ..similarity.texts import PreparedTexts
 from ..similarity.tfidf import tfidf_join, tfidf_weights
-from ..similarity.vectors import embed
+from ..similarity.vectors import embed_some
 from ..utils.progress import Bar
 
 
@@ -55,11 +56,11 @@ class ComputedEvidence:
     """[`Evidence`] that this process computes when it is asked for. `texts` are the held-out items, then the rows.
 
     Under `paper` texts are compared as they are, and TF-IDF weights are fitted again for each comparison. Otherwise
-    texts are compared in NFKC form, with weights fitted once on all of them.
+    texts are compared in folded form ([`~star_hf.utils.folding.fold`]), with weights fitted once on all of them.
     """
 
     def __init__(self, texts: list[str], *, paper: bool, num_threads: int | None, bar: Bar):
-        self._prepared = PreparedTexts.of(texts, nfkc=not paper)
+        self._prepared = PreparedTexts.of(texts, folded=not paper)
         self._num_threads = num_threads
         self._bar = bar
         with ThreadPoolExecutor(1) as pool:
@@ -68,13 +69,25 @@ class ComputedEvidence:
         self._grams = grams.result()
         self._weights = None if paper else tfidf_weights(self._counts)
         self._vectors = np.empty((0, 0), np.float32)
+        self._paper = paper
 
-    def embed(self, indices: np.ndarray, encoder: Encoder, cache_dir: str | Path | None) -> None:
-        """Encode some texts; the vectors of the others are zero."""
-        texts = [self._prepared.texts[index] for index in indices]
-        vectors = embed(texts, encoder, cache_dir, self._bar.part("encoding"))
-        self._vectors = np.zeros((len(self._prepared.texts), vectors.shape[1]), np.float32)
-        self._vectors[indices] = vectors
+    def embed(
+        self, indices: np.ndarray, encoder: Encoder, threshold: float, cache_dir: str | Path | None
+    ) -> dict[str, int]:
+        """Encode some texts; the vectors of the others are zero.
+
+        Returns:
+            Texts by language or script that the encoder cannot tell apart ([`find_readable`]). They are not encoded,
+            except under `paper`.
+        """
+        texts = self._prepared.texts
+        readable, unread = find_readable(
+            [texts[index] for index in indices], encoder, threshold, cache_dir, leave_out=not self._paper
+        )
+        chosen = np.zeros(len(texts), bool)
+        chosen[indices] = readable | self._paper
+        self._vectors = embed_some(texts, chosen, encoder, cache_dir, self._bar.part("encoding"))
+        return unread
 
     def exact(self) -> Ragged:
         return self._prepared.keys()

@@ -68,12 +68,14 @@ class Deduplication(Outcome):
         held_out ([`~datasets.Dataset`]): The benchmark items.
         removals (`dict[int, Removal]`): Why rows were removed, by place in `given`.
         again (`Callable`, *optional*): Makes the result at other thresholds, if all pairs are known.
+        unread (`dict[str, int]`): Texts by language or script that the encoder cannot tell apart.
     """
 
     given: Dataset
     held_out: Dataset
     removals: dict[int, Removal] = field(repr=False)
     again: Callable[..., "Deduplication"] | None = field(default=None, repr=False)
+    unread: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -82,6 +84,7 @@ class Deduplication(Outcome):
         held_out: Dataset,
         removals: dict[int, Removal],
         again: Callable[..., "Deduplication"] | None = None,
+        unread: dict[str, int] | None = None,
     ) -> "Deduplication":
         """Split the rows into kept and removed ones, both in input order."""
         gone = sorted(removals)
@@ -101,7 +104,7 @@ class Deduplication(Outcome):
         }
         removed = Dataset(pa.Table.from_pydict(columns, schema=REMOVED.arrow_schema))
         kept = given.select(np.setdiff1d(np.arange(len(given)), gone))
-        return cls(kept, removed, as_dataset([], PROVENANCE), given, held_out, removals, again)
+        return cls(kept, removed, as_dataset([], PROVENANCE), given, held_out, removals, again, unread or {})
 
     @property
     def kept(self) -> Dataset:

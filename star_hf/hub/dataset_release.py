@@ -191,7 +191,9 @@ def _facts(run: Run, tables: Mapping[str, Dataset], found: Mapping[str, Audit]) 
     stages = {stage: asdict(record) for stage, record in run.records.items()}
     for record in stages.values():
         record.pop("seconds")
-        record["notes"] = {name: record["notes"][name] for name in ("prompts", "policies") if name in record["notes"]}
+        record["notes"] = {
+            name: record["notes"][name] for name in ("prompts", "policies", "unread") if name in record["notes"]
+        }
     return {
         "tables": {
             table: {"rows": len(content), "columns": content.features.to_dict()} for table, content in tables.items()

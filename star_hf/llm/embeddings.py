@@ -71,6 +71,7 @@ class EndpointEncoder:
         journal (`Journal`, *optional*): Where the cost of each request is recorded, and batches, if the endpoint has
             them. The vectors themselves are kept by [`~star_hf.similarity.vectors.embed`].
         budget (`Budget`, *optional*): Dollars that may be spent.
+        languages (`Sequence[str]`, *optional*): Languages and scripts that the model is known to read.
     """
 
     def __init__(
@@ -79,7 +80,9 @@ class EndpointEncoder:
         batch_size: int = BATCH_SIZE,
         journal: Journal | None = None,
         budget: Budget | None = None,
+        languages: Sequence[str] | None = None,
     ):
+        self.languages = languages
         if endpoint.provider == "local":
             raise ConfigError(
                 "The embedded model writes text and makes no vectors.",

@@ -159,6 +159,8 @@ class _Steps:
                 return alike.one_per_group(given.prefer)
             return deduplicate(rows, held_out, profile=self.config.profile, ngram=ngram, **engine, **options)
 
+        if given.encoder is not None and given.encoder.languages is not None:
+            named = f"{named} in {', '.join(given.encoder.languages)}"
         parameters = {**options, "encoder": named, "profile": self.config.profile, "ngram": ngram}
         if given.rule != "first_wins":
             parameters |= {"rule": given.rule, "prefer": given.prefer}
@@ -221,7 +223,10 @@ class _Steps:
             tables = {"rows": outcome.rows, "removed": outcome.removed}
             if len(outcome.provenance):
                 tables["provenance"] = outcome.provenance
-            return tables, {name: parameters[name] for name in ("prompts", "policies") if name in parameters}
+            notes = {name: parameters[name] for name in ("prompts", "policies") if name in parameters}
+            if unread := getattr(outcome, "unread", None):
+                notes["unread"] = unread
+            return tables, notes
 
         return self.run.stage(stage, parameters, self.run.records[before].tables, len(rows), make)
 

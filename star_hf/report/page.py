@@ -134,6 +134,7 @@ def _render(run: Run, sections: Sequence[Section], facts: Sequence[Fact], sample
         versions=run.manifest.get("versions", {}),
         records=run.records,
         missing=run.records["collect"].notes.get("missing", {}) if "collect" in run.records else {},
+        unread=run.records["deduplicate"].notes.get("unread", {}) if "deduplicate" in run.records else {},
         sections=sections,
         samples=len(chosen),
         seed=seed,

@@ -9,6 +9,7 @@
 | compare_words | shards | pairs by TF-IDF; any two shards are compared once |
 | *or* sign, bucket, verify | shards, buckets, shards | candidate pairs by MinHash, then their cosines |
 | resolve_words | one | the steps of `recommended`, from the keys and pairs |
+| sample, measure | shards, one | in which languages the encoder can tell texts apart |
 | encode, compare_vectors, resolve_vectors | shards, shards, one | the same by embeddings, for the remaining rows |
 | write | shards | `kept/` and `removed/` |
 
@@ -19,7 +20,7 @@ bit, except for the rounding of an embedding model, which depends on the texts i
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,10 @@ from ..schema import COLLECTED
 from ..similarity.encoders import Encoder
 from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import check_thresholds
+from ..similarity.readable import warn_of
 from ..utils.files import locked, read_json, write_json, write_table
 from .dedup.index import index, match, weigh
-from .dedup.joins import compare_vectors, compare_words, encode, verify
+from .dedup.joins import compare_vectors, compare_words, encode, measure, sample, verify
 from .dedup.order import route, survey
 from .dedup.resolve import resolve_vectors, resolve_words, write
 from .dedup.work import Banding, Work
@@ -49,12 +51,14 @@ __all__ = ["Banding", "Tally", "deduplicate_shards"]
 
 @dataclass(frozen=True)
 class Tally:
-    """The counts of a deduplication in shards: kept rows, and removed rows by reason. `folder` has `kept/` and
-    `removed/`."""
+    """The counts of a deduplication in shards: kept rows, removed rows by reason, and texts by language or script
+    that were compared by words alone, since the encoder cannot tell them apart. `folder` has `kept/` and `removed/`.
+    """
 
     folder: Path
     kept: int
     removed: dict[str, int]
+    unread: dict[str, int] = field(default_factory=dict)
 
 
 def deduplicate_shards(
@@ -145,6 +149,8 @@ def _stages(work: Work) -> Iterator[Stage]:
         yield stage(verify, shards, first=1)
     yield stage(resolve_words, 1)
     if work.embedding_threshold is not None:
+        yield stage(sample, shards + 1)
+        yield stage(measure, 1)
         yield stage(encode, shards + 1)
         yield stage(compare_vectors, shards, first=1)
         yield stage(resolve_vectors, 1)
@@ -218,4 +224,7 @@ def _tally(work: Work, rows: int) -> Tally:
             f"{work.folder}: {rows} rows in, but {kept} kept and {reasons.total()} removed.",
             "This is a bug in star_hf; please report it.",
         )
-    return Tally(work.folder, kept, dict(sorted(reasons.items())))
+    unread = {} if work.embedding_threshold is None else read_json(work.unread)
+    if work.encoder is not None:
+        warn_of(unread, work.encoder)
+    return Tally(work.folder, kept, dict(sorted(reasons.items())), unread)

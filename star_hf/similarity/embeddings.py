@@ -43,7 +43,7 @@ def embedding_join(
         [`Matches`]: `left` numbers queries, `right` references.
     """
     own, references = references is None, queries if references is None else references
-    if not len(queries) or not len(references):
+    if not queries.size or not references.size:  # no rows, or no dimensions since no text was encoded
         return concatenate([])
     axes, width = _axes(queries, references, threshold)
     left = _narrow(queries, axes, width)

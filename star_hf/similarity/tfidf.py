@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from .ngrams import Ragged, split_words
 from .pairs import Matches, OnProgress, join_blocks
+from .scripts import SINGLE, split_by_script
 
 
 __all__ = ["count_terms", "list_terms", "tfidf_join", "tfidf_weights"]
@@ -22,15 +23,20 @@ _SLACK = 1e-4
 """Room for float32 rounding in the bounds that skip pairs; the other pairs are summed again in float64."""
 
 
-def count_terms(words: Ragged, vocabulary: Sequence[str]) -> sp.csr_matrix:
+def count_terms(words: Ragged, vocabulary: Sequence[str], *, by_script: bool = False) -> sp.csr_matrix:
     """Count terms as scikit-learn's `CountVectorizer` does by default: lower-cased runs of 2 or more word characters.
 
     No term contains whitespace, so each distinct word of [`split_words`] is split into terms only once.
 
+    Args:
+        words ([`Ragged`]), vocabulary (`Sequence[str]`): As [`split_words`] returns them.
+        by_script (`bool`, defaults to `False`): Whether words that are not ASCII are split as
+            [`~star_hf.similarity.scripts.split_by_script`] does.
+
     Returns:
         `scipy.sparse.csr_matrix` of float64, shape `(texts, terms)`, sorted, without duplicates.
     """
-    terms, names = _number_terms(vocabulary)
+    terms, names = _number_terms(vocabulary, by_script)
     lengths = np.diff(terms.indptr)[words.ids]
     indptr = np.r_[0, np.cumsum(lengths)][words.indptr]
     ids = terms.take(words.ids).ids
@@ -39,9 +45,9 @@ def count_terms(words: Ragged, vocabulary: Sequence[str]) -> sp.csr_matrix:
     return counts
 
 
-def list_terms(vocabulary: Sequence[str]) -> list[str]:
+def list_terms(vocabulary: Sequence[str], *, by_script: bool = False) -> list[str]:
     """The terms that [`count_terms`] counts, in the order of its columns."""
-    return _number_terms(vocabulary)[1]
+    return _number_terms(vocabulary, by_script)[1]
 
 
 def tfidf_weights(
@@ -127,13 +133,19 @@ def tfidf_join(
     return matches.where(matches.right < matches.left) if own else matches
 
 
-def _number_terms(vocabulary: Sequence[str]) -> tuple[Ragged, list[str]]:
+def _number_terms(vocabulary: Sequence[str], by_script: bool) -> tuple[Ragged, list[str]]:
     """The term numbers of each word, and the terms by number, in order of first occurrence.
 
-    Strings of one character are not terms, but may have a number.
+    Strings of one character are not terms, except for `SINGLE` ones by script, but may have a number.
     """
-    terms, names = split_words(_BETWEEN_TERMS.sub(" ", "\n".join(vocabulary)).split("\n"))
-    return terms.where(np.fromiter((len(name) > 1 for name in names), bool, len(names))[terms.ids]), names
+    split = _BETWEEN_TERMS.sub(" ", "\n".join(vocabulary)).split("\n")
+    if by_script:
+        for number, word in enumerate(vocabulary):
+            if not word.isascii():
+                split[number] = " ".join(split_by_script(word))
+    terms, names = split_words(split)
+    counted = (len(name) > 1 or (by_script and SINGLE.match(name) is not None) for name in names)
+    return terms.where(np.fromiter(counted, bool, len(names))[terms.ids]), names
 
 
 @dataclass(frozen=True)

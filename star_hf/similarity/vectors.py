@@ -14,7 +14,7 @@ from ..utils.files import made_folder, replacing, sha256_of
 from .encoders import Encoder, InParts, Keep
 
 
-__all__ = ["embed"]
+__all__ = ["embed", "embed_some"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,20 @@ def embed(
 
     _encode([text for _, text in missing], encoder, keep)
     return np.stack([known[key] for key in keys]) if keys else np.empty((0, 0), np.float32)
+
+
+def embed_some(
+    texts: Sequence[str],
+    chosen: np.ndarray,
+    encoder: Encoder,
+    cache_dir: str | Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Vectors of the texts that a boolean mask selects; those of the others are zero, which is similar to nothing."""
+    found = embed([texts[place] for place in np.flatnonzero(chosen)], encoder, cache_dir, on_progress)
+    vectors = np.zeros((len(texts), found.shape[1]), np.float32)
+    vectors[chosen] = found
+    return vectors
 
 
 def _encode(texts: list[str], encoder: Encoder, keep: Keep) -> None:

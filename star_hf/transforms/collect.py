@@ -17,7 +17,7 @@ from ..sources.catalogue import Source, catalogue
 from ..sources.held_out import HeldOutSet, own_held_out_set, read_held_out_set
 from ..sources.readers import PROFILES, Drop, Reader, readers_of
 from ..sources.reading import MissingSourceError, read_own_texts, read_source, read_takes
-from ..utils.text import row_id
+from ..utils.text import is_blank, row_id
 
 
 __all__ = ["Collected", "Questions", "collect"]
@@ -217,6 +217,6 @@ def _checked(text: str | None, source: str) -> str:
 
 
 def _problem(question: str, max_chars: int | None) -> str | None:
-    if not question.strip():
+    if is_blank(question):
         return "empty"
     return "too_long" if max_chars is not None and len(question) > max_chars else None

@@ -1,6 +1,5 @@
 """Decontamination as a `Dataset.filter`: each row is compared with held-out items alone, so batches do not matter."""
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -15,8 +14,12 @@ from ..similarity.encoders import Encoder
 from ..similarity.ngrams import split_words
 from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import TOLERANCE, check_thresholds
+from ..similarity.readable import tells_apart, warn_of
+from ..similarity.scripts import unspaced
 from ..similarity.tfidf import count_terms, list_terms, tfidf_weights
-from ..similarity.vectors import embed
+from ..similarity.vectors import embed, embed_some
+from ..utils.folding import fold
+from ..utils.language import language_or_script
 from ..utils.text import normalise
 
 
@@ -31,7 +34,7 @@ class NotLike:
 
     As [`~star_hf.transforms.deduplicate.deduplicate`] compares rows with held-out items, but TF-IDF weights are
     fitted on the held-out items alone: whether a row stays does not depend on other rows. Texts are compared in
-    Unicode's NFKC form.
+    folded form ([`~star_hf.utils.folding.fold`]).
 
     Args:
         held_out ([`~datasets.Dataset`] or iterable of `str`): Benchmark items, with the column `column`, or texts.
@@ -77,7 +80,7 @@ class NotLike:
             held_out = held_out[column][:]
         self.ngram, self.column, self.encoder = ngram, column, encoder
         self.tfidf_threshold, self.embedding_threshold = tfidf_threshold, embedding_threshold
-        self._items = sorted({_folded(text) for text in held_out})
+        self._items = sorted({fold(text or "") for text in held_out})
 
     def __call__(self, rows: Mapping[str, Any]) -> bool | list[bool]:
         """Whether a row stays, or a list of that for a batch."""
@@ -89,7 +92,7 @@ class NotLike:
         return {name: value for name, value in vars(self).items() if name not in COMPUTED}
 
     def _stays(self, texts: list[str | None]) -> list[bool]:
-        folded = [_folded(text) for text in texts]
+        folded = [fold(text or "") for text in texts]
         stays = np.array([normalise(text) not in self._exact for text in folded], bool)
         if self.ngram is not None:
             stays &= [self._ngrams.isdisjoint(_windows(text, self.ngram)) for text in folded]
@@ -98,15 +101,16 @@ class NotLike:
             if self.tfidf_threshold is not None:
                 stays[part] &= self._highest_tfidf(folded[part]) < self.tfidf_threshold - TOLERANCE
             if self.embedding_threshold is not None:
-                stays[part] &= self._highest_embedding(folded[part]) < self.embedding_threshold - TOLERANCE
+                highest = self._highest_embedding(folded[part], self.embedding_threshold)
+                stays[part] &= highest < self.embedding_threshold - TOLERANCE
         return stays.tolist()
 
     def _highest_tfidf(self, texts: list[str]) -> np.ndarray:
         """The highest cosine of each text with an item; a term that no item has is weighed as a rarest one."""
         known, frequency, items = self._terms
         words, vocabulary = split_words(texts)
-        counts = count_terms(words, vocabulary)
-        places = np.array([known.get(term, -1) for term in list_terms(vocabulary)], np.int64)
+        counts = count_terms(words, vocabulary, by_script=True)
+        places = np.array([known.get(term, -1) for term in list_terms(vocabulary, by_script=True)], np.int64)
         found = np.flatnonzero(places >= 0)
         own = np.zeros(counts.shape[1], np.int64)
         own[found] = frequency[places[found]]
@@ -115,10 +119,24 @@ class NotLike:
             return np.zeros(len(texts))
         return (weights[:, found] @ items[places[found]]).max(axis=1).toarray().ravel()
 
-    def _highest_embedding(self, texts: list[str]) -> np.ndarray:
-        if not self._items:
-            return np.full(len(texts), -1.0)
-        return (embed(texts, self._encoder) @ self._vectors.T).max(axis=1)
+    def _highest_embedding(self, texts: list[str], threshold: float) -> np.ndarray:
+        """The highest cosine of each text with an item; 0 where the encoder cannot tell texts of its language apart.
+
+        That is measured on the items of the language, or else on the text alone, so it is the same in any company.
+        """
+        readable = np.zeros(len(texts), bool)
+        for place, (text, group) in enumerate(zip(texts, map(language_or_script, texts), strict=True)):
+            items = self._groups.get(group)
+            if group not in self._told and items:
+                self._told[group] = tells_apart(group, items, self._encoder, threshold)
+            told = self._told[group] if items else tells_apart(group, [text], self._encoder, threshold)
+            if not told and group not in self._warned:
+                self._warned.add(group)
+                warn_of({group: 1}, self._encoder)
+            readable[place] = told
+        if not self._items or not readable.any():
+            return np.zeros(len(texts))
+        return (embed_some(texts, readable, self._encoder) @ self._vectors.T).max(axis=1)
 
     @cached_property
     def _exact(self) -> set[str]:
@@ -132,10 +150,27 @@ class NotLike:
     def _terms(self) -> tuple[dict[str, int], np.ndarray, sp.csr_matrix]:
         """The items' terms by number, in how many items each is, and the weights, shape `(terms, items)`."""
         words, vocabulary = split_words(self._items)
-        counts = count_terms(words, vocabulary)
+        counts = count_terms(words, vocabulary, by_script=True)
         frequency = np.bincount(counts.indices, minlength=counts.shape[1])
-        known = {term: number for number, term in enumerate(list_terms(vocabulary))}
+        known = {term: number for number, term in enumerate(list_terms(vocabulary, by_script=True))}
         return known, frequency, tfidf_weights(counts).T.tocsr()
+
+    @cached_property
+    def _groups(self) -> dict[str, list[str]]:
+        """The items by language or script."""
+        groups: dict[str, list[str]] = {}
+        for item in self._items:
+            groups.setdefault(language_or_script(item), []).append(item)
+        return groups
+
+    @cached_property
+    def _told(self) -> dict[str, bool]:
+        """Whether the encoder can tell the items of a language or script apart, as far as it was measured."""
+        return {}
+
+    @cached_property
+    def _warned(self) -> set[str]:
+        return set()
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -149,10 +184,8 @@ class NotLike:
 COMPUTED = {name for name, value in vars(NotLike).items() if isinstance(value, cached_property)}
 
 
-def _folded(text: str | None) -> str:
-    return unicodedata.normalize("NFKC", text or "")
-
-
-def _windows(text: str, size: int) -> Iterator[tuple[str, ...]]:
-    words = text.lower().split()
-    return (tuple(words[start : start + size]) for start in range(len(words) - size + 1))
+def _windows(text: str, n: int) -> Iterator[tuple[str, ...]]:
+    """The runs of `n` words, and of as many units of scripts without spaces as about `n` words have."""
+    for units, per_word in ((text.lower().split(), 1), *unspaced(text)):
+        size = n * per_word
+        yield from (tuple(units[start : start + size]) for start in range(len(units) - size + 1))

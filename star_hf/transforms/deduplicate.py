@@ -14,7 +14,9 @@ The reason in `removed` is `<measure>_contamination` if the match is a held-out 
 | f | `embedding` | a held-out item | | |
 
 "Earlier" is the order of the rows in `paper`. In `recommended` the smallest source comes first, then `id`, so the
-result does not depend on the order of the rows; texts are compared in Unicode's NFKC form.
+result does not depend on the order of the rows; texts are compared in folded form
+([`~star_hf.utils.folding.fold`]), words by script ([`~star_hf.similarity.scripts`]), and embeddings only in
+languages in which the model can tell texts apart ([`~star_hf.similarity.readable`]).
 """
 
 from collections.abc import Mapping
@@ -90,12 +92,13 @@ def deduplicate(
         for name, column in zip(("question", "source"), columns[1:], strict=True)
     )
     spans = spans_of(sources, len(held_out))
+    unread: dict[str, int] = {}
     with track("Deduplicating", len(spans) + (1 if embedding_threshold is None else 3), progress) as bar:
         evidence = ComputedEvidence(texts, paper=paper, num_threads=num_threads, bar=bar)
         steps = Steps(evidence, len(held_out), spans, paper=paper)
         steps.by_words(ngram or {}, tfidf_threshold, bar.advance)
         if embedding_threshold is not None:
             encoder = make_encoder(encoder)
-            evidence.embed(np.flatnonzero(steps.alive), encoder, cache_dir)
+            unread = evidence.embed(np.flatnonzero(steps.alive), encoder, embedding_threshold, cache_dir)
             steps.by_embeddings(embedding_threshold, bar.advance)
-    return Deduplication.of(rows, held_out, steps.removals(order))
+    return Deduplication.of(rows, held_out, steps.removals(order), unread=unread)

@@ -14,7 +14,7 @@ from ..llm.step import FAILURE, checked_rows
 from ..llm.types import Completion, Message, Unusable
 from ..policies import Prompts, Taxonomy
 from ..schema import BENIGN, BENIGN_CRITERIA, PROVENANCE, REMOVED, Outcome, as_dataset, removal
-from ..utils.text import normalise, row_id
+from ..utils.text import is_blank, normalise, row_id
 from .filters import FullMarks
 from .policy_step import PolicyStep
 from .reason import Teacher
@@ -67,7 +67,7 @@ class BenignRewriter(PolicyStep):
         if isinstance(answer, Unusable):
             return answer
         question = answer.get("question")
-        if set(answer) != {"question"} or not isinstance(question, str) or not question.strip():
+        if set(answer) != {"question"} or not isinstance(question, str) or is_blank(question):
             return Unusable("malformed", "The JSON object must have one key, question, with the new question as text.")
         return {"question": question.strip()}
 

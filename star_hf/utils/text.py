@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import regex
+
 
 __all__ = [
+    "INVISIBLE",
     "Reasoned",
     "counted",
     "encodable",
     "encodable_values",
+    "is_blank",
     "join_reasoning",
     "join_surrogates",
     "listed",
@@ -23,10 +27,20 @@ __all__ = [
 
 OPEN, CLOSE = "<think>", "</think>"
 
+INVISIBLE = regex.compile(r"[\p{Default_Ignorable_Code_Point}\p{Cf}\u0640]+")
+"""Zero-width spaces and joiners, soft hyphens, and tatweel, which only stretches Arabic words."""
+
+_BLANK = regex.compile(r"[\s\p{Default_Ignorable_Code_Point}\p{Cc}\p{Cf}\u2800]*")
+
 
 def normalise(text: str) -> str:
     """Fold differences that do not change a question: Unicode compatibility forms, letter case, runs of whitespace."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: it has only spaces, control and invisible characters."""
+    return _BLANK.fullmatch(text) is not None
 
 
 def encodable(text: str) -> str:

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import load_dataset
 
@@ -446,3 +447,22 @@ def test_an_embeddings_endpoint_is_part_of_the_run(config, tmp_path):
         assert len(server.requests) == requests, "another threshold, the same vectors"
         deduplicated({**priced, "name": "others"}, threshold=0.999, budget_usd=1)
         assert len(server.requests) == 2 * requests, "another encoder, other vectors"
+
+
+def test_the_manifest_names_the_languages_that_the_encoder_cannot_tell_apart(tmp_path, monkeypatch, caplog):
+    class Blind:
+        identity, languages = "blind", None
+
+        def __call__(self, texts):
+            return np.ones((len(texts), 1), np.float32)
+
+    texts = ["แมวของฉันไม่กินอาหาร", "ต้มไข่กี่นาที", "พับเครื่องบินกระดาษอย่างไร"]
+    (tmp_path / "questions.txt").write_text("\n".join(texts), encoding="utf-8")
+    monkeypatch.setattr("star_hf.pipeline.build.make_encoder", lambda *given: Blind())
+    collect = {"sources": [], "held_out": [], "questions": tmp_path / "questions.txt"}
+    endpoints = dict.fromkeys(("classifier", "teacher", "scorer", "rewriter"), {"model": "test-model"})
+    options = BuildConfig.model_validate({"collect": collect, "endpoints": endpoints})
+    run = build(options, tmp_path / "run", until="deduplicate", progress=False)
+    assert run.records["deduplicate"].rows_out == 3
+    assert run.manifest["stages"]["deduplicate"]["notes"]["unread"] == {"Thai": 3}
+    assert "Thai (3 texts)" in caplog.text

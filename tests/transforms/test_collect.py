@@ -15,8 +15,8 @@ from star_hf.errors import ConfigError, SourceError
 from star_hf.schema import COLLECTED, PROVENANCE, REMOVED
 from star_hf.sources import reading
 from star_hf.sources.catalogue import catalogue
-from star_hf.transforms.collect import collect
-from star_hf.utils.text import row_id
+from star_hf.transforms.collect import Questions, collect
+from star_hf.utils.text import is_blank, row_id
 
 
 NOT_AT_HAND = {"HExPHI", "UltraSafety", "SaladBench", "PKUSafeRLHF", "BeaverTails", "wildjailbreak"}
@@ -210,8 +210,13 @@ def test_any_questions_end_in_rows_or_removed(tmp_path, questions):
     path = tmp_path / "any.jsonl"
     path.write_text("".join(json.dumps({"question": question}) + "\n" for question in questions))
     outcome = _own(path, max_chars=20).outcome
-    assert outcome.rows["question"][:] == [text for text in questions if text.strip() and len(text) <= 20]
+    assert outcome.rows["question"][:] == [text for text in questions if not is_blank(text) and len(text) <= 20]
     assert len(outcome.rows) + len(outcome.removed) == len(questions)
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\ufeff", " \u00ad\u200d ", "\u3164", "\u2800", "\0", ""])
+def test_a_question_that_shows_nothing_is_empty(text):
+    assert Questions("mine")({"question": [text, f"{text}a"]})["failure"] == ["empty", None]
 
 
 def _xz(text: str) -> bytes:

@@ -47,6 +47,10 @@ def show_run(run: Run) -> None:
             f"missing: {', '.join(missing)}; reasons and remedies are above and in {run.manifest_path}",
             "yellow",
         )
+    unread = run.records["deduplicate"].notes.get("unread", {}) if "deduplicate" in run.records else {}
+    if unread:
+        groups = ", ".join(f"{group} ({count:,})" for group, count in unread.items())
+        say(f"the embedding model cannot tell texts in these languages or scripts apart: {groups}", "yellow")
     if (run.folder / "dataset").exists() and "select" in run.records:
         say(f'\nLoad it: load_dataset("{run.folder / "dataset"}", split="train")')
 

@@ -4,8 +4,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from ...deduplication.evidence import ACROSS_NGRAM
+from ...similarity.ngrams import ngram_ids
 from ...similarity.texts import PreparedTexts
-from ...similarity.tfidf import list_terms, tfidf_weights
+from ...similarity.tfidf import tfidf_weights
 from ...utils.text import normalise
 from .keys import hashed, part_of, save_keys, starts
 from .order import gather
@@ -37,7 +38,7 @@ def index(work: Work, shard: int) -> None:
     counts = prepared.counts()
     frequency = np.bincount(counts.indices, minlength=counts.shape[1])
     terms = at(shard, np.arange(counts.shape[1]))
-    names_of_terms = hashed(list_terms(prepared.vocabulary))
+    names_of_terms = hashed(prepared.terms())
     save_keys(work.shard(shard, "terms.npy"), names_of_terms, terms, frequency.astype(np.int64))
     _save_rows(work, shard, "counts", counts)
 
@@ -101,16 +102,21 @@ def _ngrams(
     prepared: PreparedTexts, rows: np.ndarray, names: np.ndarray, n: int, salt: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keys of the n-grams of some texts, each n-gram of a text once, and the name of the text."""
-    words, vocabulary = prepared.words.take(rows), prepared.vocabulary
-    grams = prepared.ngrams(n, rows)
-    owners = grams.owners()
-    ids, first = np.unique(grams.ids, return_index=True)
-    begins = words.indptr[owners[first]] + first - grams.indptr[owners[first]]
-    keys = hashed(
-        salt + " ".join(vocabulary[word] for word in words.ids[begin : begin + n]) for begin in begins.tolist()
-    )
-    held = np.unique(np.stack([grams.ids, owners]), axis=1)
-    return keys[:, held[0]], names[rows][held[1]]
+    parts = []
+    for units in prepared.all_units:
+        words, size = units.numbers.take(rows), n * units.per_word
+        grams = ngram_ids(words, size)
+        owners = grams.owners()
+        ids, first = np.unique(grams.ids, return_index=True)
+        begins = words.indptr[owners[first]] + first - grams.indptr[owners[first]]
+        start = f"{salt}{units.per_word}\0" if units.per_word > 1 else salt
+        keys = hashed(
+            start + " ".join(units.names[word] for word in words.ids[begin : begin + size])
+            for begin in begins.tolist()
+        )
+        held = np.unique(np.stack([grams.ids, owners]), axis=1)
+        parts.append((keys[:, held[0]], names[rows][held[1]]))
+    return tuple(np.concatenate(column, axis=-1) for column in zip(*parts, strict=True))
 
 
 def _save_rows(work: Work, shard: int, name: str, matrix: sp.csr_matrix) -> None:

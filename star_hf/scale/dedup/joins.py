@@ -3,6 +3,8 @@
 Together the tasks compare any two shards once, and each shard with itself and the held-out items.
 """
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,14 +13,17 @@ import scipy.sparse as sp
 
 from ...similarity.embeddings import embedding_join
 from ...similarity.pairs import Matches
-from ...similarity.texts import to_nfkc
+from ...similarity.readable import sample_of, tells_apart
 from ...similarity.tfidf import tfidf_join
 from ...similarity.vectors import embed
+from ...utils.files import read_json, write_json, write_text
+from ...utils.folding import fold
+from ...utils.language import language_or_script
 from .index import load_weights, present
 from .work import Work, at, load, place_of, save_array, save_pairs, shard_of, slice_of
 
 
-__all__ = ["compare_vectors", "compare_words", "encode", "partners", "verify"]
+__all__ = ["compare_vectors", "compare_words", "encode", "measure", "partners", "sample", "verify"]
 
 
 def partners(shard: int, shards: int) -> Iterator[int]:
@@ -65,12 +70,35 @@ def verify(work: Work, shard: int) -> None:
     save_pairs(work.part("tfidf", shard - 1), parts)
 
 
+def sample(work: Work, shard: int) -> None:
+    """The languages and scripts of a shard's remaining rows, with texts to measure of each."""
+    members: dict[str, list[str]] = {}
+    for text in _remaining(work, shard)[1]:
+        members.setdefault(language_or_script(text), []).append(text)
+    found = {group: {"texts": len(texts), "sample": sample_of(texts)} for group, texts in members.items()}
+    write_text(work.shard(shard, "languages.json"), json.dumps(found))
+
+
+def measure(work: Work, part: int = 0) -> None:
+    """In which languages and scripts the encoder cannot tell texts apart, for all rows, in one task."""
+    sizes: Counter[str] = Counter()
+    samples: dict[str, list[str]] = {}
+    for shard in range(work.shards + 1):
+        for group, found in read_json(work.shard(shard, "languages.json")).items():
+            sizes[group] += found["texts"]
+            samples.setdefault(group, []).extend(found["sample"])
+    threshold = work.embedding_threshold
+    unread = {group for group, texts in samples.items() if not tells_apart(group, texts, work.encoder, threshold)}
+    write_json(work.unread, {group: count for group, count in sizes.most_common() if group in unread})
+
+
 def encode(work: Work, shard: int) -> None:
-    """Encode a shard's remaining rows, or the held-out items."""
-    questions = pq.read_table(work.shard(shard, "rows.parquet"), columns=["question"])["question"].to_pylist()
-    gone = place_of(slice_of([work.part("words", 0)], shard)[0])
-    places = np.setdiff1d(np.arange(len(questions)), gone)
-    vectors = embed(to_nfkc(questions[place] for place in places.tolist()), work.encoder)
+    """Encode a shard's remaining rows, or the held-out items, in languages that the encoder can tell apart."""
+    places, texts = _remaining(work, shard)
+    unread = read_json(work.unread)
+    stays = np.array([not unread or language_or_script(text) not in unread for text in texts], bool)
+    places, texts = places[stays], [text for text, stay in zip(texts, stays, strict=True) if stay]
+    vectors = embed(texts, work.encoder)
     for name, values in (("places", places), ("vectors", vectors)):
         save_array(work.shard(shard, f"{name}.npy"), values)
 
@@ -90,6 +118,14 @@ def compare_vectors(work: Work, shard: int) -> None:
             matches = embedding_join(later, earlier, work.embedding_threshold)
             parts.append(matches.renumbered(*((names, their_names) if other < shard else (their_names, names))))
     save_pairs(work.part("embedding", shard - 1), parts)
+
+
+def _remaining(work: Work, shard: int) -> tuple[np.ndarray, list[str]]:
+    """Places and folded texts of a shard's rows that the word measures left."""
+    questions = pq.read_table(work.shard(shard, "rows.parquet"), columns=["question"])["question"].to_pylist()
+    gone = place_of(slice_of([work.part("words", 0)], shard)[0])
+    places = np.setdiff1d(np.arange(len(questions)), gone)
+    return places, [fold(questions[place]) for place in places.tolist()]
 
 
 class _Weights:

@@ -67,6 +67,11 @@ class Work:
         """The held-out items."""
         return self.folder / "held_out.parquet"
 
+    @property
+    def unread(self) -> Path:
+        """Texts by language or script that the encoder cannot tell apart."""
+        return self.folder / "unread.json"
+
     def survey(self, number: int) -> Path:
         """The counts of an input file."""
         return self.folder / "work" / "survey" / f"{number:05d}.json"

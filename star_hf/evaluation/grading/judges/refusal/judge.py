@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from .....audit.language import identify
 from .....similarity.encoders import Encoder, SentenceEncoder
+from .....utils.language import identify
 from ..base import BOTH_PARTS, decided
 from ..xstest import LABELS
 from .head import features, head_of, version
