@@ -53,7 +53,7 @@ def language_or_script(text: str) -> str:
             named = {_NAMES.get(name, name.capitalize()) for name in others}
             most = others.most_common(1)[0][0]
             return "Japanese" if "Japanese" in named else _NAMES.get(most, most.capitalize())
-    language, confidence = _identifier().classify(text)
+    language, confidence = identify(text)
     if language in ("en", "pcm"):  # Nigerian Pidgin: the model's answer to some short English questions
         return "en"
     return str(language) if confidence >= _LIKELY else "Latin"
