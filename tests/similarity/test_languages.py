@@ -107,6 +107,8 @@ def test_runs_of_words_in_scripts_without_spaces():
     grams = texts.ngrams(8)
     rows = [set(grams.ids[start:stop].tolist()) for start, stop in zip(grams.indptr, grams.indptr[1:], strict=False)]
     assert rows[0] & rows[1] and not rows[2] & rows[3] and not rows[0] & rows[2]
+    short = PreparedTexts.of(["请告诉我怎么做一个纸飞机", "请告诉我怎么做一碗面条"]).ngrams(8)
+    assert len(short.ids) == 0, "eight characters are no eight words"
     mixed = PreparedTexts.of(["one two three 水", "zero one two three", "one two", "水 three"]).ngrams(3)
     rows = [set(mixed.ids[start:stop].tolist()) for start, stop in zip(mixed.indptr, mixed.indptr[1:], strict=False)]
     assert rows[0] & rows[1] and not rows[2] and not rows[3]
