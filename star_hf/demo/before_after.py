@@ -77,7 +77,7 @@ def refusals(
         labels = [label for label in verdicts["label"][:] if label is not None]
         failed += len(items) - len(labels)
         estimates[kind] = rate([float(label.endswith("refusal")) for label in labels])
-    thinks = rate([float(answer.reasoning is not None) for answer in said.values()])
+    thinks = rate([float(bool(answer.reasoning)) for answer in said.values()])
     return Refusals(estimates["harmful"], estimates["harmless"], thinks, failed, len(everything))
 
 
