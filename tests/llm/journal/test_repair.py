@@ -314,8 +314,8 @@ def test_no_room_for_a_copy_is_only_told(tmp_path, caplog):
 
 
 def test_what_is_pruned_is_in_no_copy_either(tmp_path):
-    with guarded(tmp_path / "j.sqlite") as journal:
+    with Journal(tmp_path / "j.sqlite") as journal:
         journal.put(entry(0))
         keep_copy(journal)
         prune(journal, Selection(stages=("reason",)))
-    assert not answers(copy_of(tmp_path / "j.sqlite")) and not answers(tmp_path / "j.sqlite")
+    assert not copy_of(tmp_path / "j.sqlite").exists() and not answers(tmp_path / "j.sqlite")
