@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..llm.embedded.weights import packaged_weights
 from ..sources.loading import card_folders
 from ..training.data import digest, load_rows
+from ..training.options import outcome_options
 from ..training.record import RECORD, TrainingRecord, load_record
 from ..training.trainers.sft import parse, train
 from ..utils.paths import project_folder
@@ -50,8 +51,10 @@ def train_demo(folder: str | Path, *more: str) -> TrainingRecord:
     options.data.datasets = [DatasetConfig(path=data, name="default", columns=["question", "response"])]
     if (tuned / RECORD).exists():
         done = load_record(tuned)
-        wanted = {**asdict(options.star), **{name: getattr(options.training, name) for name in SETTINGS}}
-        same = all(done.recipe.get(name) == value for name, value in wanted.items())
+        wanted = outcome_options(options)
+        same = all(
+            done.recipe.get(name) == wanted[name] for name in {*asdict(options.star), *SETTINGS} & wanted.keys()
+        )
         if same and done.datasets[0]["sha256"] == digest(load_rows(options)):
             return done
     with track("train: SmolLM2-135M-Instruct", None) as bar:

@@ -224,7 +224,7 @@ def _tally(work: Work, rows: int) -> Tally:
             f"{work.folder}: {rows} rows in, but {kept} kept and {reasons.total()} removed.",
             "This is a bug in star_hf; please report it.",
         )
-    unread = {} if work.embedding_threshold is None else read_json(work.unread)
+    unread = {} if work.embedding_threshold is None else read_json(work.unread)["texts"]
     if work.encoder is not None:
         warn_of(unread, work.encoder)
     return Tally(work.folder, kept, dict(sorted(reasons.items())), unread)

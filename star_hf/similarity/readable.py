@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.files import sha256_of
-from ..utils.language import language_or_script
+from ..utils.language import UNCLEAR, language_or_script
 from ..utils.text import counted, is_blank
 from .encoders import Encoder
 from .vectors import embed
 
 
-__all__ = ["SAMPLE", "find_readable", "sample_of", "tells_apart", "warn_of"]
+__all__ = ["SAMPLE", "counts_as", "find_readable", "sample_of", "tells_apart", "warn_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,9 @@ def find_readable(
     Returns:
         A mask of the texts to encode, and the number of other texts by language or script.
     """
-    groups = [language_or_script(text) for text in texts]
+    groups = list(map(language_or_script, texts))
+    usual = counts_as(Counter(groups))
+    groups = [usual if group == UNCLEAR else group for group in groups]
     members: dict[str, list[str]] = {}
     for text, group in zip(texts, groups, strict=True):
         members.setdefault(group, []).append(text)
@@ -56,6 +58,16 @@ def find_readable(
     }
     warn_of(unread, encoder, leave_out)
     return np.array([group not in unread for group in groups], bool), dict(Counter(unread).most_common())
+
+
+def counts_as(sizes: Mapping[str, int]) -> str:
+    """The language that texts in Latin letters count as if theirs is unclear: the commonest one, unless they are more.
+
+    `sizes` are the numbers of texts by language or script.
+    """
+    clear = [(count, group) for group, count in sizes.items() if group.islower()]  # codes of languages
+    count, usual = max(clear, default=(0, UNCLEAR))
+    return usual if count >= sizes.get(UNCLEAR, 0) else UNCLEAR
 
 
 def tells_apart(

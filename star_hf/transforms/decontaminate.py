@@ -1,5 +1,6 @@
 """Decontamination as a `Dataset.filter`: each row is compared with held-out items alone, so batches do not matter."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -14,12 +15,12 @@ from ..similarity.encoders import Encoder
 from ..similarity.ngrams import split_words
 from ..similarity.options import EncoderOptions, make_encoder
 from ..similarity.pairs import TOLERANCE, check_thresholds
-from ..similarity.readable import tells_apart, warn_of
+from ..similarity.readable import counts_as, tells_apart, warn_of
 from ..similarity.scripts import unspaced
 from ..similarity.tfidf import count_terms, list_terms, tfidf_weights
 from ..similarity.vectors import embed, embed_some
 from ..utils.folding import fold
-from ..utils.language import language_or_script
+from ..utils.language import UNCLEAR, language_or_script
 from ..utils.text import normalise
 
 
@@ -125,7 +126,8 @@ class NotLike:
         That is measured on the items of the language, or else on the text alone, so it is the same in any company.
         """
         readable = np.zeros(len(texts), bool)
-        for place, (text, group) in enumerate(zip(texts, map(language_or_script, texts), strict=True)):
+        for place, text in enumerate(texts):
+            group = self._group_of(text)
             items = self._groups.get(group)
             if group not in self._told and items:
                 self._told[group] = tells_apart(group, items, self._encoder, threshold)
@@ -160,8 +162,17 @@ class NotLike:
         """The items by language or script."""
         groups: dict[str, list[str]] = {}
         for item in self._items:
-            groups.setdefault(language_or_script(item), []).append(item)
+            groups.setdefault(self._group_of(item), []).append(item)
         return groups
+
+    def _group_of(self, text: str) -> str:
+        group = language_or_script(text)
+        return self._usual if group == UNCLEAR else group
+
+    @cached_property
+    def _usual(self) -> str:
+        """The language that texts of an unclear one count as."""
+        return counts_as(Counter(map(language_or_script, self._items)))
 
     @cached_property
     def _told(self) -> dict[str, bool]:

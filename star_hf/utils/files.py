@@ -60,6 +60,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             if fresh.is_file():
                 fresh.unlink()
     except OSError as error:
+        if error.errno is None:  # of a network, not of a file
+            raise
         raise unwritable(path, error) from error
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-__all__ = ["SURE", "identify", "language_of", "language_or_script"]
+__all__ = ["SURE", "UNCLEAR", "identify", "language_of", "language_or_script"]
 
 SURE = 0.9
 """Lowest confidence. It leaves 12 % of STAR-1's questions (median 15 words) undecided."""
@@ -19,6 +19,9 @@ _LIKELY = 0.6
 
 _FOREIGN = 0.25
 """From this share of letters that are not Latin on, a text is not in a language with Latin letters."""
+
+UNCLEAR = "Latin"
+"""The script of a text in Latin letters whose language is unclear."""
 
 _NAMES = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
 
@@ -56,7 +59,7 @@ def language_or_script(text: str) -> str:
     language, confidence = identify(text)
     if language in ("en", "pcm"):  # Nigerian Pidgin: the model's answer to some short English questions
         return "en"
-    return str(language) if confidence >= _LIKELY else "Latin"
+    return str(language) if confidence >= _LIKELY else UNCLEAR
 
 
 @cache

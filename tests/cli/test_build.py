@@ -234,6 +234,6 @@ def test_options_of_given_rows_need_them(monkeypatch, capsys, tmp_path):
     code, said = exit_code(
         monkeypatch, capsys, "score", "--from", tmp_path / "none.jsonl", "--run-dir", tmp_path / "r"
     )
-    assert code == 2 and "none.jsonl" in said
+    assert code == 2 and "none.jsonl" in "".join(said.split())
     code, said = exit_code(monkeypatch, capsys, "score")
     assert code == 2 and "--run-dir" in said

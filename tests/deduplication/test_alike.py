@@ -27,6 +27,7 @@ class Letters:
     """An encoder that counts letters: deterministic, and alike texts get alike vectors."""
 
     identity = "letters"
+    languages = ("*",)
 
     def __call__(self, texts):
         counts = np.array([[text.count(letter) for letter in "abcdefhiklow "] for text in texts], np.float32) + 0.01

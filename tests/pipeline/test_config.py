@@ -115,7 +115,7 @@ def test_an_encoder_is_a_model_a_graph_or_an_endpoint(tmp_path):
     for said, problem in {
         "{endpoint: {modle: m}}": "Did you mean `model`",
         "{modle: m}": "Did you mean `model`",
-        "{model: m, endpoint: {model: m}}": "goes with `batch_size` only",
+        "{model: m, endpoint: {model: m}}": "goes with `batch_size` and `languages` only",
         "{backend: onnx}": "needs a `model`",
         "local:SmolLM2-135M-Instruct": "makes no vectors",
     }.items():

@@ -12,7 +12,7 @@ from star_hf import NotLike
 from star_hf.audit import audit
 from star_hf.deduplication.alike import find_alike
 from star_hf.schema import COLLECTED, as_dataset
-from star_hf.similarity.readable import find_readable
+from star_hf.similarity.readable import counts_as, find_readable
 from star_hf.similarity.texts import PreparedTexts
 from star_hf.transforms.deduplicate import deduplicate
 from star_hf.utils.folding import fold
@@ -211,3 +211,16 @@ def test_an_audit_finds_a_copy_in_chinese_and_says_what_it_did_not_compare(tmp_p
     checks = {finding.check: finding for finding in found.findings}
     assert not found.ok and checks["exact_contamination"].hits[0].row == 0
     assert "Thai (8 texts)" in checks["words_only"].summary and "embedding_duplicate" not in checks
+
+
+@pytest.mark.parametrize(
+    ("sizes", "language"),
+    [
+        ({"en": 5, "Latin": 2}, "en"),
+        ({"en": 1, "Latin": 2}, "Latin"),
+        ({"Thai": 9, "Latin": 2}, "Latin"),
+        ({}, "Latin"),
+    ],
+)
+def test_a_text_of_an_unclear_language_counts_as_one_of_the_commonest(sizes, language):
+    assert counts_as(sizes) == language

@@ -13,12 +13,12 @@ import scipy.sparse as sp
 
 from ...similarity.embeddings import embedding_join
 from ...similarity.pairs import Matches
-from ...similarity.readable import sample_of, tells_apart
+from ...similarity.readable import counts_as, sample_of, tells_apart
 from ...similarity.tfidf import tfidf_join
 from ...similarity.vectors import embed
 from ...utils.files import read_json, write_json, write_text
 from ...utils.folding import fold
-from ...utils.language import language_or_script
+from ...utils.language import UNCLEAR, language_or_script
 from .index import load_weights, present
 from .work import Work, at, load, place_of, save_array, save_pairs, shard_of, slice_of
 
@@ -87,15 +87,21 @@ def measure(work: Work, part: int = 0) -> None:
         for group, found in read_json(work.shard(shard, "languages.json")).items():
             sizes[group] += found["texts"]
             samples.setdefault(group, []).extend(found["sample"])
+    usual = counts_as(sizes)
+    if usual != UNCLEAR and UNCLEAR in sizes:
+        sizes[usual] += sizes.pop(UNCLEAR)
+        samples[usual] += samples.pop(UNCLEAR)
     threshold = work.embedding_threshold
     unread = {group for group, texts in samples.items() if not tells_apart(group, texts, work.encoder, threshold)}
-    write_json(work.unread, {group: count for group, count in sizes.most_common() if group in unread})
+    texts = {group: count for group, count in sizes.most_common() if group in unread}
+    write_json(work.unread, {"texts": texts, "unclear": usual})
 
 
 def encode(work: Work, shard: int) -> None:
     """Encode a shard's remaining rows, or the held-out items, in languages that the encoder can tell apart."""
     places, texts = _remaining(work, shard)
-    unread = read_json(work.unread)
+    found = read_json(work.unread)
+    unread = {*found["texts"], *([UNCLEAR] if found["unclear"] in found["texts"] else [])}
     stays = np.array([not unread or language_or_script(text) not in unread for text in texts], bool)
     places, texts = places[stays], [text for text, stay in zip(texts, stays, strict=True) if stay]
     vectors = embed(texts, work.encoder)
