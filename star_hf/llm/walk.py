@@ -103,7 +103,6 @@ class Walk:
     def forget_rejected(self, keys: Sequence[str], total: int) -> bool:
         """Forget rejected requests if they are more than accepted: once each, and none that this walk has sent."""
         earlier = set(keys) - self.rejected
-        self.rejected |= earlier
         accepted = self.max_unusable if self.max_unusable < 1 else FEW  # at 1, the caller counts them
         return bool(earlier) and len(keys) > accepted * total and forget_rejected(self.journal, earlier)
 

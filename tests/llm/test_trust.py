@@ -35,6 +35,7 @@ STRANGE = [
     {"provider": "openai", "base_url": "https://strange.invalid/v1"},
     {"provider": "openai", "base_url": "https://api.openai.com.strange.invalid/v1"},
     {"provider": "openai", "base_url": "https://strange.invalid/api.openai.com/v1"},
+    {"provider": "openai", "base_url": "https://strangeapi.openai.com/v1"},
     {"provider": "openai", "base_url": "https://strange.invalid#api.openai.com"},
     {"provider": "hf", "base_url": "https://router.huggingface.co.strange.invalid/v1"},
     {"provider": "azure", "base_url": "https://openai.azure.com.strange.invalid"},

@@ -121,6 +121,17 @@ def test_a_server_that_rejects_everything_and_is_mended_is_asked_again(journal, 
         assert len(run(server, journal, rows=rows).rows) == rows
 
 
+@pytest.mark.parametrize("error", UNKNOWN[:2], ids=["context", "max_tokens"])
+def test_a_prompt_that_is_too_long_is_the_rows_fault_and_stops_no_stage(journal, error):
+    def one_is_long(body, before):
+        long = body["messages"][0]["content"].endswith(" 7")
+        return refusing(error)(body, before) if long else shouted(body, before)
+
+    with ModelServer(one_is_long) as server:
+        outcome = run(server, journal, max_unusable=0.1)
+        assert outcome.removed["reason"][:] == ["invalid_request"] and len(server.requests) == 20
+
+
 def test_rejections_beyond_what_is_accepted_are_sent_again_once_and_those_within_are_kept(journal):
     def some_rejected(body, before):
         number = int(body["messages"][0]["content"].split()[-1])

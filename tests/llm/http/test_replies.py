@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 import zlib
 
 import pytest
@@ -212,9 +213,16 @@ def test_a_packed_reply_is_unpacked(pack):
 def test_a_reply_that_is_too_large_is_named_and_not_read_to_its_end(packed, monkeypatch):
     monkeypatch.setattr(client, "MOST_BYTES", 100_000)
     body = b'{"choices": [{"message": {"content": "' + b"x" * 50_000_000 + b'"}}]}'
-    reply = Reply(raw=gzip.compress(body, 1), headers={"Content-Encoding": "gzip"}) if packed else Reply(raw=body)
-    kept, failures, asked = ask(reply)
+    reply = Reply(raw=gzip.compress(body, 9), headers={"Content-Encoding": "gzip"}) if packed else Reply(raw=body)
+    del body
+    tracemalloc.start()
+    try:
+        kept, failures, asked = ask(reply)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert (kept.outcome, kept.text, asked) == ("unreadable", "", 1) and "100,000" in kept.detail and not failures
+    assert not packed or peak < 20_000_000, "of 50 MB no more than is needed was unpacked"
 
 
 @pytest.mark.parametrize("encoding", ["br", "gzip", "nonsense"])
