@@ -100,6 +100,16 @@ def test_a_killed_run_leaves_nothing_that_stops_the_next_one(tmp_path):
             assert ours.take(["a"]) == {"a"}
 
 
+def test_a_lock_that_a_run_has_just_made_is_left_to_it_and_an_old_one_removed(tmp_path):
+    young, old = (tmp_path / f".journal.sqlite.{name}.run" for name in ("young", "old"))
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        young.touch()
+        old.touch()
+        os.utime(old, (0, 0))
+        with Claims(journal):
+            assert young.exists() and not old.exists()
+
+
 def test_an_answer_that_came_between_two_looks_is_not_asked_for(tmp_path, monkeypatch):
     """The other run answers and ends after this run has found the request open, and before it claims it."""
     path, take = tmp_path / "journal.sqlite", Claims.take

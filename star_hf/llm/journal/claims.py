@@ -1,5 +1,6 @@
 """Which run asks what: runs on one journal share its open requests, so that none is asked, and paid, twice."""
 
+import time
 import uuid
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -13,6 +14,9 @@ from .store import Journal
 __all__ = ["Claims"]
 
 _CREATE = "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID"
+
+YOUNG_S = 60.0
+"""A lock may be this old and not be taken yet."""
 
 
 class Claims:
@@ -31,8 +35,11 @@ class Claims:
     def __enter__(self) -> "Claims":
         self._journal.execute(_CREATE)
         self._lock.acquire()
-        for path in self._journal.path.parent.glob(self._file("*").name):
-            self.is_gone(path.suffixes[-2][1:])
+        # Not every lock that there is: one that its run has just made, and not taken yet, would be taken from it.
+        left = [owner for (owner,) in self._journal.execute("SELECT DISTINCT owner FROM claims")]
+        old = (path for path in self._journal.path.parent.glob(self._file("*").name) if _age_s(path) > YOUNG_S)
+        for owner in {*left, *(path.suffixes[-2][1:] for path in old)}:
+            self.is_gone(owner)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -80,3 +87,10 @@ class Claims:
 
     def _file(self, owner: str) -> Path:
         return self._journal.path.with_name(f".{self._journal.path.name}.{owner}.run")
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:  # its run has just ended
+        return 0.0
