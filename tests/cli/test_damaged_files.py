@@ -337,7 +337,11 @@ def test_a_damaged_log(made, tmp_path, damage, names):
     finish(made, run, names)
 
 
-@pytest.mark.parametrize("damage", [cut(0), cut(0.5), holding(None), holding(None), other_database], ids=str)
+@pytest.mark.parametrize(
+    "damage",
+    [cut(0), cut(0.5), holding(None), other_database],
+    ids=["empty", "cut", "removed", "other database"],
+)
 def test_a_damaged_copy_of_a_whole_journal_is_in_nobodys_way(made, tmp_path, damage):
     run = made.copied(tmp_path / "run")
     unread(run)

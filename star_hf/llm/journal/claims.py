@@ -1,5 +1,6 @@
 """Which run asks what: runs on one journal share its open requests, so that none is asked, and paid, twice."""
 
+import sqlite3
 import time
 import uuid
 from collections.abc import Collection, Iterable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ...errors import StarError
 from .store import Journal
 
 
@@ -45,7 +47,8 @@ class Claims:
     def __exit__(self, *error: object) -> None:
         self.release()
         self._lock.release()
-        self._file(self._owner).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file(self._owner).unlink(missing_ok=True)
 
     def take(self, keys: Collection[str]) -> set[str]:
         """Claim requests, and return those that are now this run's; the others are another's."""
@@ -57,8 +60,9 @@ class Claims:
             return {key for (key,) in found}
 
     def release(self) -> None:
-        """Give up all claims."""
-        self._journal.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
+        """Give up all claims. Those that cannot be removed, on a full disk, end with this run's lock."""
+        with suppress(StarError, sqlite3.Error):
+            self._journal.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
 
     def free(self, keys: Iterable[str]) -> bool:
         """Whether one of these requests is nobody's any more."""
