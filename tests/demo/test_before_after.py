@@ -15,11 +15,14 @@ QUESTIONS = read_questions()
 
 def test_refusals_and_thoughts_are_counted_by_kind_and_an_endless_thought_is_no_answer(journal):
     endless, refused = QUESTIONS["harmful"][0].prompt, QUESTIONS["harmful"][1].prompt
+    empty = QUESTIONS["harmless"][0].prompt
 
     def rule(body, before):
         asked = body["messages"][-1]["content"]
         if asked == endless:
             return "<think>\nFor ever"
+        if asked == empty:
+            return "<think>\n\n</think>\n\nSure."
         return answer({"messages": [{"content": "a ladder"}]}) if asked == refused else "Sure."
 
     with ModelServer(rule) as server:
@@ -29,7 +32,7 @@ def test_refusals_and_thoughts_are_counted_by_kind_and_an_endless_thought_is_no_
     assert (found.harmful.value, found.harmful.n) == (1 / 29, 29)
     assert (found.harmless.value, found.harmless.n) == (0.0, 30)
     assert (found.failed, found.asked) == (1, 60)
-    assert found.thinks.value == 2 / 60
+    assert found.thinks.value == 2 / 60  # the empty thought is none
 
 
 @pytest.mark.slow
