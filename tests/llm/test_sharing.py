@@ -138,7 +138,9 @@ def test_a_deadline_ends_the_wait_for_another_run(tmp_path):
         assert not server.requests
 
 
+# Ctrl-C is as in a terminal: a shell ignores it for what it starts in the background.
 STOPPED = """
+import signal; signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys; sys.path[:0] = ['tests', 'tests/llm']
 import logging; logging.basicConfig(format="%(message)s")
 from types import SimpleNamespace; from pathlib import Path; import test_sharing
