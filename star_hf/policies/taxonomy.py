@@ -17,7 +17,7 @@ from ..utils.text import normalise
 from .rendering import Prompts
 
 
-__all__ = ["KINDS", "Category", "ResponseRule", "Taxonomy", "digest"]
+__all__ = ["KINDS", "Category", "Kind", "ResponseRule", "Taxonomy", "did_you_mean", "digest"]
 
 STAR_8 = Path(__file__).parent / "star_8.yaml"
 
@@ -123,7 +123,7 @@ class Taxonomy:
         if unknown:
             raise PolicyError(
                 f"Taxonomy {self.name!r} has no policy for category {unknown[0]!r}.",
-                f"{_did_you_mean(unknown[0], self.names)}Its categories are: {', '.join(self.names)}. "
+                f"{did_you_mean(unknown[0], self.names)}Its categories are: {', '.join(self.names)}. "
                 "Classify the rows with this taxonomy, or use the one that they were classified with.",
             )
         if not wanted:
@@ -174,12 +174,12 @@ def _explained(problem: Any, content: Any, path: Path) -> PolicyError:
         case "dataclass_type":
             return PolicyError(f"{where}: expected the fields {names}, found {found}.")
         case "unexpected_keyword_argument":
-            hint = f"{_did_you_mean(field, names.split(', '))}Its fields are: {names}."
+            hint = f"{did_you_mean(field, names.split(', '))}Its fields are: {names}."
             return PolicyError(f"{where}: unknown field {field!r}.", hint)
         case "missing":
             return PolicyError(f"{where}: field {field!r} is missing.", f"Its fields are: {names}.")
         case "literal_error":
-            expected, remedy = f"one of {', '.join(KINDS)}", _did_you_mean(problem["input"], KINDS).strip() or None
+            expected, remedy = f"one of {', '.join(KINDS)}", did_you_mean(problem["input"], KINDS).strip() or None
         case "tuple_type" | "too_short":
             expected, remedy = "a list with at least one item", None
         case _:
@@ -192,6 +192,7 @@ def _show(value: Any) -> str:
     return "nothing" if value in ("", [], {}) else f"{value!r:.60}"
 
 
-def _did_you_mean(word: Any, known: Iterable[str]) -> str:
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """A question with the closest known word, or nothing."""
     close = get_close_matches(str(word), list(known), n=1)
     return f"Did you mean {close[0]!r}? " if close else ""

@@ -69,9 +69,13 @@ def pair(item: str) -> tuple[str, str]:
 
 
 def read_yaml(
-    path: str | Path, remedy: str | None = None, error: type[StarError] = ConfigError, loader: Any = _Loader
+    path: str | Path,
+    remedy: str | None = None,
+    error: type[StarError] = ConfigError,
+    loader: Any = _Loader,
+    larger: int = 1,
 ) -> dict[str, Any]:
-    """The options in a YAML file; an empty file has none.
+    """The options in a YAML file; an empty file has none. A file may be `larger` times the usual limits.
 
     Raises:
         [`ConfigError`]: Or another class, `error`: if the file cannot be read, is not YAML, or does not hold
@@ -79,11 +83,11 @@ def read_yaml(
     """
     try:
         with Path(path).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(larger * MOST_BYTES + 1)
     except (OSError, ValueError) as problem:
         raise error(f"{path}: {getattr(problem, 'strerror', problem)}.", remedy) from None
     try:
-        data = _load(content, loader)
+        data = _load(content, loader, larger)
     except RecursionError:
         raise error(f"{path} is not valid YAML: it is nested too deeply.", remedy) from None
     except Exception as problem:  # PyYAML's constructors raise errors of many classes
@@ -96,22 +100,22 @@ def read_yaml(
     return data
 
 
-def _load(content: bytes, loader: Any) -> Any:
-    if len(content) > MOST_BYTES:
-        raise yaml.YAMLError(f"it is larger than {MOST_BYTES:,} bytes")
+def _load(content: bytes, loader: Any, larger: int) -> Any:
+    if len(content) > larger * MOST_BYTES:
+        raise yaml.YAMLError(f"it is larger than {larger * MOST_BYTES:,} bytes")
     parser = loader(content.decode("utf-8-sig"))
     try:
         node = parser.get_single_node()
         if node is None:
             return None
-        _measure(node, {}, ())
+        _measure(node, {}, (), larger * MOST_VALUES)
         return parser.construct_document(node)
     finally:
         parser.dispose()
 
 
 def _measure(
-    node: yaml.Node, known: dict[yaml.Node, tuple[int, int]], above: tuple[yaml.Node, ...]
+    node: yaml.Node, known: dict[yaml.Node, tuple[int, int]], above: tuple[yaml.Node, ...], most: int
 ) -> tuple[int, int]:
     """Values and levels in a node, each alias as what it stands for; `above` are the nodes around it."""
     if node in above:
@@ -121,11 +125,11 @@ def _measure(
     if node not in known:
         parts = node.value if isinstance(node, yaml.CollectionNode) else ()
         inner = [part for item in parts for part in (item if isinstance(item, tuple) else (item,))]
-        sizes = [_measure(part, known, (*above, node)) for part in inner]
+        sizes = [_measure(part, known, (*above, node), most) for part in inner]
         known[node] = (1 + sum(values for values, _ in sizes), 1 + max((levels for _, levels in sizes), default=0))
     values, levels = known[node]
-    if values > MOST_VALUES:
-        raise yaml.YAMLError(f"it holds more than {MOST_VALUES:,} values")
+    if values > most:
+        raise yaml.YAMLError(f"it holds more than {most:,} values")
     if levels > MOST_LEVELS:
         raise yaml.YAMLError(f"it is nested more than {MOST_LEVELS} levels deep")
     return known[node]
