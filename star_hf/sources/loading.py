@@ -58,11 +58,15 @@ def load(
 
     folder = _folder(name)
     options = {**options, "split": split, "streaming": streaming}
-    if revision is None and sources_dir is None:
+    own = any(folder.glob("*.jsonl"))
+    if revision is None and sources_dir is None and not own:
         return load_dataset(str(folder), config, **options)
     builder, arguments = _builder(folder, config)
     files = arguments.pop("data_files")
-    if sources_dir is not None:
+    if own and revision is None and sources_dir is None:
+        # By the folder's name `datasets` would find the rows that it has cached, even if a file has changed since.
+        files = [str(folder / file) for file in ([files] if isinstance(files, str) else files)]
+    elif sources_dir is not None:
         files = _local(folder, Path(sources_dir))
     else:
         files = [_at(file, str(revision), name) for file in ([files] if isinstance(files, str) else files)]

@@ -29,7 +29,24 @@ def local(entry: Any) -> Any:
             state = read_json(folder / "state.json", "Save the data set again.")
             files = [str(folder / file["filename"]) for file in state["_data_files"]]
             return replace(entry, path="arrow", data_files={split: files})
-    return entry
+    return _card_folder(entry, path, split) if (path / "README.md").is_file() and not entry.data_dir else entry
+
+
+def _card_folder(entry: Any, path: Path, split: str) -> Any:
+    """The files of a folder with a card. By the folder's name `datasets` would find rows that it has cached, even if
+    the files have changed since."""
+    from datasets import load_dataset_builder
+
+    try:
+        builder = load_dataset_builder(str(path), entry.name)
+    except Exception:  # loading itself says what is wrong
+        return entry
+    files = [str(file) for file in (builder.config.data_files or {}).get(split, ())]
+    return (
+        replace(entry, path=builder.__module__.rpartition(".")[2], name=None, data_files={split: files})
+        if files
+        else entry
+    )
 
 
 def broken_line(path: str) -> str | None:

@@ -159,6 +159,16 @@ def test_a_file_or_a_saved_data_set_is_read_like_a_data_set(rows_of, tmp_path, f
     assert digest(rows) == digest(data) and len(rows_of([{"path": form, "split": "train[:2]"}])) == 2
 
 
+@pytest.mark.parametrize("card", ["", "---\nconfigs:\n- config_name: default\n  data_files: train.jsonl\n---\n"])
+def test_rows_that_were_edited_in_place_are_read_again(rows_of, tmp_path, card):
+    if card:
+        (tmp_path / "star" / "README.md").write_text(card)
+    before, file = rows_of(), tmp_path / "star" / "train.jsonl"
+    edited = file.read_text().replace(ROWS[0]["question"], ROWS[0]["question"].upper())
+    file.write_text(edited)
+    assert rows_of()["question"][0] == before["question"][0].upper() != before["question"][0]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
