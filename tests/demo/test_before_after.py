@@ -44,7 +44,7 @@ def test_two_models_are_asked_once_and_stand_side_by_side(tiny, tmp_path):
     assert before_after(tiny, tuned, tmp_path, max_tokens=8, progress=False) == compared
     with Journal(tmp_path / "evaluation.sqlite") as journal:
         assert len(journal) == 120
-    assert before_after(tiny, tuned, tmp_path, "development", max_tokens=8, progress=False)[0].asked == 40
+    assert before_after(tiny, tuned, tmp_path, "development", max_tokens=8, progress=False)[0].asked == 72
 
 
 BEFORE = Refusals(wilson(1, 28), wilson(0, 30), wilson(0, 60), failed=2, asked=60)

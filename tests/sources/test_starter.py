@@ -59,7 +59,7 @@ def test_each_response_is_a_short_thought_and_an_answer_that_fits_its_kind(start
     judge = RefusalPhrases()
     for place, row in enumerate(starter):
         parts = split_reasoning(row["response"])
-        assert parts.problem is None and len(row["response"].split()) <= 65, row["id"]
+        assert parts.problem is None and len(row["response"].split()) <= 70, row["id"]
         assert ("says not to" in parts.thought) == (place < 48), row["id"]
         verdict = judge.decide({"response": parts.answer, "kind": "safety"})
         assert (verdict["label"] == "refusal") == (place < 48), row["id"]
@@ -94,7 +94,7 @@ def test_no_question_to_be_asked_is_like_a_row(starter, config):
 def test_held_out_and_development_questions_are_apart_and_by_kind():
     held_out, development = questions("held_out"), questions("development")
     assert deduplicate(held_out, development, progress=False).removed.num_rows == 0
-    for config, count in (("held_out", 30), ("development", 20)):
+    for config, count in (("held_out", 30), ("development", 36)):
         rows = star_hf.load("starter", config)
         assert Counter(rows["kind"]) == {"harmful": count, "harmless": count}
         assert rows["id"] == [row_id(question) for question in rows["question"]]
