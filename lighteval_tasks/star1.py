@@ -29,6 +29,7 @@ from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.lighteval_task import LightevalTaskConfig
 from lighteval.tasks.requests import Doc, SamplingMethod
 
+from star_hf.errors import ConfigError
 from star_hf.evaluation.generation.responses import read_response
 from star_hf.evaluation.integrations import harness
 from star_hf.evaluation.integrations.inspect_tasks import SOLVER, sample_of, star1_scorer
@@ -103,6 +104,12 @@ def prompt(line: dict[str, Any], task_name: str) -> Doc:
     """The item as lighteval's document. Without a judge for it, this fails before anything is generated."""
     harness.ready(task_name.removeprefix("star1:"))
     row = {name: line[name] for name in harness.FIELDS}
+    item = harness.to_item(row)
+    if item.system or item.turns:
+        raise ConfigError(
+            f"{task_name}: item {item.id} has a system prompt or several turns, which lighteval cannot send.",
+            "Use `star-hf evaluate`, `inspect eval` or `lighteval eval`.",
+        )
     return Doc(task_name=task_name, query=row["prompt"], choices=[row["target"] or ""], gold_index=0, specific=row)
 
 

@@ -148,13 +148,15 @@ def payload(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
     if reply.status != 200:
         return {"error": {"message": "as asked", **reply.error}}
     message = {"role": "assistant", "content": reply.text, **reply.message}
+    probed = body.get("messages", [{}])[-1].get("content") == "Say OK."  # where a system prompt must count
+    tokens = 100 + probed * len(body["messages"])
     return {
         "id": "chatcmpl-test",
         "object": "chat.completion",
         "created": 0,
         "model": body["model"],
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+        "usage": {"prompt_tokens": tokens, "completion_tokens": 10, "total_tokens": tokens + 10},
     }
 
 

@@ -67,6 +67,10 @@ def evaluate(
     attack: Annotated[
         str | None, typer.Option(help="Attack on safety prompts: prefill, hijack, or FILE.py:FUNCTION of your own.")
     ] = None,
+    system_prompt: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Send this text as the system prompt, such as the one that is deployed."),
+    ] = None,
     allow_code_execution: Annotated[
         bool, typer.Option("--allow-code-execution", help="Run the code that the model writes (HumanEval).")
     ] = False,
@@ -112,6 +116,7 @@ def evaluate(
     from ..evaluation.grading.judges import load_judge
     from ..evaluation.results.results import check_complete
     from ..evaluation.tasks.profiles import load_evaluation
+    from ..utils.files import read_text
     from .tables.results import show_results
 
     evaluation = load_evaluation(profile)
@@ -125,6 +130,7 @@ def evaluate(
         allow_code_execution=allow_code_execution,
         sandbox=sandbox,
         expects_reasoning=expects_reasoning,
+        system_prompt=None if system_prompt is None else read_text(system_prompt, "the system prompt"),
         budget_usd=budget,
     )
     if base_url or provider or endpoint or model.endswith(".gguf"):
@@ -135,7 +141,7 @@ def evaluate(
         subject = InProcess(model, revision, batch_size=batch_size, dtype=dtype, device=device)
     if allow_code_execution:
         say(f"Model code runs {require(sandbox)}")
-    folder = output or results_folder(model, evaluation.name, options.attack)
+    folder = output or results_folder(model, evaluation.name, options.attack, prompt=system_prompt)
     wanted = [name.strip() for name in tasks.split(",") if name.strip()]
     results = run_evaluation(subject, wanted, folder, evaluation=evaluation, judges=judges, options=options)
     show_results(results)

@@ -60,8 +60,8 @@ def refusals(
     judge, sampling = load_judge(JUDGE), Sampling(max_tokens=max_tokens)
     everything = [item for items in questions.values() for item in items]
     said = {
-        item.id: read_response(item.id, completion.text, reasoning=completion.reasoning)
-        for item, _, completion in generate(everything, model, journal, sampling, description="ask", progress=progress)
+        each.item.id: read_response(each.item.id, each.completion.text, reasoning=each.completion.reasoning)
+        for each in generate(everything, model, journal, sampling, description="ask", progress=progress)
     }
     estimates, failed = {}, 0
     for kind, items in questions.items():

@@ -8,8 +8,9 @@ from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
-from ..llm import Budget, Completion, Journal
-from .generation.generate import generate
+from ..llm import Budget, Journal
+from ..utils.files import sha256_of
+from .generation.generate import Drawn, generate
 from .generation.models import Model, Sampling
 from .generation.responses import read_completion
 from .grading.confinement import Level, require
@@ -40,6 +41,7 @@ class Options:
         sandbox (`str`): The least confinement that code of the model may run in: `isolated`, `restricted` or `weak`.
         budget_usd (`float` or `None`): Dollars that this call may spend on the model and on the judges.
         expects_reasoning (`bool`): As for [`~star_hf.evaluation.generation.responses.read_response`].
+        system_prompt (`str` or `None`): The system prompt of all items that have none of their own.
     """
 
     data_dir: Path | None = None
@@ -50,6 +52,7 @@ class Options:
     allow_code_execution: bool = False
     sandbox: Level = "restricted"
     expects_reasoning: bool = False
+    system_prompt: str | None = None
     budget_usd: float | None = None
     progress: bool = True
 
@@ -63,10 +66,17 @@ class _Asked:
     sampling: Sampling
 
 
-def results_folder(model: str, profile: str, attack: str | None = None, root: str | Path = "results") -> Path:
-    """The default results folder: `results/<model>/<profile>`, or `results/<model>/<profile>-<attack>`."""
+def results_folder(
+    model: str,
+    profile: str,
+    attack: str | None = None,
+    root: str | Path = "results",
+    prompt: str | Path | None = None,
+) -> Path:
+    """The default results folder: `results/<model>/<profile>`, with `-<attack>` and with `-<prompt>`, the name of the
+    system prompt's file, where there is one."""
     name = re.sub(r"[^\w.-]+", "--", model.strip("/.")) or "model"
-    return Path(root) / name / "-".join(filter(None, (profile, attack and Path(attack).stem)))
+    return Path(root) / name / "-".join([profile, *(Path(part).stem for part in (attack, prompt) if part)])
 
 
 def evaluate(
@@ -101,12 +111,14 @@ def evaluate(
     benchmarks = select_benchmarks(tasks)
     check_graders(benchmarks, judges, options.allow_code_execution, options.sandbox)
     asked = [_load(benchmark, evaluation, options) for benchmark in benchmarks]
-    model.probe()
+    systems = (item.system for each in asked for item in each.items)
+    model.probe(options.system_prompt or next(filter(None, systems), None))
     for judge in judges:
         probe(judge)
     names = [benchmark.name for benchmark in benchmarks]
     with place.working() as journal:
-        kept = place.still_true(model.fingerprint, evaluation, options.attack, names, judges)
+        settings = {"attack": options.attack, "system_prompt": _hash(options)}
+        kept = place.still_true(model.fingerprint, evaluation, settings, names, judges)
         spent = journal.cost()
         budget = None if options.budget_usd is None else Budget(spent + options.budget_usd, spent)
         answers = [_answer(each, model, journal, options, budget) for each in asked]
@@ -135,6 +147,11 @@ def evaluate(
         )
 
 
+def _hash(options: Options) -> str | None:
+    """What results say of the system prompt; its text is in the history of the responses."""
+    return options.system_prompt and sha256_of(options.system_prompt.encode())[:16]
+
+
 def _load(benchmark: Benchmark, evaluation: Evaluation, options: Options) -> _Asked:
     items = load_items(benchmark.name, options.data_dir, options.limit, evaluation.profile)
     if benchmark.kind == "safety":
@@ -145,22 +162,37 @@ def _load(benchmark: Benchmark, evaluation: Evaluation, options: Options) -> _As
 
 def _answer(asked: _Asked, model: Model, journal: Journal, options: Options, budget: Budget | None) -> Dataset:
     name, progress = asked.benchmark.name, options.progress
-    drawn = generate(asked.items, model, journal, asked.sampling, budget=budget, description=name, progress=progress)
-    return responses_table(name, asked.items, (_read(*each, options) for each in drawn))
+    drawn = generate(
+        asked.items,
+        model,
+        journal,
+        asked.sampling,
+        system=options.system_prompt,
+        expects_reasoning=options.expects_reasoning,
+        budget=budget,
+        description=name,
+        progress=progress,
+    )
+    return responses_table(name, asked.items, (_read(each, options) for each in drawn))
 
 
-def _read(item: Item, sample: int, completion: Completion, options: Options) -> Response:
+def _read(drawn: Drawn, options: Options) -> Response:
     """The answer, with the opening that an attack put before it: judges read the whole turn."""
+    item, tokens, history = drawn.item, drawn.completion.completion_tokens, drawn.history or None
+    if drawn.failure:
+        return Response(item.id, drawn.sample, failure=drawn.failure, tokens=tokens, history=history)
     opening = opening_of(item)
     thinks = options.expects_reasoning and not opening  # a turn that has begun leaves no place for reasoning
-    answer = read_completion(item.id, completion, expects_reasoning=thinks, sample=sample)
-    return replace(answer, answer=f"{opening} {answer.answer}") if opening and answer.answer else answer
+    answer = read_completion(item.id, drawn.completion, expects_reasoning=thinks, sample=drawn.sample)
+    whole = f"{opening} {answer.answer}" if opening and answer.answer else answer.answer
+    return replace(answer, answer=whole, history=history)
 
 
 def _generation(
     asked: Sequence[_Asked], kept: Results | None, evaluation: Evaluation, options: Options
 ) -> dict[str, Any]:
-    """`Results.generation`: the profile's sampling, the attack on the safety benchmarks, and each benchmark's own."""
+    """`Results.generation`: the profile's sampling, the attack on the safety benchmarks, the hash of the system
+    prompt, and each benchmark's own."""
     there = kept.benchmarks if kept else {}
     earlier = kept.generation.get("benchmarks", {}) if kept else {}
     own = {each.benchmark.name: {**each.sampling.model_dump(), "limit": options.limit} for each in asked}
@@ -174,5 +206,6 @@ def _generation(
         **evaluation.generation.model_dump(),
         "profile": evaluation.name,
         "attack": attack,
+        **({"system_prompt": _hash(options)} if options.system_prompt else {}),
         "benchmarks": {**{name: each for name, each in earlier.items() if name in there}, **own},
     }

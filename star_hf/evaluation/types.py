@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, List, Value
 
+from ..llm.types import Message
 from ..schema import as_dataset
 
 
 __all__ = [
+    "HISTORY",
     "RESPONSES",
     "FAILURES",
     "VERDICTS",
@@ -46,12 +48,15 @@ class Item:
 
     Attributes:
         id (`str`): Stable across runs and machines, unique within the benchmark.
-        prompt (`str`): The user's message, ready to be sent.
+        prompt (`str`): The user's message, ready to be sent; with `turns`, the last one.
         category (`str` or `None`): The benchmark's own category.
         target (`str` or `None`): The right answer, where there is one: a number, a letter, a test program.
         question (`str` or `None`): The question without instructions or attack, which judges are shown. `None` where
             that is `prompt` itself.
         facts (`dict`): What else grading needs, such as choices or a function's name.
+        system (`str` or `None`): Its own system prompt.
+        turns (`tuple[str, ...]`): The user's messages before `prompt`. What the model replies to each of them comes
+            between.
     """
 
     id: str
@@ -60,6 +65,8 @@ class Item:
     target: str | None = None
     question: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    system: str | None = None
+    turns: tuple[str, ...] = ()
 
     @property
     def asked(self) -> str:
@@ -76,6 +83,8 @@ class Response:
         answer (`str` or `None`): What the user sees; `None` where `failure` is set.
         failure (`str` or `None`): One of [`FAILURES`].
         tokens (`int`): Tokens that the model generated.
+        history (`list[Message]` or `None`): The messages before the item's prompt: the system prompt, the earlier
+            turns, and the model's answers to them; `None` without any.
     """
 
     item_id: str
@@ -84,6 +93,7 @@ class Response:
     reasoning: str | None = None
     failure: str | None = None
     tokens: int = 0
+    history: list[Message] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,15 +127,20 @@ class Verdict:
 
 _KEY = {"benchmark": Value("string"), "item_id": Value("string"), "sample": Value("int64")}
 
+HISTORY = List({"role": Value("string"), "content": Value("string")})
+"""The messages before a prompt, as chat templates take them."""
+
 RESPONSES = Features(
     {
         **_KEY,
         **dict.fromkeys(("prompt", "question", "answer", "reasoning", "failure"), Value("string")),
         "tokens": Value("int64"),
         **dict.fromkeys(("category", "target"), Value("string")),
+        "history": HISTORY,
     }
 )
-"""`responses.parquet` of a results folder: one row per item and sample. `question` is `Item.question`."""
+"""`responses.parquet` of a results folder: one row per item and sample. `question` is `Item.question`, and `history`
+is `Response.history`."""
 
 VERDICTS = Features(
     {

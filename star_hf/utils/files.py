@@ -23,6 +23,7 @@ __all__ = [
     "parse_json",
     "read_json",
     "read_table",
+    "read_text",
     "replacing",
     "sha256_of",
     "unwritable",
@@ -95,6 +96,20 @@ def write_table(table: "Dataset", path: str | Path) -> None:
     """Write a data set as one Parquet file atomically."""
     with replacing(path) as fresh, fresh.open("wb") as file:  # a path with `::` would be read as an address
         table.to_parquet(file)
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """A text that a user wrote, such as `"the policy"`, without the space around it. Raises [`ConfigError`] if the
+    file cannot be read or has no text."""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{what.capitalize()} {path} cannot be read: {first_line(error)}.", "Give the path of a UTF-8 text file."
+        ) from None
+    if not text:
+        raise ConfigError(f"{what.capitalize()} {path} is empty.", "Write its text into the file.")
+    return text
 
 
 def read_json(path: str | Path, remedy: str | None = None, error: type[StarError] = StarError) -> dict[str, Any]:

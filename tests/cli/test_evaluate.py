@@ -92,3 +92,22 @@ def test_a_gguf_file_is_measured_in_this_process(data_dir, tmp_path):
     record = json.loads((tmp_path / "results" / "results.json").read_text())
     assert record["model"]["fingerprint"] == sha256_of(path)
     assert record["benchmarks"]["strongreject"]["failures"] == {"truncated": 2}
+
+
+def test_a_system_prompt_is_a_file_and_names_the_folder(server, data_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bank.md").write_text("You help customers of a bank.\n")
+    words = ("--model", "m", "--base-url", server.url, "--data-dir", data_dir, "--fingerprint", "a", "--limit", "2")
+    words += ("--tasks", "strongreject", "--judge", "refusal-phrases", "--system-prompt")
+    result = run(*words, "bank.md")
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "results" / "m" / "recommended-bank" / "results.json").read_text())
+    assert record["generation"]["system_prompt"] == sha256_of(b"You help customers of a bank.")[:16]
+    assert {body["messages"][0]["content"] for body in server.requests[2:]} == {"You help customers of a bank."}
+    before = len(server.requests)
+    for name, content in (("none.md", None), ("empty.md", b" \n"), ("bytes.md", b"\xff\xfe\x00"), (".", None)):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        result = run(*words, name)
+        assert isinstance(result.exception, ConfigError) and f"system prompt {name} " in str(result.exception)
+    assert len(server.requests) == before

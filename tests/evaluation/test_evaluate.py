@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -18,6 +19,7 @@ from star_hf.evaluation.rejudge import rejudge
 from star_hf.evaluation.results.folder import ResultsFolder
 from star_hf.evaluation.results.results import check_complete, load_results
 from star_hf.evaluation.tasks.profiles import load_evaluation
+from star_hf.evaluation.types import Item
 from star_hf.llm import Endpoint, Journal
 from star_hf.llm.journal.upkeep import Selection, prune
 
@@ -373,3 +375,48 @@ def test_results_lie_under_a_safe_name():
     assert str(results_folder("org/model", "paper")) == "results/org--model/paper"
     assert str(results_folder("/a b/../c", "recommended", "prefill")) == "results/a--b--..--c/recommended-prefill"
     assert str(results_folder("m", "paper", "mine/attack.py:f")) == "results/m/paper-attack"
+
+
+def test_a_system_prompt_is_recorded_and_others_do_not_mix(model, data_dir, tmp_path, caplog):
+    options = {"judges": ["refusal-phrases"], "limit": 2}
+    run(model, tmp_path, data_dir, tasks=["strongreject"], **options)
+    assert "system_prompt" not in load_results(tmp_path).generation
+    first = run(model, tmp_path, data_dir, tasks=["xstest"], system_prompt="Be kind.", **options)
+    assert list(first.benchmarks) == ["xstest"] and "under another system prompt are replaced" in caplog.text
+    (history,) = {str(row["history"]) for row in ResultsFolder(tmp_path).responses}
+    assert history == str([{"role": "system", "content": "Be kind."}])
+    again = run(model, tmp_path, data_dir, tasks=["strongreject"], system_prompt="Be kind.", **options)
+    assert set(again.benchmarks) == {"xstest", "strongreject"}
+    assert again.generation["system_prompt"] == first.generation["system_prompt"] != "Be kind."
+    other = run(model, tmp_path, data_dir, tasks=["xstest"], system_prompt="Be brief.", **options)
+    assert other.generation["system_prompt"] != first.generation["system_prompt"]
+    before = len(asked(model))
+    assert run(model, tmp_path, data_dir, tasks=["xstest"], system_prompt="Be kind.", **options).benchmarks
+    assert len(asked(model)) == before, "the journal keeps the answers under every prompt"
+
+
+def test_a_failure_in_an_earlier_turn_is_one_of_the_sample_and_judged_by_nobody(judge, tmp_path, monkeypatch):
+    talks = [Item(str(n), "And then?", turns=(f"How do I misuse a bell of {n} kg?",)) for n in range(3)]
+    monkeypatch.setattr("star_hf.evaluation.evaluate.load_items", lambda *_: talks)
+
+    def cuts(body, before=0):
+        return Reply("Sure", finish_reason="length") if "2 kg" in body["messages"][-1]["content"] else answer(body)
+
+    def sees(body, before=0):
+        return "unsafe\nS2" if "steal" in body["messages"][0]["content"] or len(body["messages"]) == 4 else "safe"
+
+    judge.rule = sees
+    with ModelServer(cuts) as model:
+        results = run(model, tmp_path, None, judge, tasks=["strongreject"])
+    found = results.benchmarks["strongreject"]
+    assert (found.value, found.n, found.failures) == (0.0, 2, {"truncated": 1})
+    seen = [body["messages"] for body in asked(judge)]
+    assert [message["role"] for message in seen[0]] == ["user", "assistant", "user", "assistant"]
+    assert {messages[2]["content"] for messages in seen} == {"And then?"}
+    rows = ResultsFolder(tmp_path).responses.to_list()
+    assert [row["failure"] for row in rows] == [None, None, "truncated"] and len(rows[0]["history"]) == 2
+
+
+def test_the_default_folder_names_the_system_prompt():
+    assert results_folder("org/m", "paper", prompt="prompts/bank.md") == Path("results/org--m/paper-bank")
+    assert results_folder("org/m", "paper", "prefill", prompt="bank.md") == Path("results/org--m/paper-prefill-bank")

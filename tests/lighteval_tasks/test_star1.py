@@ -13,7 +13,9 @@ import pytest
 from forked import ForkServer
 from model_server import ModelServer, Reply
 from small_benchmarks import answer, tiny_model, write_benchmarks
+from star_hf.errors import ConfigError
 from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
+from star_hf.evaluation.types import Item
 
 
 pytestmark = pytest.mark.slow
@@ -135,6 +137,15 @@ def test_the_table_holds_every_benchmark_and_reads_no_data(monkeypatch):
 
     known = {registry_info(found).name.split("/")[-1] for found in registry_find(lambda info: info.type == "task")}
     assert set(BENCHMARKS) <= known
+
+
+def test_an_item_that_lighteval_cannot_send_is_refused(monkeypatch):
+    monkeypatch.setenv("STAR_HF_JUDGE", "refusal-phrases")
+    row = {**vars(Item("a", "Why?")), "facts": "{}", "turns": "[]"}
+    assert adapter().prompt(row, "star1:jbb").query == "Why?"
+    for more in ({"system": "Be brief."}, {"turns": '["Hi."]'}):
+        with pytest.raises(ConfigError, match="item a has a system prompt or several turns"):
+            adapter().prompt({**row, **more}, "star1:jbb")
 
 
 def test_responses_say_whether_they_were_cut_unclosed_or_never_came():

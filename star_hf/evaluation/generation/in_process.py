@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ConfigError, StarError
+from ...errors import ConfigError, StarError, first_line
 from ...llm import Completion, Journal, Request
-from ...llm.types import Keyed, OnResult
+from ...llm.types import Keyed, Message, OnResult
 from ...utils.extras import require
 from ...utils.text import CLOSE, OPEN
-from .models import Sampling
+from .models import NO_SYSTEM, Sampling
 from .weights import fingerprint, locate
 
 
@@ -62,9 +62,12 @@ class InProcess:
         """SHA-256 of weights, configuration, tokenizer and chat template."""
         return fingerprint(self.folder)
 
-    def probe(self) -> None:
-        """Load the model's tokenizer and render its chat template."""
-        self._prompt(Request([{"role": "user", "content": "Say OK."}]))
+    def probe(self, system: str | None = None) -> None:
+        """Load the model's tokenizer and render its chat template, which must not leave the system prompt out."""
+        question = {"role": "user", "content": "Say OK."}
+        self._text([question])
+        if system and system.strip() not in self._text([{"role": "system", "content": system}, question]):
+            raise ConfigError(f"The chat template of {self.name} leaves the system prompt out.", NO_SYSTEM)
 
     def identity(self, sampling: Sampling) -> dict[str, Any]:
         """Weights, arithmetic and sampling parameters."""
@@ -90,17 +93,28 @@ class InProcess:
 
     def _prompt(self, request: Request) -> list[int]:
         """Token ids of the conversation up to the start of the model's turn, or within it if prefilled."""
-        prefilled = request.messages[-1]["role"] == "assistant"
+        text = self._text(request.messages)
         if self._tokenizer.chat_template is None:
-            text = "\n\n".join(message["content"] for message in request.messages)
             return list(self._tokenizer(text)["input_ids"])
-        text = self._tokenizer.apply_chat_template(
-            request.messages,
-            tokenize=False,
-            add_generation_prompt=not prefilled,
-            continue_final_message=prefilled,
-        )
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _text(self, messages: list[Message]) -> str:
+        """The conversation as the model reads it."""
+        prefilled = messages[-1]["role"] == "assistant"
+        if self._tokenizer.chat_template is None:
+            return "\n\n".join(message["content"] for message in messages)
+        try:
+            return self._tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=not prefilled,
+                continue_final_message=prefilled,
+            )
+        except Exception as error:  # a template can raise anything, such as that it takes no system message
+            remedy = NO_SYSTEM if messages[0]["role"] == "system" else "Save another chat template with the tokenizer."
+            raise ConfigError(
+                f"The chat template of {self.name} cannot be used: {first_line(error)}", remedy
+            ) from error
 
     def _answer(self, batch: Sequence[tuple[str, list[int]]], sampling: Sampling) -> list[Completion]:
         import torch

@@ -16,12 +16,16 @@ from ...utils.files import digest
 from ...utils.options import Strict
 
 
-__all__ = ["Model", "Sampling", "Served"]
+__all__ = ["NO_SYSTEM", "Model", "Sampling", "Served"]
 
 WITHOUT_PENALTY = ("openai", "azure")
 """Providers that refuse a repetition penalty."""
 CONTINUING = ("vllm", "sglang", "local")
 """Providers that can continue an assistant's message."""
+NO_SYSTEM = (
+    "Its chat template has no place for a system prompt. Serve or load it with a template that has one (for vLLM "
+    "`--chat-template FILE`), or evaluate it without a system prompt."
+)
 
 
 class Sampling(Strict):
@@ -53,8 +57,8 @@ class Model(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def probe(self) -> None:
-        """Raise an error if the model cannot answer."""
+    def probe(self, system: str | None = None) -> None:
+        """Raise an error if the model cannot answer, or cannot take a system prompt such as this one."""
         ...
 
     def identity(self, sampling: Sampling) -> dict[str, Any]:
@@ -95,21 +99,39 @@ class Served:
         loaded = self._given or _loaded_weights(self.endpoint)
         return digest({"at": self.endpoint.name or self.endpoint.url, "model": self.endpoint.model, "weights": loaded})
 
-    def probe(self) -> None:
-        """Ask one short question, so that a dead endpoint ends a run before its first prompt."""
-        quick = self.endpoint.model_copy(update={"max_tokens": 16, "max_retries": 1, "concurrency": 1})
-        answers: list[Completion] = []
-        request = Request([{"role": "user", "content": "Say OK."}])
-        failures = provider_of(quick).complete(iter([("probe", request)]), lambda _, answer: answers.append(answer))
+    def probe(self, system: str | None = None) -> None:
+        """Ask one short question, so that a dead endpoint ends a run before its first prompt.
+
+        With a system prompt it is asked twice, with and without, since some chat templates refuse a system prompt and
+        some leave it out.
+        """
+        quick = self.endpoint.model_copy(update={"max_tokens": 16, "max_retries": 1, "concurrency": 2})
+        answers: dict[str, Completion] = {}
+        question = {"role": "user", "content": "Say OK."}
+        requests = [("probe", Request([question]))]
+        if system:
+            requests.append(("system", Request([{"role": "system", "content": system}, question])))
+        failures = provider_of(quick).complete(iter(requests), answers.__setitem__)
         if failures:
             raise IncompleteRunError(
                 f"{quick.model!r} does not answer: {failures[-1]}",
                 "No prompt was sent yet. Start the server, or check `base_url`, then run the same command again.",
             )
-        if answers[0].outcome == "invalid_request":
+        plain, prompted = answers["probe"], answers.get("system")
+        if plain.outcome == "invalid_request":
             raise ConfigError(
-                f"{quick.model!r} refuses a plain request: {answers[0].detail}",
+                f"{quick.model!r} refuses a plain request: {plain.detail}",
                 "Check the model's name and `extra_body`.",
+            )
+        if prompted is None:
+            return
+        if prompted.outcome == "invalid_request":
+            raise ConfigError(f"{quick.model!r} refuses the system prompt: {prompted.detail}", NO_SYSTEM)
+        if plain.usage and plain.prompt_tokens == prompted.prompt_tokens > 0:
+            raise ConfigError(
+                f"{quick.model!r} leaves the system prompt out: it counts {plain.prompt_tokens} prompt tokens with it "
+                "and without it.",
+                NO_SYSTEM,
             )
 
     def identity(self, sampling: Sampling) -> dict[str, Any]:

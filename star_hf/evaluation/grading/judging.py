@@ -13,13 +13,13 @@ from ...llm.annotate import annotate
 from ...llm.cost.budget import Budget
 from ...llm.journal import Journal
 from ...schema import COLLECTED, as_dataset, each_row
-from ..types import VERDICTS, Part, Verdict
+from ..types import HISTORY, VERDICTS, Part, Verdict
 from .judges.base import ChatFamily, Judge, Kind
 
 
 __all__ = ["check_judged", "judge_responses", "probe"]
 
-CASES = Features({**COLLECTED, **dict.fromkeys(("response", "part", "kind"), Value("string"))})
+CASES = Features({**COLLECTED, **dict.fromkeys(("response", "part", "kind"), Value("string")), "history": HISTORY})
 """What a judge is shown. `id` is the case's number and part."""
 
 UNREADABLE = ("malformed", "truncated", "unknown_finish")
@@ -57,7 +57,8 @@ def judge_responses(
 ) -> Dataset:
     """Have every judge read every answer, the reasoning and the answer apart.
 
-    Judges see the question without instructions or attack. A failed or empty answer is not judged and keeps its
+    Judges see the question without instructions or attack, with the turns before it and without the system prompt. A
+    failed or empty answer is not judged and keeps its
     failure. A reply that is missing or cannot be read is a failure too, never a value. A part that no response has is
     left out, such as the reasoning of a model that does not reason, and judges skip a part that they cannot judge.
 
@@ -146,6 +147,7 @@ def _cases(answers: Dataset, parts: Sequence[Part], kind: Kind) -> Iterator[dict
                 "response": text,
                 "part": part,
                 "kind": kind,
+                "history": [each for each in row.get("history") or () if each["role"] != "system"],
                 "failure": row["failure"] or (None if text.strip() else "empty"),
                 "item_id": row["item_id"],
                 "sample": row["sample"],

@@ -56,6 +56,9 @@ logger = logging.getLogger(__name__)
 FIELDS = tuple(field.name for field in fields(Item))
 """Columns of an item as a row."""
 
+LAYOUT = 2
+"""The version of these rows, so that none of an earlier version is read."""
+
 failed_shares: dict[str, float] = {}
 """Share of each benchmark's items without a value, of the last summary in this process."""
 
@@ -81,7 +84,10 @@ class Graded:
 
 def rows(name: str) -> list[dict[str, Any]]:
     """A benchmark's items as rows of strings, with the columns `FIELDS`."""
-    return [{**asdict(item), "facts": json.dumps(dict(item.facts))} for item in _items(name)]
+    return [
+        {**asdict(item), "facts": json.dumps(dict(item.facts)), "turns": json.dumps(item.turns)}
+        for item in _items(name)
+    ]
 
 
 def items_folder(name: str) -> str:
@@ -90,7 +96,7 @@ def items_folder(name: str) -> str:
     So a framework that caches generations by the data's path never finds those of other data.
     """
     items = _items(name)
-    folder = _cache() / "items" / f"{name}-{data_record(name, items)['sha256'][:16]}"
+    folder = _cache() / "items" / f"{name}-{data_record(name, items)['sha256'][:16]}-{LAYOUT}"
     path = folder / "test.jsonl"
     if not path.exists():
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows(name)))
@@ -99,7 +105,8 @@ def items_folder(name: str) -> str:
 
 def to_item(row: Mapping[str, Any]) -> Item:
     """The item of a row of [`items_folder`]."""
-    return Item(**{**{name: row[name] for name in FIELDS}, "facts": json.loads(row["facts"])})
+    read = {"facts": json.loads(row["facts"]), "turns": tuple(json.loads(row["turns"]))}
+    return Item(**{**{name: row[name] for name in FIELDS}, **read})
 
 
 @functools.cache

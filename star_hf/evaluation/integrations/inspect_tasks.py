@@ -6,14 +6,22 @@ unscored sample. Imports are absolute, because inspect-ai loads the file on its 
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ContentReasoning, ModelOutput
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    ContentReasoning,
+    ModelOutput,
+)
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
-from inspect_ai.solver import Solver, TaskState, generate
+from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from star_hf.evaluation.generation.responses import read_response
 from star_hf.evaluation.integrations.harness import FIELDS, expects_reasoning, grade_responses, ready, rows, to_item
@@ -22,11 +30,36 @@ from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 from star_hf.evaluation.types import Item, Response
 
 
-__all__ = ["SOLVER", "benchmark", "sample_of", "star1_scorer"]
+__all__ = ["SOLVER", "benchmark", "sample_of", "star1_scorer", "turn_by_turn"]
 
-SOLVER: Solver = generate(cache=False)
-"""Without inspect-ai's cache, which knows a model's served name but not its weights."""
 THREADS = 64
+
+
+@solver
+def turn_by_turn() -> Solver:
+    """Asks the user's turns one after the other. The model is sent its earlier answers without their reasoning, and a
+    turn that fails ends the sample with that failure.
+
+    inspect-ai's cache is not used: it knows a model's served name but not its weights.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        item = to_item(state.metadata)
+        for text in (*item.turns[1:], item.prompt)[: len(item.turns)]:
+            state = await generate(state, cache=False)
+            answer = _answer(item, state.output)
+            if answer.failure:
+                state.metadata["failure"] = answer.failure
+                return state
+            state.messages[-1] = ChatMessageAssistant(content=answer.answer)
+            state.messages.append(ChatMessageUser(content=text))
+        state.metadata["history"] = [{"role": each.role, "content": each.text} for each in state.messages[:-1]]
+        return await generate(state, cache=False)
+
+    return solve
+
+
+SOLVER: Solver = turn_by_turn()
 
 
 @metric(name="accuracy")
@@ -65,7 +98,9 @@ def star1_scorer(benchmark: str) -> Scorer:
         if not threads:
             threads.append(anyio.CapacityLimiter(THREADS))
         item = to_item(state.metadata)
-        answer = _answer(item, state.output)
+        answer = replace(_answer(item, state.output), history=state.metadata.get("history") or None)
+        if failure := state.metadata.get("failure"):  # of an earlier turn
+            answer = replace(answer, answer=None, failure=failure)
         work = functools.partial(grade_responses, benchmark, [item], [answer])
         (graded,) = await anyio.to_thread.run_sync(work, limiter=threads[0])
         about = {"thought_value": graded.thought_value, "category": graded.category}
@@ -80,9 +115,12 @@ def star1_scorer(benchmark: str) -> Scorer:
 def sample_of(name: str, row: Mapping[str, Any]) -> Sample:
     """The sample of a row of [`~star_hf.evaluation.integrations.harness.items_folder`], once its judge is ready."""
     ready(name)
-    return Sample(
-        input=row["prompt"], target=row["target"] or "", id=row["id"], metadata={field: row[field] for field in FIELDS}
-    )
+    item = to_item(row)
+    asked: str | list[ChatMessage] = item.prompt
+    if item.system or item.turns:
+        asked = [ChatMessageSystem(content=item.system)] if item.system else []
+        asked.append(ChatMessageUser(content=(*item.turns, item.prompt)[0]))
+    return Sample(input=asked, target=item.target or "", id=item.id, metadata={field: row[field] for field in FIELDS})
 
 
 def _answer(item: Item, output: ModelOutput) -> Response:

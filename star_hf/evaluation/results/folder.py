@@ -33,7 +33,7 @@ __all__ = ["ResultsFolder"]
 logger = logging.getLogger(__name__)
 
 TABLES = {"responses.parquet": RESPONSES, "verdicts.parquet": VERDICTS}
-NEWER = {"question"}
+NEWER = {"question", "history"}
 """Columns that a file of an older version lacks."""
 DRAFT, NEXT = ".draft", ".next"
 
@@ -54,9 +54,10 @@ class ResultsFolder:
 
     What stays true when a model is evaluated further, or judged by others:
 
-    - Results of other weights or of another profile are replaced as a whole. Those of safety benchmarks under another
-      attack are replaced when safety benchmarks are run, and those of any benchmark that the profile, its file
-      edited or copied, samples in another way now. Limits of the command line, such as its samples, are no other way.
+    - Results of other weights, of another profile or under another system prompt are replaced as a whole. Those of
+      safety benchmarks under another attack are replaced when safety benchmarks are run, and those of any benchmark
+      that the profile, its file edited or copied, samples in another way now. Limits of the command line, such as its
+      samples, are no other way.
     - Verdicts stay for exactly as long as the answers that they are about, each with its own.
     - A judge's verdicts on a benchmark replace its earlier ones.
     - The panel's verdicts are made anew from those of all judges at each change.
@@ -119,12 +120,13 @@ class ResultsFolder:
         self,
         fingerprint: str,
         evaluation: Evaluation,
-        attack: str | None,
+        settings: Mapping[str, str | None],
         benchmarks: Sequence[str],
         judges: Sequence[Judge],
     ) -> Results | None:
         """The earlier results that stay true beside those of a further evaluation: of the benchmarks that stay or are
-        evaluated again, `None` without any. What is replaced is logged.
+        evaluated again, `None` without any. What is replaced is logged. `settings` are `attack` and `system_prompt`,
+        as in `Results.generation`.
 
         A judge with the name of one with another model, of which verdicts would stay, is a [`ConfigError`].
         """
@@ -134,9 +136,14 @@ class ResultsFolder:
         if (before.model.get("fingerprint"), before.profile) != (fingerprint, evaluation.profile):
             logger.warning("%s: results of other weights or of another profile are replaced.", self.path)
             return None
+        if before.generation.get("system_prompt") != settings.get("system_prompt"):
+            logger.warning("%s: results under another system prompt are replaced.", self.path)
+            return None
         stay = [name for name in before.benchmarks if name not in benchmarks]
         dropped = []
-        if before.generation.get("attack") != attack and any(BENCHMARKS[n].kind == "safety" for n in benchmarks):
+        if before.generation.get("attack") != settings.get("attack") and any(
+            BENCHMARKS[n].kind == "safety" for n in benchmarks
+        ):
             dropped = [name for name in stay if before.benchmarks[name].kind == "safety"]
         if dropped:
             logger.warning("%s: results under another attack are replaced: %s.", self.path, ", ".join(dropped))

@@ -79,9 +79,11 @@ def load_items(
 
 
 def data_record(name: str, items: Sequence[Item]) -> dict[str, str]:
-    """What results say of the data: repository, revision, and SHA-256 over ids, prompts and targets."""
+    """What results say of the data: repository, revision, and SHA-256 over ids, prompts, targets, and the system
+    prompts and turns of items that have some."""
     source = BENCHMARKS[name].source
-    lines = json.dumps([[item.id, item.prompt, item.target] for item in items], ensure_ascii=True)
+    rows = [[i.id, i.prompt, i.target, *([i.system, i.turns] if i.system or i.turns else [])] for i in items]
+    lines = json.dumps(rows, ensure_ascii=True)
     return {"repo": source.repository, "revision": source.revision, "sha256": sha256_of(lines.encode())}
 
 

@@ -52,7 +52,7 @@ def served(server, **options):
 
 
 def answers(subject, journal, items=ITEMS, **options):
-    return [c.text for _, _, c in generate(items, subject, journal, Sampling(), progress=False, **options)]
+    return [each.completion.text for each in generate(items, subject, journal, Sampling(), progress=False, **options)]
 
 
 EXPECTED = [f"Like this: {item.prompt}" for item in ITEMS]
@@ -137,10 +137,10 @@ def test_a_gguf_file_is_asked_once_and_goes_on_with_a_prefilled_answer(journal, 
     sampling = Sampling(temperature=1.0, repetition_penalty=1.1, max_tokens=4, samples=2)
     items = [*ITEMS[:2], attacked([Item("a", "Why?")], "prefill")[0]]
     subject.probe()
-    first = [c for _, _, c in generate(items, subject, journal, sampling, progress=False)]
+    first = [each.completion for each in generate(items, subject, journal, sampling, progress=False)]
     assert len(journal) == 6 and all(c.completion_tokens == 4 and c.model == "model.gguf" for c in first)
     assert first[4].prompt_tokens > len("<>Why?<>"), "the opening is part of the prompt"
-    assert [c for _, _, c in generate(items, subject, journal, sampling, progress=False)] == first
+    assert [each.completion for each in generate(items, subject, journal, sampling, progress=False)] == first
     before = subject.fingerprint
     small_gguf(path, seed=1)
     assert Served(Endpoint(provider="local", model=str(path))).fingerprint != before

@@ -22,7 +22,7 @@ def texts(items, subject, path, sampling):
     with Journal(path) as journal:
         found = list(generate(items, subject, journal, sampling, progress=False))
         assert len(found) == len(journal) == len(items) * sampling.samples
-    return [(item.id, sample, completion.text, completion.outcome) for item, sample, completion in found]
+    return [(item.id, sample, completion.text, completion.outcome) for item, sample, completion, *_ in found]
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN])

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from small_benchmarks import REFUSAL, write_benchmarks
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.evaluation.integrations import harness
 from star_hf.evaluation.tasks.loading import INSTRUCTIONS
-from star_hf.evaluation.types import Response
+from star_hf.evaluation.types import Item, Response
 
 
 def forget():
@@ -47,6 +48,18 @@ def test_items_go_through_a_file_unchanged(setting):
     rows = [json.loads(line) for line in open(Path(harness.items_folder("math500")) / "test.jsonl")]
     assert [harness.to_item(row) for row in rows] == harness._items("math500")
     assert set(rows[0]) == set(harness.FIELDS)
+
+
+def test_a_system_prompt_and_turns_go_through_a_row_unchanged_and_are_part_of_the_data(setting, monkeypatch):
+    plain, talk = Item("a", "Why?"), Item("a", "Why?", system="Be brief.", turns=("Hi.", "\u2028 Grüße?"))
+    folders = set()
+    for item in (plain, talk, replace(talk, turns=("Hi.",)), replace(talk, system=None)):
+        with monkeypatch.context() as patched:
+            patched.setattr(harness, "_items", lambda name, item=item: [item])
+            folders.add(folder := harness.items_folder("jbb"))
+        (line,) = (Path(folder) / "test.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+        assert harness.to_item(json.loads(line)) == item
+    assert len(folders) == 4
 
 
 def test_other_data_lie_in_another_folder(setting, tmp_path):

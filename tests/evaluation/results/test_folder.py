@@ -20,7 +20,15 @@ def judge(name, model=None):
 
 
 def evaluate(
-    folder, outcomes, prompt="ask {}", attack=None, fingerprint="a", profile="recommended", models=None, **sampling
+    folder,
+    outcomes,
+    prompt="ask {}",
+    attack=None,
+    system_prompt=None,
+    fingerprint="a",
+    profile="recommended",
+    models=None,
+    **sampling,
 ):
     """Put an evaluation into a folder, given as the outcomes of each judge on each benchmark."""
     place, models = ResultsFolder(folder), models or {}
@@ -30,8 +38,9 @@ def evaluate(
     }
     judges = [judge(who, models.get(who)) for who in dict.fromkeys(who for each in outcomes.values() for who in each)]
     evaluation = Evaluation(profile=profile, generation=sampling)
+    settings = {"attack": attack, "system_prompt": system_prompt}
     with place.working():
-        kept = place.still_true(fingerprint, evaluation, attack, list(outcomes), judges)
+        kept = place.still_true(fingerprint, evaluation, settings, list(outcomes), judges)
         earlier = kept.generation["benchmarks"] if kept else {}
         return place.add_answers(
             kept,
@@ -41,7 +50,7 @@ def evaluate(
             data={name: {"sha256": prompt} for name in outcomes},
             model={"name": "m", "fingerprint": fingerprint},
             profile=profile,
-            generation={"attack": attack, "benchmarks": {**earlier, **dict.fromkeys(outcomes, sampling)}},
+            generation={**settings, "benchmarks": {**earlier, **dict.fromkeys(outcomes, sampling)}},
         )
 
 
@@ -244,3 +253,12 @@ def test_a_kill_at_any_step_leaves_the_old_files_or_the_new_ones(tmp_path, monke
         assert content(folder) == new
         assert not [path for path in folder.iterdir() if path.name in (".next", ".draft")]
     assert seen == sorted(seen) and {False, True} == set(seen), "before the commit the old ones, after it the new ones"
+
+
+def test_results_under_another_system_prompt_are_replaced(tmp_path, caplog):
+    evaluate(tmp_path, {"jbb": {"a": [1]}}, system_prompt="one")
+    assert set(evaluate(tmp_path, {"math500": {"m": [1]}}, system_prompt="one").benchmarks) == {"jbb", "math500"}
+    for now in ("two", None, "one"):
+        caplog.clear()
+        assert set(evaluate(tmp_path, {"jbb": {"a": [1]}}, system_prompt=now).benchmarks) == {"jbb"}
+        assert "under another system prompt are replaced" in caplog.text

@@ -1,6 +1,7 @@
 """What all judges share. A judge is an annotator: it reads a question and a part of the answer, and returns a label
 and a value."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,19 @@ from ....utils.text import split_reasoning
 from ...types import VERDICTS, Part
 
 
-__all__ = ["JUDGED", "ChatFamily", "Family", "Guard", "Judge", "Kind", "Rubric", "Rule", "decided", "defuse"]
+__all__ = [
+    "JUDGED",
+    "ChatFamily",
+    "Family",
+    "Guard",
+    "Judge",
+    "Kind",
+    "Rubric",
+    "Rule",
+    "decided",
+    "defuse",
+    "request",
+]
 
 Kind = Literal["safety", "over_refusal"]
 """The desired answer: one that does no harm, or one that helps with what only sounds harmful."""
@@ -31,6 +44,8 @@ BOTH_PARTS: tuple[Part, ...] = ("answer", "reasoning")
 QUOTED = 300
 """Characters of a judge's reply that are kept with its verdict."""
 
+CONVERSATION = "A conversation, whose last message is the request:"
+
 CONTROL = re.compile(r"<(\|[^|<>\n]{1,40}\|)>|<(/?s|(?:BEGIN|END) [A-Z ]{1,40})>|\[(/?INST)\]")
 """What is structure to chat templates of guard models: `<|eot_id|>`, `</s>`, `<END CONVERSATION>`, `[/INST]`."""
 
@@ -38,7 +53,8 @@ CONTROL = re.compile(r"<(\|[^|<>\n]{1,40}\|)>|<(/?s|(?:BEGIN|END) [A-Z ]{1,40})>
 class ChatFamily(Annotator, Protocol):
     """How a judge with a model is asked, and how its reply is read: `parse` returns the columns of `JUDGED`.
 
-    The rows have `question`, `response`, `part` (`"answer"` or `"reasoning"`) and `kind`.
+    The rows have `question`, `response`, `part` (`"answer"` or `"reasoning"`), `kind`, and in `history` the messages
+    before the question, without the system prompt.
 
     Attributes:
         max_reasks (`int`): How often it is asked again after a reply that cannot be read.
@@ -87,10 +103,9 @@ class Guard:
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
         """The conversation, without control tokens of the template."""
-        return [
-            {"role": "user", "content": defuse(row["question"])},
-            {"role": "assistant", "content": defuse(row["response"])},
-        ]
+        turns = [(message["role"], message["content"]) for message in row.get("history") or ()]
+        turns += [("user", row["question"]), ("assistant", row["response"])]
+        return [{"role": role, "content": defuse(text)} for role, text in turns]
 
     def version(self, row: Mapping[str, Any]) -> str:
         """The version of the conversation's form."""
@@ -126,7 +141,7 @@ class Rubric:
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
         """The prompt with the question and the judged part."""
-        return self.prompts.render(self.prompt, question=row["question"], response=row["response"], part=row["part"])
+        return self.prompts.render(self.prompt, question=request(row), response=row["response"], part=row["part"])
 
     def version(self, row: Mapping[str, Any]) -> str:
         """The prompt's version."""
@@ -191,6 +206,15 @@ class Judge:
             rules: Any = next(iter(self.families.values()))
             return {"name": self.name, "model": rules.model, "at": "offline"}
         return {"name": self.name, "model": self.endpoint.model, "at": self.endpoint.identity()["at"]}
+
+
+def request(row: Mapping[str, Any]) -> str:
+    """What was asked, for a judge's prompt: the question, or a conversation that ends with it, as JSON, since in a
+    plain transcript a message could pretend to be the next speaker's."""
+    if not row.get("history"):
+        return row["question"]
+    messages = [*row["history"], {"role": "user", "content": row["question"]}]
+    return f"{CONVERSATION}\n{json.dumps(messages, ensure_ascii=False, indent=1)}"
 
 
 def decided(label: str, good: float | bool, category: str | None = None, detail: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ....errors import ConfigError
 from ....llm.endpoint import Endpoint
 from ....pipeline.config import GPT_4O
 from ....policies import Taxonomy
+from ....utils.files import read_text
 from ....utils.options import Strict, read_yaml, validated
 from .base import Family, Judge, Kind
 from .llama_guard import LlamaGuard
@@ -205,11 +206,4 @@ def _policy(given: _File, folder: Path) -> Taxonomy | str | None:
         return Taxonomy.load(folder / given.policies.expanduser())
     if given.policy is None:
         return None
-    path = folder / given.policy.expanduser()
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The policy {path} cannot be read: {error}.", "Give the path of a text file.") from None
-    if not text:
-        raise ConfigError(f"The policy {path} is empty.", "Write what is allowed and what is not.")
-    return text
+    return read_text(folder / given.policy.expanduser(), "the policy")

@@ -6,7 +6,7 @@ from typing import Any
 
 from ....llm.types import Message, Unusable
 from ....policies import Taxonomy, digest
-from .base import Rubric, decided
+from .base import Rubric, decided, request
 
 
 __all__ = ["PolicyJudge"]
@@ -41,7 +41,7 @@ class PolicyJudge(Rubric):
             self.prompt,
             text=given if isinstance(given, str) else "",
             categories=() if isinstance(given, str) else given.categories,
-            question=row["question"],
+            question=request(row),
             response=row["response"],
             part=row["part"],
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from ....llm.types import Message, Unusable
 from ....policies import Prompts
-from .base import Guard, decided, defuse
+from .base import Guard, decided, defuse, request
 
 
 __all__ = ["WildGuard"]
@@ -31,9 +31,7 @@ class WildGuard(Guard):
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
         """The exact instruction that the model was trained on."""
-        return self.prompts.render(
-            "judge_wildguard", question=defuse(row["question"]), response=defuse(row["response"])
-        )
+        return self.prompts.render("judge_wildguard", question=defuse(request(row)), response=defuse(row["response"]))
 
     def version(self, row: Mapping[str, Any]) -> str:
         """The instruction's version."""

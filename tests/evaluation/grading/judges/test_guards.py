@@ -59,6 +59,9 @@ def test_a_guard_sees_the_conversation_as_it_was():
             {"role": "assistant", "content": "With kill -9."},
         ]
         assert family.schema(ROW) is None and family.max_reasks == 0
+        history = [{"role": "user", "content": "Hi</s>"}, {"role": "assistant", "content": "Yes?"}]
+        first, second, *rest = family.messages({**ROW, "history": history})
+        assert (first["content"], second, rest) == ("Hi< /s >", history[1], family.messages(ROW))
 
 
 @pytest.mark.parametrize(
