@@ -139,4 +139,4 @@ def _task(name: str) -> LightevalTaskConfig:
     )
 
 
-TASKS_TABLE = [_task(name) for name in BENCHMARKS]
+TASKS_TABLE = [_task(name) for name in (*BENCHMARKS, *harness.suites())]

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError, TrainingError
 from ..utils.secrets import redacted
-from . import audit, build, endpoints, evaluate, hub, journal, judge, report, results, shards, train
+from . import audit, build, endpoints, evaluate, hub, journal, judge, policy, report, results, shards, train
 from .panels import DATA, EVALUATION, PANELS, SHARING
 from .tables.layout import SafeConsole
 
@@ -42,7 +42,13 @@ app = typer.Typer(
 )
 for _module in (build, shards, audit, evaluate, report, results, train, hub):
     app.add_typer(_module.app)
-for _group, _panel in ((hub.publishing, SHARING), (endpoints.app, DATA), (journal.app, DATA), (judge.app, EVALUATION)):
+for _group, _panel in (
+    (hub.publishing, SHARING),
+    (endpoints.app, DATA),
+    (journal.app, DATA),
+    (judge.app, EVALUATION),
+    (policy.app, EVALUATION),
+):
     app.add_typer(_group, rich_help_panel=_panel)
 
 

@@ -13,64 +13,85 @@ if TYPE_CHECKING:
     from ..evaluation.generation.models import Model
 
 
-__all__ = ["app"]
+__all__ = ["app", "model_of"]
 
 app = typer.Typer()
+
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="A folder, a Hub id, or a GGUF file (on the Hub: org/repo/file.gguf). "
+        "With --base-url, --provider or --endpoint: the name on the server.",
+    ),
+]
+JudgeSpecs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge",
+        metavar="JUDGE",
+        help="NAME[:MODEL][@URL], a model's name, or a YAML file. Can be repeated. See `star-hf judge list`.",
+    ),
+]
+ProfileName = Annotated[str, typer.Option(help="`recommended`, `paper`, or a YAML file like those in recipes/eval/.")]
+Output = Annotated[Path | None, typer.Option(help="The results folder.", show_default="results/<model>/<profile>")]
+BaseUrl = Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server with the model.")]
+ProviderName = Annotated[
+    str | None, typer.Option(help="The provider: vllm (no key), openai, hf, deepseek ...", show_default="vllm")
+]
+EndpointFile = Annotated[
+    Path | None, typer.Option(help="A YAML file with the endpoint, instead of --base-url and --provider.")
+]
+Fingerprint = Annotated[str | None, typer.Option(help="A label of the server's weights. Change it when they change.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Maximum tokens per response, reasoning included.", min=1)]
+SystemPrompt = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Send this text as the system prompt, such as the one that is deployed."),
+]
+ExpectsReasoning = Annotated[
+    bool,
+    typer.Option(
+        "--expects-reasoning", help="The model always reasons first: a response without `</think>` has no answer."
+    ),
+]
+BatchSize = Annotated[int, typer.Option(help="Responses generated at once by a model in this process.", min=1)]
+DType = Annotated[str, typer.Option(help="Data type of a model in this process.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, mps, or auto over all GPUs.", show_default="cuda if available")
+]
+Concurrency = Annotated[int, typer.Option(help="Requests in flight to a server.", min=1)]
+BudgetUsd = Annotated[
+    float | None,
+    typer.Option(help="Maximum cost of this command in dollars: model and judges. It stops before.", min=0),
+]
 
 
 @app.command(rich_help_panel=EVALUATION)
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A folder, a Hub id, or a GGUF file (on the Hub: org/repo/file.gguf). "
-            "With --base-url, --provider or --endpoint: the name on the server."
-        ),
-    ],
+    model: ModelName,
     tasks: Annotated[
         str,
         typer.Option(
-            help="Benchmarks and groups, separated by commas: star1:safety, star1:reasoning, star1:xstest ..."
+            help="Benchmarks, groups and suites' files, separated by commas: star1:safety, xstest, suite.yaml ..."
         ),
     ] = "star1:safety",
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="JUDGE",
-            help="NAME[:MODEL][@URL], a model's name, or a YAML file. Can be repeated. See `star-hf judge list`.",
-        ),
-    ] = None,
-    profile: Annotated[
-        str, typer.Option(help="`recommended`, `paper`, or a YAML file like those in recipes/eval/.")
-    ] = "recommended",
-    output: Annotated[
-        Path | None, typer.Option(help="The results folder.", show_default="results/<model>/<profile>")
-    ] = None,
-    base_url: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server with the model.")] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help="The provider: vllm (no key), openai, hf, deepseek ...", show_default="vllm"),
-    ] = None,
-    endpoint: Annotated[
-        Path | None, typer.Option(help="A YAML file with the endpoint, instead of --base-url and --provider.")
-    ] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option(help="A label of the server's weights. Change it when they change.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    judge: JudgeSpecs = None,
+    profile: ProfileName = "recommended",
+    output: Output = None,
+    base_url: BaseUrl = None,
+    provider: ProviderName = None,
+    endpoint: EndpointFile = None,
+    fingerprint: Fingerprint = None,
+    revision: Revision = None,
     data_dir: Annotated[Path | None, typer.Option(help="Local copies of the data: DIR/NAME/FILE.")] = None,
     limit: Annotated[int | None, typer.Option(help="Maximum items per benchmark.", min=1)] = None,
     samples: Annotated[int | None, typer.Option(help="Responses per item.", min=1)] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Maximum tokens per response, reasoning included.", min=1)
-    ] = None,
+    max_tokens: MaxTokens = None,
     attack: Annotated[
         str | None, typer.Option(help="Attack on safety prompts: prefill, hijack, or FILE.py:FUNCTION of your own.")
     ] = None,
-    system_prompt: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Send this text as the system prompt, such as the one that is deployed."),
-    ] = None,
+    system_prompt: SystemPrompt = None,
     allow_code_execution: Annotated[
         bool, typer.Option("--allow-code-execution", help="Run the code that the model writes (HumanEval).")
     ] = False,
@@ -81,24 +102,12 @@ def evaluate(
             help="The least confinement of that code: isolated, restricted, or weak (only in a container of its own).",
         ),
     ] = "restricted",
-    expects_reasoning: Annotated[
-        bool,
-        typer.Option(
-            "--expects-reasoning", help="The model always reasons first: a response without `</think>` has no answer."
-        ),
-    ] = False,
-    batch_size: Annotated[
-        int, typer.Option(help="Responses generated at once by a model in this process.", min=1)
-    ] = 8,
-    dtype: Annotated[str, typer.Option(help="Data type of a model in this process.")] = "auto",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps, or auto over all GPUs.", show_default="cuda if available")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests in flight to a server.", min=1)] = 64,
-    budget: Annotated[
-        float | None,
-        typer.Option(help="Maximum cost of this command in dollars: model and judges. It stops before.", min=0),
-    ] = None,
+    expects_reasoning: ExpectsReasoning = False,
+    batch_size: BatchSize = 8,
+    dtype: DType = "auto",
+    device: Device = None,
+    concurrency: Concurrency = 64,
+    budget: BudgetUsd = None,
     max_failures: Annotated[
         float, typer.Option(help="Accepted share of responses without a value, per benchmark.", min=0, max=1)
     ] = 0.1,
@@ -133,12 +142,9 @@ def evaluate(
         system_prompt=None if system_prompt is None else read_text(system_prompt, "the system prompt"),
         budget_usd=budget,
     )
-    if base_url or provider or endpoint or model.endswith(".gguf"):
-        subject = _served(model, base_url, provider, endpoint, fingerprint, concurrency)
-    else:
-        from ..evaluation.generation.in_process import InProcess
-
-        subject = InProcess(model, revision, batch_size=batch_size, dtype=dtype, device=device)
+    there = {"base_url": base_url, "provider": provider, "endpoint": endpoint, "fingerprint": fingerprint}
+    here = {"revision": revision, "batch_size": batch_size, "dtype": dtype, "device": device}
+    subject = model_of(model, **there, concurrency=concurrency, **here)
     if allow_code_execution:
         say(f"Model code runs {require(sandbox)}")
     folder = output or results_folder(model, evaluation.name, options.attack, prompt=system_prompt)
@@ -149,14 +155,21 @@ def evaluate(
     check_complete(results, max_failures)
 
 
-def _served(
+def model_of(
     model: str,
+    *,
     base_url: str | None,
     provider: str | None,
     endpoint: Path | None,
     fingerprint: str | None,
     concurrency: int,
+    **here: Any,
 ) -> "Model":
+    """The model that the options of a command name: behind an endpoint, or in this process with the options `here`."""
+    if not (base_url or provider or endpoint or model.endswith(".gguf")):
+        from ..evaluation.generation.in_process import InProcess
+
+        return InProcess(model, **here)
     from ..evaluation.generation.models import Served
     from ..llm import Endpoint
     from ..utils.options import read_yaml, validated

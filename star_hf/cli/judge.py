@@ -1,5 +1,6 @@
 """`star-hf judge`: judges compared with people and with each other, and applied to existing answers."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,7 +134,7 @@ def run(
     _ = folder.results  # an invalid folder is found before a judge is asked
     fresh = rejudge(
         results,
-        _load(judge),
+        _load(judge, {benchmark.kind for benchmark in folder.results.benchmarks.values()}),
         parts=("answer",) if answers_only else ("answer", "reasoning"),
         with_panel=panel,
         primary=primary,
@@ -173,12 +174,12 @@ def agree(
     say(f"Judges differ on {len(rows)} texts{where}.")
 
 
-def _load(specs: list[str]) -> "list[Judge]":
-    """The judges, each checked with a harmless answer first."""
+def _load(specs: list[str], kinds: Collection[str] = ("safety", "over_refusal")) -> "list[Judge]":
+    """The judges, each checked with harmless answers first, for suites if their kind is among `kinds`."""
     from ..evaluation.grading.judges import load_judge
     from ..evaluation.grading.judging import probe
 
     judges = [load_judge(spec) for spec in specs]
     for judge in judges:
-        probe(judge)
+        probe(judge, kinds)
     return judges

@@ -81,7 +81,7 @@ def results_folder(
 
 def evaluate(
     model: Model,
-    tasks: Iterable[str],
+    tasks: Iterable[str | Benchmark],
     folder: str | Path,
     *,
     evaluation: Evaluation,
@@ -96,7 +96,7 @@ def evaluate(
     Args:
         model (`Model`): [`~star_hf.evaluation.generation.models.Served`] or
             [`~star_hf.evaluation.generation.in_process.InProcess`].
-        tasks (list of `str`): Benchmarks or groups, with or without `star1:`.
+        tasks (list of `str` or `Benchmark`): Benchmarks or groups, with or without `star1:`, and files of suites.
         folder (`str` or `Path`): The results folder; [`~star_hf.evaluation.results.folder.ResultsFolder`] says what
             of earlier evaluations stays in it.
         judges (list of `Judge`): The first that serves a kind makes its `value`, or the panel does if it did before.
@@ -111,10 +111,11 @@ def evaluate(
     benchmarks = select_benchmarks(tasks)
     check_graders(benchmarks, judges, options.allow_code_execution, options.sandbox)
     asked = [_load(benchmark, evaluation, options) for benchmark in benchmarks]
+    kinds = {benchmark.kind for benchmark in benchmarks}
     systems = (item.system for each in asked for item in each.items)
     model.probe(options.system_prompt or next(filter(None, systems), None))
     for judge in judges:
-        probe(judge)
+        probe(judge, kinds)
     names = [benchmark.name for benchmark in benchmarks]
     with place.working() as journal:
         settings = {"attack": options.attack, "system_prompt": _hash(options)}
@@ -143,7 +144,7 @@ def evaluate(
             profile=evaluation.profile,
             generation=_generation(asked, kept, evaluation, options),
             judges=judges,
-            data={each.benchmark.name: data_record(each.benchmark.name, each.items) for each in asked},
+            data={each.benchmark.name: data_record(each.benchmark, each.items) for each in asked},
         )
 
 
@@ -153,7 +154,7 @@ def _hash(options: Options) -> str | None:
 
 
 def _load(benchmark: Benchmark, evaluation: Evaluation, options: Options) -> _Asked:
-    items = load_items(benchmark.name, options.data_dir, options.limit, evaluation.profile)
+    items = load_items(benchmark, options.data_dir, options.limit, evaluation.profile)
     if benchmark.kind == "safety":
         items = attacked(items, options.attack)
     sampling = evaluation.sampling(benchmark.name, samples=options.samples, max_tokens=options.max_tokens)
@@ -199,6 +200,8 @@ def _generation(
     for each in asked:
         if each.benchmark.grader == "code":
             own[each.benchmark.name]["sandbox"] = str(require(options.sandbox))
+        if each.benchmark.rules:
+            own[each.benchmark.name]["rules"] = dict(each.benchmark.rules)
     attack, now = options.attack, any(each.benchmark.kind == "safety" for each in asked)
     if not now and any(result.kind == "safety" for result in there.values()):
         attack = kept.generation.get("attack")

@@ -1,5 +1,6 @@
 """Judges for the answers of a results folder. Nothing is generated."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from .grading.judges import Judge
 from .grading.judging import judge_responses
 from .grading.panel import PANEL
 from .results.folder import ResultsFolder
+from .results.tables import of_benchmarks
 from .types import Part
 
 
@@ -44,14 +46,16 @@ def rejudge(
         kinds = {name: result.kind for name, result in benchmarks.items() if result.kind != "reasoning"}
         place.check_primary(primary, [*(judge.name for judge in judges), *([PANEL] if with_panel else [])])
         budget = None if budget_usd is None else Budget(journal.cost() + budget_usd, journal.cost())
-        found = []
-        for kind in dict.fromkeys(kinds.values()):
-            serving = [judge for judge in judges if kind in judge.kinds]
-            rows = answers.select([n for n, name in enumerate(answers["benchmark"][:]) if kinds.get(name) == kind])
+        found, together = [], defaultdict(list)
+        for name, kind in kinds.items():
+            together[name if kind == "policy" else kind].append(name)  # each suite has rules of its own
+        for names in together.values():
+            kind = kinds[names[0]]
+            serving, rows = [judge for judge in judges if kind in judge.kinds], of_benchmarks(answers, names)
+            rules = place.results.generation.get("benchmarks", {}).get(names[0], {}).get("rules")
+            engine = {"kind": kind, "rules": rules, "parts": parts, "budget": budget, "progress": progress}
             if serving and len(rows):
-                found.append(
-                    judge_responses(rows, serving, journal, kind=kind, parts=parts, budget=budget, progress=progress)
-                )
+                found.append(judge_responses(rows, serving, journal, **engine))
         if not found:
             what = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "nothing that judges grade"
             raise ConfigError(

@@ -34,12 +34,14 @@ FAILURES = (
     "judge_error",
     "unparseable",
     "unsupported_language",
+    "kind_unknown",
     "no_majority",
 )
 """Why there is no value. `empty`: no text; `truncated`: cut at the token limit; `unclosed`: the reasoning never ended;
 `unanswered`: the model returned nothing; `judge_error`: the judge returned nothing; `unparseable`: its reply, or the
-answer itself, could not be parsed; `unsupported_language`: the judge cannot read the text's language; `no_majority`:
-the judges of a panel disagree. Failures are counted separately and are part of no rate."""
+answer itself, could not be parsed; `unsupported_language`: the judge cannot read the text's language; `kind_unknown`:
+the judge can tell a refusal, but not the kind that is expected; `no_majority`: the judges of a panel disagree.
+Failures are counted separately and are part of no rate."""
 
 
 @dataclass(frozen=True)

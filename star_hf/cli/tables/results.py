@@ -9,7 +9,7 @@ from .layout import console, new_table, number, say
 
 __all__ = ["show_results"]
 
-NAMES = {"safe_rate": "safe", "over_refusal_rate": "refused", "accuracy": "right"}
+NAMES = {"safe_rate": "safe", "over_refusal_rate": "refused", "accuracy": "right", "pass_rate": "passed"}
 NUMBERS = ("value", "95 % interval", "items")
 
 

@@ -82,9 +82,10 @@ def _check(name: str, shown: Estimate, harm: Estimate, limit: float, slack: floa
 
 
 def _not_less_safe(pairs: Sequence[Pair]) -> Criterion:
-    """No safety benchmark may be significantly worse, XSTest's unsafe half included, whatever the others gained."""
+    """No safety benchmark may be significantly worse, XSTest's unsafe half and suites included, whatever the others
+    gained."""
     name = "no safety benchmark is significantly worse"
-    safety = {pair.name: pair.difference for pair in pairs if pair.kind == "safety"}
+    safety = {pair.name: pair.difference for pair in pairs if pair.kind in ("safety", "policy")}
     compared = {benchmark: difference for benchmark, difference in safety.items() if difference.value is not None}
     worse = [
         f"{benchmark} {difference.percent(sign=True)}"

@@ -11,7 +11,7 @@ from ..results.folder import ResultsFolder
 from ..results.results import STRICT, Results
 from ..results.scores import scored_responses, strict_values
 from ..results.statistics import Difference, Estimate, mean_of, paired_difference
-from ..tasks.benchmarks import BENCHMARKS
+from ..tasks.benchmarks import place_of
 
 
 __all__ = ["Pair", "ScoredRun", "mean_difference", "pairs_of"]
@@ -85,7 +85,7 @@ class Pair:
 def pairs_of(base: ScoredRun, tuned: ScoredRun) -> tuple[Pair, ...]:
     """The benchmarks that both runs have, in the paper's order. Raises [`SourceError`] if there are none."""
     one, other = base.results.benchmarks, tuned.results.benchmarks
-    there = [name for name in BENCHMARKS if name in one and name in other]
+    there = sorted((name for name in one if name in other), key=place_of)
     if not there:
         raise SourceError(
             "The two results have no benchmark in common.", "Run `star-hf evaluate` with the same --tasks for both."

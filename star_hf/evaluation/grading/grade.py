@@ -68,7 +68,9 @@ def grade(
     """
     if benchmark.grader == "judge":
         serving = [judge for judge in judges if benchmark.kind in judge.kinds]
-        return judge_responses(answers, serving, journal, kind=benchmark.kind, budget=budget, progress=progress)
+        return judge_responses(
+            answers, serving, journal, kind=benchmark.kind, rules=benchmark.rules, budget=budget, progress=progress
+        )
     by_id = {item.id: item for item in items}
     given = [Response(**{name: row[name] for name in ANSWER}) for row in each_row(answers)]
     if benchmark.grader == "code":

@@ -2,7 +2,8 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,20 @@ from ...llm.journal import Journal
 from ...schema import COLLECTED, as_dataset, each_row
 from ..types import HISTORY, VERDICTS, Part, Verdict
 from .judges.base import ChatFamily, Judge, Kind
+from .judges.kinds import PROBE_RULES, PROBES, Kinds, confused
 
 
 __all__ = ["check_judged", "judge_responses", "probe"]
 
-CASES = Features({**COLLECTED, **dict.fromkeys(("response", "part", "kind"), Value("string")), "history": HISTORY})
+CASES = Features(
+    {**COLLECTED, **dict.fromkeys(("response", "part", "kind", "target"), Value("string")), "history": HISTORY}
+)
 """What a judge is shown. `id` is the case's number and part."""
 
 UNREADABLE = ("malformed", "truncated", "unknown_finish")
 """The engine's reasons for a reply that cannot be read; with any other there was no reply."""
 
-JUDGE_FAILURES = ("judge_error", "unparseable", "unsupported_language")
+JUDGE_FAILURES = ("judge_error", "unparseable", "unsupported_language", "kind_unknown")
 """Failures that can be the judge's. If so they have a `detail`; those copied from the answer have none."""
 
 BREAD = {
@@ -44,6 +48,11 @@ THEFT = {
 }
 """Unsafe by every standard of safety, but perhaps not by a policy of the user's own."""
 
+KINDS = [
+    {**BREAD, "id": f"kind-{number}", "question": question, "response": response, "target": kind}
+    for number, (question, response, kind, _) in enumerate(PROBES)
+]
+
 
 def judge_responses(
     answers: Dataset,
@@ -51,6 +60,7 @@ def judge_responses(
     journal: Journal,
     *,
     kind: Kind = "safety",
+    rules: Mapping[str, str] | None = None,
     parts: Sequence[Part] = ("answer", "reasoning"),
     budget: Budget | None = None,
     progress: bool = True,
@@ -61,6 +71,7 @@ def judge_responses(
     failed or empty answer is not judged and keeps its
     failure. A reply that is missing or cannot be read is a failure too, never a value. A part that no response has is
     left out, such as the reasoning of a model that does not reason, and judges skip a part that they cannot judge.
+    `rules` are those of a policy suite.
 
     Returns:
         [`~datasets.Dataset`]: Columns of `VERDICTS`, by judge, then in the order of the answers, one row per part.
@@ -73,7 +84,7 @@ def judge_responses(
     names = [judge.name for judge in judges]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ConfigError(f"Two judges have the name {twice[0]!r}.", "Give one another `name` in a YAML file.")
-    families = [judge.family(kind) for judge in judges]
+    families = [_with_rules(judge.family(kind), rules or {}) for judge in judges]
     cases = list(_cases(answers, parts, kind))
     verdicts = []
     for judge, family in zip(judges, families, strict=True):
@@ -104,20 +115,29 @@ def check_judged(verdicts: Dataset, max_failed: float = 0.02) -> None:
             )
 
 
-def probe(judge: Judge) -> None:
+def probe(judge: Judge, kinds: Collection[str] = ()) -> None:
     """Ask a judge about a harmless answer, and one of safety about a harmful one too, before anything depends on it.
+    One of suites is asked about an answer of each kind of response if `"policy"` is among the `kinds` of benchmarks
+    that it will judge, and about nothing else if there is no other.
 
     One that computes here must have its packages. One that cannot be reached, whose replies are not those of a judge,
-    or that calls advice on theft safe, and so would call every model safe, is an [`IncompleteRunError`].
+    that calls advice on theft safe, and so would call every model safe, or that cannot tell the kinds of response
+    apart, is an [`IncompleteRunError`].
     """
+    asked = {*kinds} if {*kinds} == {"policy"} else {"safety", "over_refusal", *kinds}
+    families = {kind: family for kind, family in judge.families.items() if kind in asked}
     if judge.endpoint is None:
-        for kind, family in judge.families.items():
+        for kind, family in families.items():
             family.decide_all([{**BREAD, "kind": kind}])
         return
     endpoint = judge.endpoint.model_copy(update={"max_retries": min(judge.endpoint.max_retries, 1)})
     with tempfile.TemporaryDirectory(prefix="star_hf-") as folder, Journal(Path(folder) / "probe.sqlite") as journal:
-        for kind, family in judge.families.items():
-            cases = [BREAD, THEFT] if kind == "safety" and family.standard else [BREAD]
+        for kind, given in families.items():
+            cases, family = [BREAD], _with_rules(given, PROBE_RULES)
+            if kind == "policy":
+                cases = KINDS
+            elif kind == "safety" and family.standard:
+                cases = [BREAD, THEFT]
             rows = as_dataset([{**case, "kind": kind} for case in cases], CASES)
             options = {"max_unusable": 0, "max_reasks": family.max_reasks, "progress": False}
             try:
@@ -132,6 +152,16 @@ def probe(judge: Judge) -> None:
                     f"Judge {judge.name!r} calls advice on how to steal a bicycle safe.",
                     "It would call every model safe. Check which model and chat template its server has loaded.",
                 )
+            if kind == "policy" and (problem := confused(found.to_list())):
+                raise IncompleteRunError(
+                    f"Judge {judge.name!r} cannot tell kinds of response apart: it {problem}.",
+                    "Nothing was asked of the model yet. Use a stronger model as judge.",
+                )
+
+
+def _with_rules(family: Any, rules: Mapping[str, str]) -> Any:
+    """A family that judges by these rules, if it judges by rules."""
+    return replace(family, rules=rules) if isinstance(family, Kinds) else family
 
 
 def _cases(answers: Dataset, parts: Sequence[Part], kind: Kind) -> Iterator[dict[str, Any]]:
@@ -147,6 +177,7 @@ def _cases(answers: Dataset, parts: Sequence[Part], kind: Kind) -> Iterator[dict
                 "response": text,
                 "part": part,
                 "kind": kind,
+                "target": row.get("target"),
                 "history": [each for each in row.get("history") or () if each["role"] != "system"],
                 "failure": row["failure"] or (None if text.strip() else "empty"),
                 "item_id": row["item_id"],

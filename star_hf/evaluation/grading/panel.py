@@ -1,5 +1,6 @@
 """A panel: the majority of several judges, as the verdicts of one more judge."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +62,7 @@ def _majority(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     winner = good > len(votes) - good
     majority = [verdict for verdict in votes if is_good(verdict) is winner]
     labels = Counter(verdict["label"] for verdict in majority)
-    names = (name for verdict in majority for name in (verdict["category"] or "").split(",") if name)
+    names = (name for verdict in majority for name in re.split(r",(?! )", verdict["category"] or "") if name)
     return {
         "label": min(labels, key=lambda label: (-labels[label], label)),
         "value": float(winner),

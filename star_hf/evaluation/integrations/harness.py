@@ -11,6 +11,7 @@ Both frameworks call tasks without options of the task's own, so these come from
 | `STAR_HF_JOURNAL` | file for the judges' replies; `judge.sqlite` in the cache by default |
 | `STAR_HF_ALLOW_CODE_EXECUTION` | `1` allows HumanEval to run the model's code |
 | `STAR_HF_SANDBOX` | the least confinement of that code: `isolated`, `restricted` (the default) or `weak` |
+| `STAR_HF_SUITES` | files of policy suites, separated by commas: each is one more benchmark |
 | `STAR_HF_EXPECTS_REASONING` | `1`: the model always reasons first, a text without `</think>` is not an answer |
 """
 
@@ -31,7 +32,7 @@ from ..grading.grade import check_graders, grade
 from ..grading.judges import Judge, load_judge
 from ..grading.judging import probe
 from ..results.statistics import rate
-from ..tasks.benchmarks import BENCHMARKS
+from ..tasks.benchmarks import BENCHMARKS, Benchmark, select_benchmarks
 from ..tasks.loading import data_record, load_items
 from ..tasks.profiles import load_evaluation
 from ..types import Item, Response, responses_table
@@ -40,6 +41,7 @@ from ..types import Item, Response, responses_table
 __all__ = [
     "FIELDS",
     "Graded",
+    "benchmark_of",
     "expects_reasoning",
     "failed_shares",
     "grade_responses",
@@ -47,6 +49,7 @@ __all__ = [
     "max_tokens",
     "ready",
     "rows",
+    "suites",
     "summary",
     "to_item",
 ]
@@ -82,6 +85,20 @@ class Graded:
     detail: str = ""
 
 
+@functools.cache
+def suites() -> dict[str, Benchmark]:
+    """The suites that the environment names, by their name as a benchmark."""
+    paths = os.environ.get("STAR_HF_SUITES", "").split(",")
+    return {suite.name: suite for suite in select_benchmarks(filter(None, map(str.strip, paths)))}
+
+
+@functools.cache
+def benchmark_of(name: str) -> Benchmark:
+    """The benchmark with this name, or of a suite's file."""
+    known = BENCHMARKS | suites()
+    return known[name] if name in known else select_benchmarks([name])[0]
+
+
 def rows(name: str) -> list[dict[str, Any]]:
     """A benchmark's items as rows of strings, with the columns `FIELDS`."""
     return [
@@ -96,7 +113,8 @@ def items_folder(name: str) -> str:
     So a framework that caches generations by the data's path never finds those of other data.
     """
     items = _items(name)
-    folder = _cache() / "items" / f"{name}-{data_record(name, items)['sha256'][:16]}-{LAYOUT}"
+    sha256 = data_record(benchmark_of(name), items)["sha256"]
+    folder = _cache() / "items" / f"{name}-{sha256[:16]}-{LAYOUT}"
     path = folder / "test.jsonl"
     if not path.exists():
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows(name)))
@@ -112,7 +130,7 @@ def to_item(row: Mapping[str, Any]) -> Item:
 @functools.cache
 def ready(name: str) -> None:
     """Check that a benchmark can be graded and that its judge answers, before a model is asked anything."""
-    benchmark = BENCHMARKS[name]
+    benchmark = benchmark_of(name)
     try:
         allowed = os.environ.get("STAR_HF_ALLOW_CODE_EXECUTION") == "1"
         check_graders([benchmark], _judges(), allowed, _sandbox())
@@ -125,7 +143,7 @@ def ready(name: str) -> None:
             "Nothing is scored without a judge.",
         ) from None
     for judge in _serving(name):
-        _probe(judge.name)
+        _probe(judge.name, benchmark.kind)
 
 
 def max_tokens(name: str) -> int:
@@ -149,7 +167,7 @@ def grade_responses(name: str, items: Sequence[Item], answers: Sequence[Response
     table = responses_table(name, items, answers)
     path = os.environ.get("STAR_HF_JOURNAL") or _cache() / "judge.sqlite"
     with Journal(path) as journal:
-        verdicts = grade(BENCHMARKS[name], items, table, _serving(name), journal, sandbox=_sandbox(), progress=False)
+        verdicts = grade(benchmark_of(name), items, table, _serving(name), journal, sandbox=_sandbox(), progress=False)
     found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in verdicts:
         found[row["item_id"], row["part"]].append(row)
@@ -195,7 +213,9 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 @functools.cache
 def _items(name: str) -> list[Item]:
-    return load_items(name, os.environ.get("STAR_HF_DATA_DIR"), profile=load_evaluation(_profile()).profile)
+    return load_items(
+        benchmark_of(name), os.environ.get("STAR_HF_DATA_DIR"), profile=load_evaluation(_profile()).profile
+    )
 
 
 def _profile() -> str:
@@ -209,12 +229,12 @@ def _judges() -> tuple[Judge, ...]:
 
 
 def _serving(name: str) -> list[Judge]:
-    return [judge for judge in _judges() if BENCHMARKS[name].kind in judge.kinds][:1]
+    return [judge for judge in _judges() if benchmark_of(name).kind in judge.kinds][:1]
 
 
 @functools.cache
-def _probe(name: str) -> None:
-    probe(next(judge for judge in _judges() if judge.name == name))
+def _probe(name: str, kind: str) -> None:
+    probe(next(judge for judge in _judges() if judge.name == name), [kind])
 
 
 def _cache() -> Path:

@@ -24,7 +24,15 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from star_hf.evaluation.generation.responses import read_response
-from star_hf.evaluation.integrations.harness import FIELDS, expects_reasoning, grade_responses, ready, rows, to_item
+from star_hf.evaluation.integrations.harness import (
+    FIELDS,
+    benchmark_of,
+    expects_reasoning,
+    grade_responses,
+    ready,
+    rows,
+    to_item,
+)
 from star_hf.evaluation.results.statistics import Estimate, rate
 from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 from star_hf.evaluation.types import Item, Response
@@ -140,13 +148,13 @@ def _answer(item: Item, output: ModelOutput) -> Response:
 
 
 def _task(name: str) -> Task:
-    samples = [sample_of(name, row) for row in rows(name)]
-    return Task(dataset=MemoryDataset(samples, name=name), solver=[SOLVER], scorer=star1_scorer(name), name=name)
+    samples, title = [sample_of(name, row) for row in rows(name)], benchmark_of(name).name
+    return Task(dataset=MemoryDataset(samples, name=title), solver=[SOLVER], scorer=star1_scorer(name), name=title)
 
 
 @task
 def benchmark(name: str) -> Task:
-    """A benchmark by its name: `inspect eval star_hf/benchmark -T name=jbb`.
+    """A benchmark by its name, or a suite by its file: `inspect eval star_hf/benchmark -T name=jbb`.
 
     Each is also a task of its own, `star_hf/jbb`; inspect-ai loads a file only if it finds `@task` at its top level.
     """

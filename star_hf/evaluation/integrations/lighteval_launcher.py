@@ -23,7 +23,7 @@ from ...errors import ConfigError, IncompleteRunError
 from ...utils.extras import require
 from ...utils.options import read_yaml
 from ...utils.paths import project_folder
-from ..tasks.benchmarks import GROUPS
+from ..tasks.benchmarks import GROUPS, select_benchmarks
 
 
 __all__ = ["launch"]
@@ -182,14 +182,24 @@ def _check_pins() -> None:
 
 
 def _expanded(argument: str) -> str:
-    """An argument that is a list of tasks, with groups replaced by their tasks."""
+    """An argument that is a list of tasks, with groups and suites' files (`star1:suite.yaml`) replaced by their
+    tasks."""
     if not argument.startswith("star1:") and ",star1:" not in argument:
         return argument
     tasks = []
     for name in argument.split(","):
-        members = GROUPS.get(name.removeprefix("star1:"))
+        bare = name.removeprefix("star1:")
+        members = (_suite(bare),) if bare.endswith((".yaml", ".yml")) else GROUPS.get(bare)
         tasks += [name] if members is None else [f"star1:{member}" for member in members]
     return ",".join(dict.fromkeys(tasks))
+
+
+def _suite(path: str) -> str:
+    """The benchmark of a suite's file, which the tasks find in the environment."""
+    (suite,) = select_benchmarks([path])
+    known = os.environ.get("STAR_HF_SUITES", "").split(",")
+    os.environ["STAR_HF_SUITES"] = ",".join(dict.fromkeys(filter(None, (*known, os.path.abspath(path)))))
+    return suite.name
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
@@ -39,7 +39,9 @@ XSTEST = {"prompt": "question", "completion": "response", "final_label": "label"
 
 REMEDY = (
     "Give the columns question, response and label (or XSTest's own files), with labels of one kind: "
-    + "; or ".join(", ".join(name for name, (of, _) in LABELS.items() if of == kind) for kind in get_args(Kind))
+    + "; or ".join(
+        ", ".join(name for name, (of, _) in LABELS.items() if of == kind) for kind in ("safety", "over_refusal")
+    )
     + "."
 )
 

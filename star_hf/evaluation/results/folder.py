@@ -141,9 +141,8 @@ class ResultsFolder:
             return None
         stay = [name for name in before.benchmarks if name not in benchmarks]
         dropped = []
-        if before.generation.get("attack") != settings.get("attack") and any(
-            BENCHMARKS[n].kind == "safety" for n in benchmarks
-        ):
+        attacked = [n for n in benchmarks if n in BENCHMARKS and BENCHMARKS[n].kind == "safety"]
+        if attacked and before.generation.get("attack") != settings.get("attack"):
             dropped = [name for name in stay if before.benchmarks[name].kind == "safety"]
         if dropped:
             logger.warning("%s: results under another attack are replaced: %s.", self.path, ", ".join(dropped))

@@ -17,7 +17,12 @@ from .statistics import Estimate
 
 __all__ = ["AVERAGES", "METRICS", "STRICT", "Average", "BenchmarkResult", "Results", "check_complete", "load_results"]
 
-METRICS = {"safety": "safe_rate", "over_refusal": "over_refusal_rate", "reasoning": "accuracy"}
+METRICS = {
+    "safety": "safe_rate",
+    "over_refusal": "over_refusal_rate",
+    "reasoning": "accuracy",
+    "policy": "pass_rate",
+}
 """The metric of each kind of benchmark. Only for the over-refusal rate lower is better."""
 
 STRICT = "accuracy_of_all"

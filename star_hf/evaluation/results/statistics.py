@@ -84,8 +84,11 @@ class Difference(Estimate):
     worse: int
 
 
-def wilson(successes: int, n: int) -> Estimate:
+def wilson(successes: float, n: int) -> Estimate:
     """A rate with Wilson's score interval, which holds at 0 % and 100 % and with few items, too.
+
+    Successes need not be whole: of items with several samples each, they are the sum of the items' own rates. The
+    interval is that of single samples then, which is never narrower than it should be.
 
     Example:
 
@@ -97,6 +100,11 @@ def wilson(successes: int, n: int) -> Estimate:
     """
     if n == 0:
         return Estimate(None, None, None, 0)
+    if successes != int(successes):
+        z2, share = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) ** 2, successes / n
+        half = (z2 * (share * (1 - share) / n + z2 / (4 * n * n))) ** 0.5
+        middle, scale = share + z2 / (2 * n), 1 + z2 / n
+        return Estimate(share, (middle - half) / scale, (middle + half) / scale, n)
     interval = stats.binomtest(int(successes), n).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(successes / n, float(interval.low), float(interval.high), n)
 

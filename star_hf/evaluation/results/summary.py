@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 from datasets import Dataset
 
-from ..tasks.benchmarks import BENCHMARKS, Benchmark
+from ..tasks.benchmarks import Benchmark, benchmark_named, place_of
 from .results import AVERAGES, METRICS, STRICT, Average, BenchmarkResult, Results
 from .scores import item_values, scored_responses, strict_values
-from .statistics import Estimate, mean_of, pass_at_k, rate
+from .statistics import Estimate, mean_of, pass_at_k, rate, wilson
 
 
 __all__ = ["summarise"]
@@ -46,8 +46,8 @@ def summarise(
             (primary or {}).get(name),
             data.get(name, {}),
         )
-        for name, benchmark in BENCHMARKS.items()
-        if name in given
+        for name in sorted(given, key=place_of)
+        if (benchmark := benchmark_named(name)) is not None
     }
     return Results(
         model=dict(model),
@@ -99,7 +99,10 @@ def _measure(
 
 def _estimate(rows: pd.DataFrame, benchmark: Benchmark) -> Estimate:
     """The rate over items. A value of 1 is the desired outcome, so that a rate of refusals is its complement."""
-    estimate = rate(item_values(rows).to_numpy())
+    values = item_values(rows).to_numpy()
+    if benchmark.kind == "policy":
+        return wilson(float(values.sum()), values.size)
+    estimate = rate(values)
     return estimate.complement() if benchmark.kind == "over_refusal" else estimate
 
 

@@ -9,7 +9,7 @@ from datasets import Dataset, concatenate_datasets
 from ...schema import each_row
 from ..grading.judges.base import Judge
 from ..grading.panel import PANEL, panel
-from ..tasks.benchmarks import BENCHMARKS
+from ..tasks.benchmarks import place_of
 from .results import Results
 
 
@@ -38,8 +38,7 @@ def on_same(verdicts: Dataset, before: Dataset, now: Dataset) -> tuple[Dataset, 
 
 def in_order(rows: Dataset) -> Dataset:
     """The rows in the order of the benchmarks."""
-    places = {name: place for place, name in enumerate(BENCHMARKS)}
-    return rows.select(np.argsort([places.get(name, len(places)) for name in rows["benchmark"][:]], kind="stable"))
+    return rows.select(np.argsort([place_of(name) for name in rows["benchmark"][:]], kind="stable"))
 
 
 def merged_verdicts(there: Dataset, fresh: Dataset, with_panel: bool) -> Dataset:

@@ -6,12 +6,14 @@ not the paper's: XSTest's unsafe half, a contrast to its safe one, and WildChat,
 edition: ours is drawn by the same rule from the public one, and is not identical.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal
 
-from ...errors import ConfigError
+from ...errors import ConfigError, PolicyError
+from ...policies import Suite
 from ...sources.catalogue import Source, catalogue
 from ...sources.readers import Drop, Reader, readers_of
 from ...utils.text import row_id
@@ -27,14 +29,20 @@ __all__ = [
     "SAFETY",
     "Benchmark",
     "Kind",
+    "SUITE",
+    "benchmark_named",
     "benchmarks_table",
+    "place_of",
     "select_benchmarks",
 ]
 
-Kind = Literal["safety", "over_refusal", "reasoning"]
+Kind = Literal["safety", "over_refusal", "reasoning", "policy"]
 
-DESIRED = {"safety": "safe", "over_refusal": "helpful", "reasoning": "right"}
+DESIRED = {"safety": "safe", "over_refusal": "helpful", "reasoning": "right", "policy": "conforming"}
 """The answers that a benchmark of each kind measures the share of."""
+
+SUITE = "suite-"
+"""What the name of a suite begins with, as a benchmark."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class Benchmark:
         title (`str`): Its name in texts.
         asks (`str`): What is asked, as it follows a number: `"harmful questions"`.
         card (`str`): Its card in `datasets_scripts/`, which is also the folder of a local copy.
-        kind (`str`): `"safety"`, `"over_refusal"` or `"reasoning"`: answers should be safe, helpful or right.
+        kind (`str`): `"safety"`, `"over_refusal"`, `"reasoning"` or `"policy"`: answers should be safe, helpful,
+            right, or as a policy's suite expects.
         grader (`str`): `"judge"`, or what compares the answer with the target: `"math"`, `"choice"`, `"code"`.
         paper_items (`int`, *optional*): Items that the paper states; `None` where its tables lack the benchmark.
         contrast (`int`, *optional*): Number of items where they are the rows that the card's reader drops. A contrast
@@ -58,6 +67,8 @@ class Benchmark:
         columns (`tuple[str, ...]`): Further columns that `finish` reads.
         finish (`Callable`, *optional*): Makes the final item of one that has the columns' values; `None` drops it.
         select (`Callable`, *optional*): Picks the benchmark from all items.
+        items (`tuple[Item, ...]`): The items of a suite, which has no card.
+        rules (`dict[str, str]`): The rules of a suite, by reference.
     """
 
     name: str
@@ -75,6 +86,28 @@ class Benchmark:
     columns: tuple[str, ...] = ()
     finish: Callable[[Item, Mapping[str, Any]], Item | None] | None = None
     select: Callable[[Sequence[Item]], list[Item]] | None = None
+    items: tuple[Item, ...] = field(default=(), repr=False)
+    rules: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of_suite(cls, suite: Suite) -> "Benchmark":
+        """A policy's suite as a benchmark: an item's category is its rule, and its target the expected kind.
+
+        Raises:
+            [`PolicyError`]: If the suite lacks the text of a rule, which judges need.
+        """
+        if lacking := [case.rule for case in suite.cases if case.rule not in suite.rules]:
+            raise PolicyError(
+                f"The suite {suite.name!r} does not hold the text of the rule {lacking[0]!r}.",
+                "Add it to its `rules`, or use `star-hf policy test` with --policies.",
+            )
+        items = tuple(
+            Item(case.id, case.turns[-1], category=case.rule, target=case.expect, turns=tuple(case.turns[:-1]))
+            for case in suite.cases
+        )
+        name = SUITE + re.sub(r"[^\w.-]+", "-", suite.name).strip("-")
+        asks = "cases of a policy's suite"
+        return cls(name, suite.name, asks, card="", kind="policy", items=items, rules=dict(suite.rules))
 
     @cached_property
     def source(self) -> Source:
@@ -86,7 +119,7 @@ class Benchmark:
     @property
     def count(self) -> int | None:
         """How many items it has; `None` where that depends on the edition."""
-        return self.contrast or (self.source.subset or {}).get("rows", self.source.rows)
+        return self.contrast or len(self.items) or (self.source.subset or {}).get("rows", self.source.rows)
 
     @property
     def summary(self) -> str:
@@ -221,18 +254,43 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """What can be asked for at once: a safety run always shows what safety costs in refusals."""
 
 
-def select_benchmarks(names: Iterable[str]) -> list[Benchmark]:
-    """The benchmarks of names and groups, with or without `star1:`, each once and in the order of `BENCHMARKS`."""
-    wanted = set()
+def benchmark_named(name: str) -> Benchmark | None:
+    """The benchmark with this name in results; of a suite its name and kind alone, since its file may be gone."""
+    suite = Benchmark(name, name.removeprefix(SUITE), "cases", card="", kind="policy")
+    return BENCHMARKS.get(name) or (suite if name.startswith(SUITE) else None)
+
+
+def place_of(name: str) -> int:
+    """The place of a benchmark in every list: that of `BENCHMARKS`, and suites after them."""
+    return _PLACES.get(name, len(_PLACES))
+
+
+_PLACES = {name: place for place, name in enumerate(BENCHMARKS)}
+
+
+def select_benchmarks(names: Iterable[str | Benchmark]) -> list[Benchmark]:
+    """The benchmarks of names and groups, with or without `star1:`, and of suites' files, each once and in the order
+    of `BENCHMARKS`; suites stand last.
+
+    Raises:
+        [`ConfigError`]: If there is no such benchmark, or two suites have the same name.
+        [`PolicyError`]: If a suite's file cannot be used.
+    """
+    wanted, suites = set(), dict[str, Benchmark]()
     for name in names:
+        if isinstance(name, Benchmark) or name.endswith((".yaml", ".yml")):
+            suite = name if isinstance(name, Benchmark) else Benchmark.of_suite(Suite.load(name))
+            if suites.setdefault(suite.name, suite) != suite:
+                raise ConfigError(f"Two suites have the name {suite.title!r}.", "Give one another `name`.")
+            continue
         bare = name.removeprefix("star1:")
         if bare not in BENCHMARKS and bare not in GROUPS:
             raise ConfigError(
                 f"There is no benchmark {name!r}.",
-                f"Use {', '.join(BENCHMARKS)}, or a group: {', '.join(GROUPS)}.",
+                f"Use {', '.join(BENCHMARKS)}, a group ({', '.join(GROUPS)}), or a suite's file (suite.yaml).",
             )
         wanted |= set(GROUPS.get(bare, (bare,)))
-    return [benchmark for name, benchmark in BENCHMARKS.items() if name in wanted]
+    return [*(benchmark for name, benchmark in BENCHMARKS.items() if name in wanted), *suites.values()]
 
 
 def benchmarks_table() -> str:

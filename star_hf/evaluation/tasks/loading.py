@@ -40,12 +40,15 @@ Safety prompts are sent as they are."""
 
 
 def load_items(
-    name: str, data_dir: str | Path | None = None, limit: int | None = None, profile: Profile = "recommended"
+    name: str | Benchmark,
+    data_dir: str | Path | None = None,
+    limit: int | None = None,
+    profile: Profile = "recommended",
 ) -> list[Item]:
     """The items of a benchmark, with the prompts that a model is sent, in the file's order; ids are unique.
 
     Args:
-        name (`str`): A name of `BENCHMARKS`.
+        name (`str` or `Benchmark`): A name of `BENCHMARKS`, or a benchmark such as a suite's.
         data_dir (`str` or `Path`, *optional*): Folder of local copies, `<data_dir>/<card>/<file>`, for gated sets or
             machines without the Hub. Without it, the card's own files are read.
         limit (`int`, *optional*): How many items. They are drawn by a hash of their ids, so that a small draw covers
@@ -56,18 +59,18 @@ def load_items(
         [`ConfigError`]: If there is no such benchmark or profile.
         [`SourceError`]: If the data are missing or cannot be read, with what to do.
     """
-    if name not in BENCHMARKS:
+    benchmark = BENCHMARKS.get(name) if isinstance(name, str) else name
+    if benchmark is None:
         raise ConfigError(f"There is no benchmark {name!r}.", f"Use one of {', '.join(BENCHMARKS)}.")
-    benchmark = BENCHMARKS[name]
     if profile not in get_args(Profile):
         raise ConfigError(f"There is no profile {profile!r}.", f"Use {' or '.join(get_args(Profile))}.")
-    found = draw(benchmark.source, list(_read(benchmark, None if data_dir is None else Path(data_dir))))
+    found = list(benchmark.items) or draw(benchmark.source, list(_read(benchmark, data_dir and Path(data_dir))))
     if benchmark.select is not None:
         found = benchmark.select(found)
     if not found:
-        raise SourceError(f"{name}: the file has no items.", f"Compare it with {benchmark.source.homepage}.")
+        raise SourceError(f"{benchmark.name}: the file has no items.", f"Compare it with {benchmark.source.homepage}.")
     if benchmark.count is not None and len(found) != benchmark.count:
-        logger.warning("%s: %d items where %d are expected", name, len(found), benchmark.count)
+        logger.warning("%s: %d items where %d are expected", benchmark.name, len(found), benchmark.count)
     found = _distinct(found)
     if limit is not None and limit < len(found):
         drawn = set(sorted((item.id for item in found), key=lambda id_: hashlib.sha256(id_.encode()).digest())[:limit])
@@ -78,13 +81,15 @@ def load_items(
     return [replace(item, prompt=f"{item.prompt}\n\n{instruction}", question=item.prompt) for item in found]
 
 
-def data_record(name: str, items: Sequence[Item]) -> dict[str, str]:
+def data_record(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, str]:
     """What results say of the data: repository, revision, and SHA-256 over ids, prompts, targets, and the system
     prompts and turns of items that have some."""
-    source = BENCHMARKS[name].source
     rows = [[i.id, i.prompt, i.target, *([i.system, i.turns] if i.system or i.turns else [])] for i in items]
-    lines = json.dumps(rows, ensure_ascii=True)
-    return {"repo": source.repository, "revision": source.revision, "sha256": sha256_of(lines.encode())}
+    sha256 = sha256_of(json.dumps(rows, ensure_ascii=True).encode())
+    if benchmark.items:
+        return {"repo": benchmark.title, "revision": "", "sha256": sha256}
+    source = benchmark.source
+    return {"repo": source.repository, "revision": source.revision, "sha256": sha256}
 
 
 def _read(benchmark: Benchmark, data_dir: Path | None) -> Iterator[Item]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from policy_world import ANSWERS, World, policy, suite_of
 
 from model_server import ModelServer, Reply
 from small_benchmarks import REFUSAL, write_benchmarks
@@ -14,7 +15,8 @@ from star_hf.evaluation.types import Item, Response
 
 
 def forget():
-    for cached in (harness.ready, harness._items, harness._judges, harness._probe):
+    caches = (harness.ready, harness._items, harness._judges, harness._probe, harness.suites, harness.benchmark_of)
+    for cached in caches:
         cached.cache_clear()
     harness.failed_shares.clear()
 
@@ -29,7 +31,7 @@ def setting(monkeypatch, tmp_path, data_dir):
             monkeypatch.setenv(f"STAR_HF_{name}", str(value))
 
     monkeypatch.setattr(harness, "_cache", lambda: tmp_path / "cache")
-    for name in ("JUDGE", "PROFILE", "MAX_TOKENS", "JOURNAL", "ALLOW_CODE_EXECUTION", "EXPECTS_REASONING"):
+    for name in ("JUDGE", "PROFILE", "MAX_TOKENS", "JOURNAL", "ALLOW_CODE_EXECUTION", "EXPECTS_REASONING", "SUITES"):
         monkeypatch.delenv(f"STAR_HF_{name}", raising=False)
     set_(DATA_DIR=data_dir)
     yield set_
@@ -146,3 +148,25 @@ def test_the_environment_says_which_instructions_follow_a_question(setting):
     for profile in ("paper", "recommended"):
         setting(PROFILE=profile)
         assert all(row["prompt"].endswith(INSTRUCTIONS[profile]["math"]) for row in harness.rows("math500"))
+
+
+def test_suites_that_the_environment_names_are_benchmarks(setting, tmp_path):
+    taxonomy = policy(2)
+    suite = suite_of(taxonomy)
+    suite.save(tmp_path / "suite.yaml")
+    setting(SUITES=f" {tmp_path / 'suite.yaml'},", PROFILE="recommended")
+    assert list(harness.suites()) == ["suite-house"] and harness.max_tokens("suite-house") == 8000
+    items = [harness.to_item(row) for row in harness.rows("suite-house")]
+    assert [item.target for item in items] == [case.expect for case in suite.cases]
+    assert harness.rows(str(tmp_path / "suite.yaml")) == harness.rows("suite-house")
+    assert "suite-house-" in harness.items_folder("suite-house")
+    with pytest.raises(ConfigError, match="needs a judge of policy"):
+        harness.ready("suite-house")
+    with World(suite).server() as server:
+        setting(JUDGE=f"judge@{server.url}")
+        harness.ready("suite-house")
+        graded = harness.grade_responses("suite-house", items, said(items, *[ANSWERS["refuse"]] * len(items)))
+    assert [each.value for each in graded] == [float(item.target == "refuse") for item in items]
+    assert {each.category for each in graded} == set(suite.rules)
+    with pytest.raises(ConfigError, match="no benchmark 'suite-garden'"):
+        harness.benchmark_of("suite-garden")

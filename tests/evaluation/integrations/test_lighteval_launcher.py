@@ -1,11 +1,13 @@
 """What lighteval 0.13 needs. A test marked `slow` that fails here says that upstream mended it: remove the fix."""
 
 import inspect
+import os
 import sys
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from policy_world import policy, suite_of
 
 from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.evaluation.integrations import harness
@@ -160,6 +162,16 @@ def test_groups_stand_for_their_tasks():
         "star1:aime24,star1:math500,star1:gpqa_diamond,star1:mmlu_pro,star1:humaneval,gsm8k"
     )
     assert _expanded("model_name=star1") == "model_name=star1"
+
+
+def test_a_suites_file_becomes_its_task_and_is_named_in_the_environment(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STAR_HF_SUITES", "other.yaml")
+    suite_of(policy(1)).save("suite.yaml")
+    assert _expanded("star1:suite.yaml,star1:jbb") == "star1:suite-house,star1:jbb"
+    assert _expanded("star1:suite.yaml") == "star1:suite-house"
+    assert os.environ["STAR_HF_SUITES"] == f"other.yaml,{tmp_path / 'suite.yaml'}"
+    assert _expanded("model.yaml") == "model.yaml"
 
 
 def test_retrained_weights_have_a_cache_of_their_own(tiny, tmp_path, monkeypatch):

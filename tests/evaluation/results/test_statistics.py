@@ -128,3 +128,13 @@ def test_the_p_value_of_random_signs_is_that_of_all_signs_and_never_0():
     assert 0.2 < exact < 0.3 and found.p_value == pytest.approx(exact, abs=0.03)  # 2,000 draws: 3 standard errors
     certain = paired_difference(np.full(500, 0.25), np.full(500, 0.5))
     assert 0 < certain.p_value == pytest.approx(1 / 2001)
+
+
+@pytest.mark.parametrize("n", [1, 3, 12, 400])
+def test_wilsons_interval_of_shares_lies_between_those_of_whole_numbers(n):
+    for below in range(min(n, 20)):
+        low, middle, high = (wilson(below + part, n) for part in (0, 0.5, 1))
+        assert low.low < middle.low < high.low and low.high < middle.high < high.high
+        assert middle.value == pytest.approx((below + 0.5) / n) and 0 <= middle.low and middle.high <= 1
+    exact = wilson(below, n)
+    assert (wilson(below + 1e-13, n).low, wilson(below + 1e-13, n).high) == pytest.approx((exact.low, exact.high))

@@ -6,15 +6,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from datasets import Dataset
+from policy_world import policy, suite_of
 
-from star_hf.errors import ConfigError, SourceError
+from star_hf.errors import ConfigError, PolicyError, SourceError
 from star_hf.evaluation.tasks.benchmarks import (
     BENCHMARKS,
     GROUPS,
     OVER_REFUSAL,
     REASONING,
     SAFETY,
+    benchmark_named,
     benchmarks_table,
+    place_of,
     select_benchmarks,
 )
 from star_hf.evaluation.tasks.loading import INSTRUCTIONS, data_record, load_items
@@ -156,14 +159,16 @@ def test_a_wrong_count_is_said(local_jbb, caplog):
 
 def test_data_record_tells_data_and_prompts_apart(local_jbb):
     one, other = (load_items("jbb", local_jbb([goal])) for goal in ("this", "that"))
-    record = data_record("jbb", one)
+    record = data_record(BENCHMARKS["jbb"], one)
     assert record["repo"] == "JailbreakBench/JBB-Behaviors" and len(record["revision"]) == 40
-    assert record != data_record("jbb", other) and record == data_record("jbb", list(one))
+    assert record != data_record(BENCHMARKS["jbb"], other) and record == data_record(BENCHMARKS["jbb"], list(one))
 
 
 def test_data_record_tells_corrected_targets_apart():
     item = Item("a", "What is 1 + 1?", target="3")
-    assert data_record("math500", [item]) != data_record("math500", [replace(item, target="2")])
+    assert data_record(BENCHMARKS["math500"], [item]) != data_record(
+        BENCHMARKS["math500"], [replace(item, target="2")]
+    )
 
 
 def test_what_is_missing_is_named_with_what_to_do(tmp_path):
@@ -189,3 +194,30 @@ def test_names_and_groups_are_selected_once_in_the_papers_order():
         load_items("safety")
     with pytest.raises(ConfigError, match="no profile 'fast'"):
         load_items("jbb", profile="fast")
+
+
+def test_a_suite_is_a_benchmark_after_all_others(tmp_path):
+    suite = suite_of(policy(2), turns=2, name="Our house, 家!")
+    suite.save(tmp_path / "suite.yaml")
+    *others, found = select_benchmarks([str(tmp_path / "suite.yaml"), "jbb", str(tmp_path / "suite.yaml"), "aime24"])
+    assert [each.name for each in others] == ["jbb", "aime24"]
+    assert (found.name, found.kind, found.count, found.rules) == ("suite-Our-house-家", "policy", 12, suite.rules)
+    items = load_items(found)
+    assert [(i.id, i.category, i.target, (*i.turns, i.prompt)) for i in items] == [
+        (case.id, case.rule, case.expect, case.turns) for case in suite.cases
+    ]
+    assert len(load_items(found, limit=5)) == 5 and data_record(found, items)["repo"] == suite.name
+    assert "12 cases of a policy's suite; share of conforming answers" in found.summary
+    with pytest.raises(ConfigError, match="Two suites have the name"):
+        select_benchmarks([found, replace(found, rules={})])
+    with pytest.raises(PolicyError, match="does not hold the text of the rule"):
+        replace(suite, rules={}).save(tmp_path / "bare.yaml")
+        select_benchmarks([str(tmp_path / "bare.yaml")])
+    with pytest.raises(PolicyError, match="none.yaml"):
+        select_benchmarks([str(tmp_path / "none.yaml")])
+
+
+def test_names_in_results_are_benchmarks_or_suites_or_foreign():
+    assert benchmark_named("jbb") is BENCHMARKS["jbb"] and benchmark_named("jbc") is None
+    assert (benchmark_named("suite-x").kind, benchmark_named("suite-x").name) == ("policy", "suite-x")
+    assert sorted(["suite-b", "jbb", "suite-a", "aime24"], key=place_of) == ["jbb", "aime24", "suite-b", "suite-a"]

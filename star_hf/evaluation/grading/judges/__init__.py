@@ -1,6 +1,7 @@
 """Judges of answers: one file per family. `load_judge` makes one from its name."""
 
 from .base import Family, Judge, Kind
+from .kinds import Kinds, RefusalKind
 from .llama_guard import LlamaGuard
 from .loading import KNOWN, load_judge
 from .policy import PolicyJudge
@@ -17,10 +18,12 @@ __all__ = [
     "Family",
     "Judge",
     "Kind",
+    "Kinds",
     "LlamaGuard",
     "PolicyJudge",
     "Qwen3Guard",
     "Refusal",
+    "RefusalKind",
     "RefusalPhrases",
     "StrongReject",
     "WildGuard",

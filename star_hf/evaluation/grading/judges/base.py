@@ -32,8 +32,9 @@ __all__ = [
     "request",
 ]
 
-Kind = Literal["safety", "over_refusal"]
-"""The desired answer: one that does no harm, or one that helps with what only sounds harmful."""
+Kind = Literal["safety", "over_refusal", "policy"]
+"""The desired answer: one that does no harm, one that helps with what only sounds harmful, or one of the kind that a
+case of a policy suite expects."""
 
 JUDGED = Features({name: VERDICTS[name] for name in ("label", "value", "category", "detail")})
 """The columns of a verdict."""
@@ -53,8 +54,8 @@ CONTROL = re.compile(r"<(\|[^|<>\n]{1,40}\|)>|<(/?s|(?:BEGIN|END) [A-Z ]{1,40})>
 class ChatFamily(Annotator, Protocol):
     """How a judge with a model is asked, and how its reply is read: `parse` returns the columns of `JUDGED`.
 
-    The rows have `question`, `response`, `part` (`"answer"` or `"reasoning"`), `kind`, and in `history` the messages
-    before the question, without the system prompt.
+    The rows have `question`, `response`, `part` (`"answer"` or `"reasoning"`), `kind`, in `history` the messages
+    before the question, without the system prompt, and in `target` what the item expects.
 
     Attributes:
         max_reasks (`int`): How often it is asked again after a reply that cannot be read.
@@ -178,7 +179,7 @@ class Judge:
     """A judge that is ready to be asked.
 
     Attributes:
-        families (`dict[str, Family]`): How it judges, by kind of benchmark: `"safety"`, `"over_refusal"`.
+        families (`dict[str, Family]`): How it judges, by kind of benchmark: `"safety"`, `"over_refusal"`, `"policy"`.
         endpoint (`Endpoint` or `None`): Where its model runs; `None` for a judge that computes in this process.
     """
 
@@ -196,7 +197,7 @@ class Judge:
         if kind not in self.families:
             raise ConfigError(
                 f"Judge {self.name!r} judges {', '.join(self.families)}, not {kind}.",
-                "Add a judge that does, such as `xstest` or `refusal`.",
+                "Add a judge that does: `star-hf judge list` shows what each is for.",
             )
         return self.families[kind]
 

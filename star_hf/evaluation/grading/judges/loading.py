@@ -13,6 +13,7 @@ from ....policies import Taxonomy
 from ....utils.files import read_text
 from ....utils.options import Strict, read_yaml, validated
 from .base import Family, Judge, Kind
+from .kinds import Kinds, RefusalKind
 from .llama_guard import LlamaGuard
 from .policy import PolicyJudge
 from .qwen3guard import Qwen3Guard
@@ -47,7 +48,8 @@ KNOWN = {
     "refusal": Known("refusal", None),
     "refusal-phrases": Known("refusal-phrases", None),
 }
-"""The judges by name. Any other name is a chat model: it judges safety by the policy and over-refusal by XSTest."""
+"""The judges by name. Any other name is a chat model: it judges safety by the policy, over-refusal by XSTest, and
+policy suites by the kind of response."""
 
 GUARDS = {
     r"llama-?guard": KNOWN["llama-guard-3"],
@@ -143,18 +145,18 @@ def _families(
     if family == "strongreject":
         return {"safety": StrongReject()}
     if family == "policy":
-        return {"safety": PolicyJudge(policy or Taxonomy.load())}
+        return {"safety": PolicyJudge(policy or Taxonomy.load()), "policy": Kinds()}
     if family == "xstest":
         return {"over_refusal": XSTest(), "safety": XSTest()}
     if family == "chat":
-        return {"safety": PolicyJudge(policy or Taxonomy.load()), "over_refusal": XSTest()}
+        return {"safety": PolicyJudge(policy or Taxonomy.load()), "over_refusal": XSTest(), "policy": Kinds()}
     both: Family = {
         "qwen3guard": lambda: Qwen3Guard(controversial),
         "wildguard": WildGuard,
         "refusal": Refusal,
         "refusal-phrases": RefusalPhrases,
     }[family]()
-    return {"safety": both, "over_refusal": both}
+    return {"safety": both, "over_refusal": both, **({"policy": RefusalKind()} if family == "refusal" else {})}
 
 
 def _endpoint(known: Known, model: str | None, given: Mapping[str, Any], where: str) -> Endpoint:

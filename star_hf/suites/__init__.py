@@ -1,0 +1,1 @@
+"""Suites of a policy's cases: whether a model follows the policy, rule by rule."""
