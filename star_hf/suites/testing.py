@@ -136,4 +136,5 @@ def _criterion(name: str, rate: Rate, least: float, lower_bound: bool) -> Criter
     reached = rate.low if lower_bound else rate.value
     what = "lower end of the interval" if lower_bound else "pass rate"
     passed = None if reached is None else reached >= least - 1e-9
-    return Criterion(f"{name}: {what} of at least {least:.0%}", passed, rate.estimate.percent())
+    sure = ", surely below" if rate.high is not None and rate.high < least else ""
+    return Criterion(f"{name}: {what} of at least {least:.0%}", passed, rate.estimate.percent() + sure)

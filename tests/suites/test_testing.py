@@ -198,7 +198,10 @@ def test_the_embedded_judge_says_what_it_cannot_tell(tmp_path, monkeypatch):
     monkeypatch.setitem(said, "Mix flour, water, salt and yeast, let the dough rise, and bake it.", "full_compliance")
     with World(SUITE, ["Keys, doors#rule-2"]).server() as server:
         found = run(server, tmp_path, judge=load_judge("refusal"))
-    assert found.matrix["refuse"] == {"refuse": 8, "not_refuse": 2} and found.matrix["comply"] == {"not judged": 8}
+    assert found.matrix["refuse"] == {"refuse": 8, "not_refuse": 2} and found.matrix["comply"] == {
+        "not_refuse": 7,
+        "refuse": 1,
+    }
     assert found.failures == {"kind_unknown": 8} and found.overall.total == 10
     assert [ref for ref, rate in found.per_rule.items() if rate.value == 0] == ["Keys, doors#rule-2"]
     assert {each.why for each in found.cases if each.failure} == {"refuse", "not_refuse"}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
 
@@ -78,7 +79,6 @@ def _measure(
     elif ((verdicts["part"] == "reasoning") & (verdicts["judge"] == judge)).any():
         judged = scored_responses(answers, verdicts, {benchmark.name: judge}, "reasoning")
         metrics[f"reasoning_{metric}"] = _estimate(judged, benchmark)
-    categories = rows.dropna(subset="category").groupby("category")
     return BenchmarkResult(
         kind=benchmark.kind,
         metric=metric,
@@ -91,7 +91,7 @@ def _measure(
         items=int(rows["item_id"].nunique()),
         samples=int(rows.groupby("item_id").size().max()),
         failures={name: int(count) for name, count in rows["failure"].value_counts().sort_index().items()},
-        by_category={name: _estimate(part, benchmark) for name, part in categories},
+        by_category=_by_category(rows, benchmark),
         metrics=metrics,
         data=dict(data),
     )
@@ -99,7 +99,17 @@ def _measure(
 
 def _estimate(rows: pd.DataFrame, benchmark: Benchmark) -> Estimate:
     """The rate over items. A value of 1 is the desired outcome, so that a rate of refusals is its complement."""
-    values = item_values(rows).to_numpy()
+    return _rate(item_values(rows).to_numpy(), benchmark)
+
+
+def _by_category(rows: pd.DataFrame, benchmark: Benchmark) -> dict[str, Estimate]:
+    values, items = item_values(rows), rows.dropna(subset="category").drop_duplicates("item_id")
+    of = dict(zip(items["item_id"], items["category"], strict=True))
+    groups = {name: part.to_numpy() for name, part in values.groupby(values.index.get_level_values(1).map(of.get))}
+    return {name: _rate(groups.get(name, np.empty(0)), benchmark) for name in sorted(set(of.values()))}
+
+
+def _rate(values: np.ndarray, benchmark: Benchmark) -> Estimate:
     if benchmark.kind == "policy":
         return wilson(float(values.sum()), values.size)
     estimate = rate(values)

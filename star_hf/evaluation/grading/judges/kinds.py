@@ -98,7 +98,7 @@ class Kinds(Rubric):
 
     def messages(self, row: Mapping[str, Any]) -> list[Message]:
         """Kinds and rules as the system's message, the request and the answer as the user's."""
-        rules = [(label, self.rules[ref]) for label, ref in self.labels.items()]
+        rules = tuple((label, self.rules[ref]) for label, ref in self.labels.items())  # hashable, so rendered once
         return self.prompts.render(self.prompt, rules=rules, question=request(row), response=row["response"])
 
     def version(self, row: Mapping[str, Any]) -> str:
@@ -168,7 +168,7 @@ def breakable(rules: Mapping[str, str]) -> list[str]:
 
 def broken_rules(category: str | None, rules: Mapping[str, str]) -> list[str]:
     """The references in a verdict's category; a category's name may have a comma, too."""
-    return [ref for ref in rules if re.search(rf"(?:^|,){re.escape(ref)}(?:,|$)", category or "")]
+    return [ref for ref in rules if category and re.search(rf"(?:^|,){re.escape(ref)}(?:,|$)", category)]
 
 
 def confused(said: Sequence[Mapping[str, Any] | None]) -> str | None:
