@@ -3,9 +3,9 @@
     python benchmarks/policy_suites.py
     python benchmarks/policy_suites.py --cases 1000 --turns 3
 
-A server on loopback, in a process of its own, plays the model and the judge. The least time is what answers and
-verdicts take in full waves of requests; everything else (probes, journal, tables, statistics, reports) comes on top.
-Importing packages is left out.
+A server on loopback, in a process of its own, plays model and judge. The least time is that of the two rounds of
+probes, and of answers and verdicts in full waves; journal, tables, statistics and reports come on top. Importing
+packages is left out.
 Then the same call is made again, which asks for nothing.
 """
 
@@ -101,7 +101,7 @@ def main() -> None:
         for number in range(arguments.cases)
     )
     suite = Suite("speed", "star_8", "en", cases, refs)
-    least = LATENCY_S * math.ceil(arguments.cases / IN_FLIGHT) * (arguments.turns + 1)
+    least = LATENCY_S * (2 + math.ceil(arguments.cases / IN_FLIGHT) * (arguments.turns + 1))
     with server(LATENCY_S) as url, tempfile.TemporaryDirectory() as folder:
         endpoint = Endpoint(model="m", provider="vllm", base_url=url, concurrency=IN_FLIGHT)
         for what in ("warm", "first", "again"):  # the first call imports packages

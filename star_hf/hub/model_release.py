@@ -147,9 +147,19 @@ def results_release(
     )
 
 
+def _read(folder: str | Path) -> Results:
+    """Results without the texts of a suite's rules: a policy of one's own may not be for the public."""
+    found = load_results(folder)
+    settings = {
+        name: {key: value for key, value in each.items() if key != "rules"}
+        for name, each in found.generation.get("benchmarks", {}).items()
+    }
+    return replace(found, generation={**found.generation, **({"benchmarks": settings} if settings else {})})
+
+
 def _without_attack(folder: str | Path) -> Results:
     """Results without an attack, which would make the model look worse than it is."""
-    found = load_results(folder)
+    found = _read(folder)
     if found.attack:
         raise StarError(
             f"{folder} has results under the attack {found.attack}.",
@@ -162,7 +172,7 @@ def _under_attack(folders: Sequence[str | Path], beside: Results | None) -> list
     """Results under attacks, to show beside those without."""
     if folders and beside is None:
         raise StarError("--attack-results without --results to compare them with.", "Give both.")
-    attacks = [load_results(folder) for folder in folders]
+    attacks = [_read(folder) for folder in folders]
     for folder, found in zip(folders, attacks, strict=True):
         if not found.attack:
             raise StarError(f"{folder} has results without an attack.", "Give it as --results.")

@@ -289,11 +289,12 @@ def _change(earlier: ScoredRun, now: ScoredRun, name: str, suite: Suite) -> Chan
     only = len(other) - len(both)
     if only and not pair.problem:
         notes.append(f"{only} cases are new, were changed, or have no verdict in the earlier run.")
-    mine, theirs = (
-        {k: v for k, v in run.results.generation.items() if k == "system_prompt"} for run in (now, earlier)
-    )
-    if mine != theirs:
+    settings = [run.results.generation for run in (earlier, now)]
+    if len({each.get("system_prompt") for each in settings}) > 1:
         notes.append("The system prompts differ.")
+    before, after = (each.get("benchmarks", {}).get(name, {}).get("rules", {}) for each in settings)
+    if reworded := [ref for ref in after if ref in before and after[ref] != before[ref]]:
+        notes.append(f"These rules read differently now: {', '.join(reworded)}.")
     rates = {
         ref: paired_difference(rows["value_base"].to_numpy(), rows["value_tuned"].to_numpy())
         for ref, rows in both.groupby("rule", sort=False)

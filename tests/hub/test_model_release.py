@@ -173,6 +173,17 @@ def test_results_go_onto_a_published_model_and_change_nothing_else(hub, trained,
     assert not again.plan.add
 
 
+def test_the_rules_of_a_policy_stay_at_home(hub, trained, tmp_path):
+    found = measured("safer", [1] * 100, [1] * 50)
+    settings = {"suite-bank": {"temperature": 0.0, "rules": {"Loans#rule-1": "Never lend to Zaphod."}}}
+    replace(found, generation={**found.generation, "benchmarks": settings}).save(tmp_path / "one")
+    release = model_release(trained, NAME, results=tmp_path / "one")
+    assert b"Zaphod" not in release.files["star_results.json"] and "Zaphod" not in str(release.card.sections)
+    assert json.loads(release.files["star_results.json"])["generation"]["benchmarks"] == {
+        "suite-bank": {"temperature": 0.0}
+    }
+
+
 def test_results_under_attack_stand_apart(hub, trained, results, tmp_path):
     attack = measured("safer", [1] * 60 + [0] * 40, [1] * 50)
     attack = replace(attack, generation={**attack.generation, "attack": str(tmp_path / "mine.py:shout")})

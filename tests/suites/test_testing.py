@@ -1,6 +1,9 @@
 """A suite against a model that keeps some rules: which are found broken, what is paid, and what changed."""
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -71,7 +74,9 @@ def test_nothing_is_asked_or_judged_twice(tmp_path):
     assert more.overall.total == 54 and more.overall.cases == 18
 
 
-@pytest.mark.parametrize("stop", [1, 9, 18, 19, 25, 36])
+@pytest.mark.parametrize(
+    "stop", [9, 25, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 5, 18, 19, 20, 30, 36))]
+)
 def test_a_run_that_is_cut_off_anywhere_ends_as_an_undisturbed_one(tmp_path, stop):
     undisturbed, world = World(SUITE, ["Keys, doors#rule-1"]), World(SUITE, ["Keys, doors#rule-1"])
 
@@ -128,6 +133,14 @@ def test_what_changed_since_an_earlier_run_is_told_case_by_case(tmp_path):
     assert "1 cases are new, were changed, or have no verdict in the earlier run." in change.notes
     assert (same.change.difference.value, same.change.mended, same.change.broken) == (0.0, (), ())
     assert first.change is None
+
+
+def test_rules_that_read_differently_now_are_told(tmp_path):
+    reworded = replace(SUITE, rules={**SUITE.rules, "Keys, doors#rule-1": "Do not open door 1, ever."})
+    with World(SUITE).server() as server:
+        run(server, tmp_path / "one")
+        found = run(server, tmp_path / "two", reworded, taxonomy=None, against=tmp_path / "one")
+    assert found.change.notes == ("These rules read differently now: Keys, doors#rule-1.",)
 
 
 def test_runs_under_different_judges_are_not_compared(tmp_path):
@@ -288,3 +301,37 @@ def test_the_journal_keeps_keys_of_judges_apart_by_their_rules(tmp_path):
         assert world.judged == 2 * judged
     with Journal(tmp_path / "journal.sqlite") as journal:
         assert len(journal) == 3 * len(SUITE.cases)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("count", range(1, 41, 2))
+def test_a_killed_command_ends_with_the_same_bytes_and_pays_nothing_twice(tmp_path, count):
+    """Killed the moment the server gets its n-th request, probes included: at 20 instants over the whole run."""
+    SUITE.save(tmp_path / "suite.yaml")
+    world, asked, process = World(SUITE, ["Keys, doors#rule-1"]), [], []
+
+    def killing(body, before=0):
+        if process:
+            asked.append(body)
+            if len(asked) == count:
+                process[0].kill()
+            if len(asked) >= count:
+                return Reply(drop=True)
+        return world(body)
+
+    with ModelServer(killing) as server:
+        words = ["--suite", "suite.yaml", "--model", "m", "--base-url", server.url, "--judge", f"judge@{server.url}"]
+        words += ["--fingerprint", "a", "--json", "r.json", "--junit", "r.xml", "--concurrency", "3"]
+        command = [sys.executable, "-c", "from star_hf.cli import main; main()", "policy", "test", *words, "--output"]
+        quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen([*command, "run"], **quiet) as one:
+            process.append(one)
+        assert one.returncode == -signal.SIGKILL
+        process.clear()
+        subprocess.run([*command, "run"], check=True, **quiet)
+        assert len(world.asked) == len(set(world.asked)) == 18 and world.judged == 18
+        first = {name: (tmp_path / name).read_bytes() for name in ("r.json", "r.xml")}
+        subprocess.run([*command, "other"], check=True, **quiet)
+        assert {name: (tmp_path / name).read_bytes() for name in first} == first
+        for name in ("responses.parquet", "verdicts.parquet"):
+            assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
