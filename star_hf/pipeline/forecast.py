@@ -17,7 +17,7 @@ from .config import BuildConfig
 from .run import Run
 
 
-__all__ = ["StageForecast", "forecast"]
+__all__ = ["StageForecast", "forecast", "forecast_stage"]
 
 ANSWER_TOKENS = {
     "classify": 15,
@@ -92,7 +92,9 @@ def forecast(config: BuildConfig, run: Run) -> list[StageForecast]:
         ]
     with Journal(run.journal_path) as journal:
         return vectors + [
-            _stage(annotator, endpoint, _rows(run, before, taxonomy.names, limit), journal)
+            forecast_stage(
+                annotator, endpoint, _rows(run, before, taxonomy.names, limit), journal, ANSWER_TOKENS[annotator.stage]
+            )
             for annotator, endpoint, before, limit in steps
         ]
 
@@ -140,7 +142,10 @@ def _hours(endpoint: Endpoint, requests: int, tokens_in: int, tokens_out: int) -
     return minutes / 60
 
 
-def _stage(annotator: Annotator, endpoint: Endpoint, rows: Iterable[Row], journal: Journal) -> StageForecast:
+def forecast_stage(
+    annotator: Annotator, endpoint: Endpoint, rows: Iterable[Row], journal: Journal, answer_tokens: int
+) -> StageForecast:
+    """The forecast of an annotator over these rows, with so many tokens per response. Sends nothing."""
     identity, requests, estimated = endpoint.identity(), 0, 0
     counter = token_counter(endpoint.model)
     tried = [0, 0]  # estimated and counted tokens of the first requests
@@ -155,7 +160,7 @@ def _stage(annotator: Annotator, endpoint: Endpoint, rows: Iterable[Row], journa
         if requests <= TRIED:
             tried = [tried[0] + estimate, tried[1] + counter.count(text)]
     tokens_in = round(estimated * tried[1] / max(tried[0], 1))
-    tokens_out = requests * ANSWER_TOKENS[annotator.stage]
+    tokens_out = requests * answer_tokens
     batched = endpoint.batch is not None and requests >= endpoint.batch.at_least
     cost = endpoint.cost(tokens_in, tokens_out)
     return StageForecast(

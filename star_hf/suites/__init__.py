@@ -1,1 +1,1 @@
-"""Suites of a policy's cases: whether a model follows the policy, rule by rule."""
+"""From a policy to a suite of cases, and from a suite to how well a model follows the policy, rule by rule."""
