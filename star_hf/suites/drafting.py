@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, Features, Value, concatenate_datasets
 
 from ..deduplication.alike import find_alike
 from ..errors import PolicyError
@@ -25,6 +25,8 @@ from .writing import CaseChecker, CaseWriter
 
 
 __all__ = ["Drafted", "Drafting", "draft", "forecast_draft"]
+
+REQUESTED = Features({**COLLECTED, **dict.fromkeys(("rule", "slots", "avoid"), Value("string"))})
 
 WRITTEN_TOKENS, CHECKED_TOKENS = 60, 45
 """Estimated tokens of a reply per case."""
@@ -106,16 +108,19 @@ def draft(
             break
         settings: dict[str, Any] = {"max_unusable": 1.0, "budget": budget, "progress": progress}
         written = annotate(rows, CaseWriter(taxonomy, options.prompts), writer, journal, **settings)
-        asked = written.rows.map(lambda row: {"asked": json.dumps([case["turns"] for case in row["cases"]])})
+        turns = [json.dumps([case["turns"] for case in cases]) for cases in written.rows["cases"]]
+        asked = written.rows.add_column("asked", turns)
         checked = annotate(asked, CaseChecker(taxonomy, options.prompts), checker or writer, journal, **settings)
         for row in (*written.removed, *checked.removed):
             why[row["source"]] = f"{row['stage']}: {row['reason']}"
         new, refused = _judged(checked.rows, {case.id for case in cases}, set(deleted))
-        for side in (True, False):
-            kept, alike = _unlike(cases, [case for case in new if (case.expect in HELPFUL) == side], options)
-            cases += kept
-            refused = concatenate_datasets([refused, alike])
-        removed.append(refused)
+        sides = [
+            _unlike(cases, [case for case in new if (case.expect in HELPFUL) == side], options)
+            for side in (True, False)
+        ]
+        kept = set().union(*(ids for ids, _ in sides))
+        cases += [case for case in new if case.id in kept]
+        removed += [refused, *(alike for _, alike in sides)]
     halved, neither = halve(cases, there, options.seed, progress=False, **options.compare)
     removed.append(as_dataset([removal(row, "halve", "like_both_halves") for row in as_rows(neither)], REMOVED))
     place = {ref: number for number, ref in enumerate(rules_of(taxonomy))}
@@ -179,7 +184,7 @@ def _requests(rules: Iterable[Rule], cases: Sequence[Case], options: Drafting) -
         if slots != "[]":
             row = {"id": digest([rule.ref, slots, avoid]), "question": rule.text, "source": rule.ref}
             rows.append({**row, "rule": rule.ref, "slots": slots, "avoid": avoid})
-    return Dataset.from_list(rows) if rows else as_dataset([], COLLECTED)
+    return as_dataset(rows, REQUESTED)
 
 
 def _judged(rows: Dataset, known: set[str], deleted: set[str]) -> tuple[list[Case], Dataset]:
@@ -217,14 +222,13 @@ def _judged(rows: Dataset, known: set[str], deleted: set[str]) -> tuple[list[Cas
     return good, as_dataset(refused, REMOVED)
 
 
-def _unlike(cases: Sequence[Case], new: Sequence[Case], options: Drafting) -> tuple[list[Case], Dataset]:
-    """The new cases that are like no other that deserves the same; a twin is meant to be like its origin."""
+def _unlike(cases: Sequence[Case], new: Sequence[Case], options: Drafting) -> tuple[set[str], Dataset]:
+    """Ids of the new cases that are like no other on their side; a twin is meant to be like its origin."""
     if not new:
-        return [], as_dataset([], REMOVED)
+        return set(), as_dataset([], REMOVED)
     same = [case for case in cases if (case.expect in HELPFUL) == (new[0].expect in HELPFUL)]
     result = find_alike(as_rows(new), as_rows(same), progress=False, **options.compare).first_wins()
-    kept = set(result.rows["id"])
-    return [case for case in new if case.id in kept], result.removed
+    return set(result.rows["id"]), result.removed
 
 
 def _uncovered(suite: Suite, rules: Sequence[Rule], why: dict[str, str]) -> dict[str, str]:

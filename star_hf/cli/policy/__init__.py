@@ -2,6 +2,7 @@
 
 import typer
 
+from .draft import draft
 from .test import test
 
 
@@ -9,10 +10,11 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="policy",
-    help="Test whether a model follows a policy of your own.",
+    help="Draft tests of a policy of your own, and test whether a model follows it.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+app.command()(draft)
 app.command()(test)
 
 
