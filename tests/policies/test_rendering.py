@@ -266,6 +266,8 @@ def test_the_versions_of_the_packaged_prompts_never_change_unnoticed():
         "benign_rewrite": "34cc8e17be60a089",
         "benign_score": "527d67ec1175c5fa",
         "classify": "3cfe655c617c7480",
+        "draft_cases": "ac3aa71a98a7bbea",
+        "draft_check": "e98d2aefe4d4878a",
         "fenced": "c46072d9e591a326",
         "judge_kinds": "b49e9ee947b74110",
         "judge_policy": "264bb1ad9c51600e",
