@@ -277,6 +277,7 @@ def test_the_versions_of_the_packaged_prompts_never_change_unnoticed():
         "kinds_rules": "467f37e109237218",
         "policy": "dcf50fb76b02cfc2",
         "policy_in_context": "7e95ec4570640831",
+        "policy_review": "4231f2e0b430e5fb",
         "reason": "6f83cbda2f7267b7",
         "score": "990cd99baad51341",
     }

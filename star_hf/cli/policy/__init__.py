@@ -2,6 +2,7 @@
 
 import typer
 
+from .check import check
 from .draft import draft
 from .test import test
 
@@ -10,10 +11,11 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="policy",
-    help="Draft tests of a policy of your own, and test whether a model follows it.",
+    help="Check a policy of your own, draft tests of it, and test whether a model follows it.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+app.command()(check)
 app.command()(draft)
 app.command()(test)
 
