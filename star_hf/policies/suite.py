@@ -158,13 +158,13 @@ class Suite:
             if case.rule not in refs:
                 raise PolicyError(
                     f"{place}: the policy {taxonomy.name!r} has no rule {case.rule!r}.",
-                    f"{did_you_mean(case.rule, refs)}Change `rule`, remove the case, or draft the suite again.",
+                    f"{did_you_mean(case.rule, refs)}Change `rule`, or remove the case and draft again.",
                 )
             told = self.rules.get(case.rule)
             if told is not None and normalise(told) != normalise(refs[case.rule]):
                 raise PolicyError(
                     f"{place}: {case.rule!r} reads differently in the policy than when its cases were made.",
-                    "Check its cases, then copy the new text to `rules`; or draft the suite again.",
+                    "Check its cases and copy the new text to `rules`, or remove its cases and draft again.",
                 )
 
 

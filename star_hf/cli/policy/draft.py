@@ -54,6 +54,8 @@ def draft(
 
     taxonomy, recipe = Taxonomy.load(policies), load_config(config)
     keep = Suite.load(out) if out.exists() else None
+    if keep is not None:
+        keep.check(taxonomy, out)
     folder = made_folder(run_dir or Path("runs") / out.stem)
     compare = {"cache_dir": folder / "vectors"}
     options = Drafting(per_rule, rule, seed=seed, prompts=Prompts.load(recipe.prompts), compare=compare)
