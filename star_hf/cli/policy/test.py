@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["test"]
 
-MARKS = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text("not judged", "yellow")}
+OFFLINE = "`refusal` tells refusals only, no other kind: use a judge with a model."
+AGAIN = "Fix the cause (token limit, judge, endpoint) and run the same command again."
+
+MARKS = {False: Text("no", "bold red"), None: Text("not judged", "yellow")}
 
 
 def test(
@@ -146,14 +149,10 @@ def test(
     say(f"Written to {', '.join(map(str, [folder, *written]))}")
     missing = results.overall.not_judged
     if missing > max_failures * len(results.cases) or not results.overall.total:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in results.failures.items())
         raise IncompleteRunError(
-            f"{missing} of {len(results.cases)} answers were not judged ({reasons}), more than the accepted share of "
-            f"{max_failures:.0%}.",
-            "`kind_unknown` needs a judge with a model instead of `refusal`. "
-            if "kind_unknown" in results.failures
-            else "Fix the cause (token limit, judge, endpoint) and run the same command again. "
-            + "To accept a larger share, use --max-failures.",
+            f"{missing} of {len(results.cases)} answers were not judged ({_reasons(results)}), more than the accepted "
+            f"share of {max_failures:.0%}.",
+            (OFFLINE if "kind_unknown" in results.failures else AGAIN) + " Or accept a larger share: --max-failures.",
         )
     outcomes = {check.passed for check in checks}
     raise typer.Exit(1 if False in outcomes else 3 if None in outcomes else 0)
@@ -202,18 +201,24 @@ def _show(results: "SuiteResults", checks: "tuple[Criterion, ...]") -> None:
     if results.uncovered:
         say(f"Rules without a case: {', '.join(results.uncovered)}")
     if results.failures:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in results.failures.items())
-        say(f"Not judged: {reasons}; they are part of no rate.")
+        say(f"Not judged: {_reasons(results)}; they are part of no rate.")
     _show_change(results)
     if worst := results.worst:
         say(f"{len(worst)} answers did not pass, such as:")
         for each in worst[:10]:
             say(f"- {each.case.id} ({each.case.rule}, {each.case.style}): {each.what}")
     if checks:
-        limits = new_table("Limits", "limit", "reached", "rate")
-        for check in checks:
+        missed = [check for check in checks if check.passed is not True]
+        limits = new_table("Limits that are not reached", "limit", "reached", "rate")
+        for check in missed:
             limits.add_row(Text(check.name), MARKS[check.passed], check.detail)
-        console.print(limits)
+        if missed:
+            console.print(limits)
+        say(f"{len(checks) - len(missed)} of {len(checks)} limits are reached.", "bold red" if missed else "green")
+
+
+def _reasons(results: "SuiteResults") -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in results.failures.items())
 
 
 def _show_change(results: "SuiteResults") -> None:
