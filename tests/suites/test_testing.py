@@ -75,7 +75,7 @@ def test_nothing_is_asked_or_judged_twice(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stop", [9, 25, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 5, 9, 18, 19, 20, 30, 36))]
+    "stop", [25, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 5, 9, 18, 19, 20, 30, 36))]
 )
 def test_a_run_that_is_cut_off_anywhere_ends_as_an_undisturbed_one(tmp_path, stop):
     undisturbed, world = World(SUITE, ["Keys, doors#rule-1"]), World(SUITE, ["Keys, doors#rule-1"])
@@ -135,6 +135,7 @@ def test_what_changed_since_an_earlier_run_is_told_case_by_case(tmp_path):
     assert first.change is None
 
 
+@pytest.mark.long
 def test_rules_that_read_differently_now_are_told(tmp_path):
     reworded = replace(SUITE, rules={**SUITE.rules, "Keys, doors#rule-1": "Do not open door 1, ever."})
     with World(SUITE).server() as server:
@@ -143,6 +144,7 @@ def test_rules_that_read_differently_now_are_told(tmp_path):
     assert found.change.notes == ("These rules read differently now: Keys, doors#rule-1.",)
 
 
+@pytest.mark.long
 def test_runs_under_different_judges_are_not_compared(tmp_path):
     with World(SUITE).server() as server:
         run(server, tmp_path / "one")
@@ -289,6 +291,7 @@ def test_limits_hold_for_all_cases_and_for_rules(tmp_path):
     assert [c.passed for c in gate(nothing, 0.0)] == [None], "what was not judged has not passed"
 
 
+@pytest.mark.long
 def test_the_journal_keeps_keys_of_judges_apart_by_their_rules(tmp_path):
     world = World(SUITE)
     with world.server() as server:
