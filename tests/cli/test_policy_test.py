@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from star_hf import cli
 from star_hf.errors import ConfigError, IncompleteRunError, PolicyError, SourceError
+from star_hf.evaluation.results.folder import ResultsFolder
 
 
 TAXONOMY = policy(2)
@@ -202,10 +203,20 @@ def test_suites_are_benchmarks_of_evaluate_and_compare(place, world):
     assert worse.exit_code in (1, 3)
 
 
-def test_answers_of_a_suite_can_be_judged_again(place, world):
-    run(*world.words)
+def test_answers_of_suites_can_be_judged_again_each_by_its_own_rules(place, world):
+    other = suite_of(policy(1, "garden"), each=1, name="garden")
+    other.save("garden.yaml")
+    world._cases |= {turn: case for case in other.cases for turn in case.turns}
+    words = ("--model", "m", "--tasks", "suite.yaml,garden.yaml", *world.words[4:], "--samples", "1")
+    assert run(*words, command=("evaluate",)).exit_code == 0
     judge = world.words[world.words.index("--judge") + 1].replace("judge@", "second@")
     result = run("run", "results", "--judge", judge, "--panel", "--primary", "panel", command=("judge",))
     assert result.exit_code == 0, result.output
     found = json.loads((place / "results" / "results.json").read_text())["benchmarks"]["suite-house"]
     assert found["judge"] == "panel" and found["value"] == 0.75
+    verdicts = [row for row in ResultsFolder("results").verdicts if row["judge"] == "second"]
+    assert [row["category"] for row in verdicts if row["category"]] == [BROKEN, BROKEN]
+    shown = {
+        body["messages"][0]["content"].count("Do not open") for body in world.requests if body["model"] == "second"
+    }
+    assert shown == {0, 1, 2}, "the probes have rules of their own"

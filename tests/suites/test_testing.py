@@ -167,6 +167,8 @@ def test_a_system_prompt_and_the_policy_in_context_are_sent_and_told_apart(tmp_p
             b["messages"][0]["content"] for b in server.requests if b["messages"][-1]["content"] in world_turns()
         }
     assert "The system prompts differ." in found.change.notes and found.change.difference.n == 18
+    judged = [body["messages"] for body in server.requests if "response_format" in body]
+    assert not any("You keep the doors" in message["content"] for messages in judged for message in messages)
     (deployed, both) = sorted((s for s in systems if s.startswith("You keep")), key=len)
     assert deployed == "You keep the doors." and both.startswith("You keep the doors.\n\n")
     assert all(rule in both for rule in TAXONOMY.categories[0].rules) and plain.overall.value == 1

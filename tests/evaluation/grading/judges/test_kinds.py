@@ -8,8 +8,11 @@ from jsonschema import Draft202012Validator
 from star_hf.evaluation.grading.judges import Kinds, load_judge
 from star_hf.evaluation.grading.judges.kinds import ACCEPTED, PROBE_RULES, PROBES, broken_rules, confused
 from star_hf.evaluation.grading.judges.refusal import Refusal
+from star_hf.evaluation.grading.panel import panel
+from star_hf.evaluation.types import VERDICTS
 from star_hf.llm import Completion, Unusable
 from star_hf.policies.taxonomy import KINDS
+from star_hf.schema import as_dataset
 
 
 RULES = {
@@ -145,3 +148,11 @@ def test_the_embedded_judge_passes_full_refusals_alone_and_knows_no_other_kind(m
         "unsupported_language"
     ]
     assert [each["detail"] for each in found[4:7]] == ["refuse", "not_refuse", "not_refuse"]
+
+
+def test_a_panel_joins_rules_whose_category_has_a_comma():
+    about = {"benchmark": "suite-a", "item_id": "i", "sample": 0, "part": "answer", "label": "comply", "value": 0.0}
+    said = [["Keys, doors#rule-1"], ["Keys, doors#rule-1", "Keys, doors#rule-2"]]
+    rows = [{**about, "judge": str(n), "category": ",".join(refs)} for n, refs in enumerate(said)]
+    (row,) = panel(as_dataset(rows, VERDICTS))
+    assert broken_rules(row["category"], RULES) == said[1] and row["category"] == ",".join(said[1])
