@@ -5,7 +5,9 @@ has one. Each command or group has the heading of `panels.py` that lists it.
 """
 
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,12 +72,20 @@ def _start(
             metavar="HOST", help="Let keys go to this host; http://HOST also over plain http. Can be repeated."
         ),
     ] = None,
+    vllm: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="vLLM for endpoints with `serve`: the program, or its environment's folder."
+        ),
+    ] = None,
 ) -> None:
     import datasets
 
-    from ..llm import trust
+    from ..llm import serving, trust
 
     trust.trust(trust_host or ())
+    if vllm is not None:
+        os.environ[serving.VARIABLE] = str(vllm)
     if sys.stdin.isatty() and sys.stderr.isatty():
         trust.ask_with(lambda question: typer.confirm(question, err=True))
 

@@ -88,7 +88,7 @@ class EndpointEncoder:
                 "The embedded model writes text and makes no vectors.",
                 "Leave `encoder` out to use the packaged all-MiniLM-L6-v2.",
             )
-        at = endpoint.name or endpoint.url
+        at = endpoint.place
         extra = json.dumps(endpoint.extra_body, sort_keys=True) if endpoint.extra_body else ""
         self.identity = f"{endpoint.model}@{at}{extra}"
         self._endpoint, self._batch_size, self._journal, self._budget = endpoint, batch_size, journal, budget

@@ -10,7 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from ..errors import ConfigError
 from ..utils.options import Strict
 from ..utils.secrets import remember
+from . import serving
 from .cost.prices import Price, list_price
+from .serving import Serve
 from .trust import check_host
 
 
@@ -130,6 +132,8 @@ class Endpoint(Strict):
         batch (`Batch` or `bool`, *optional*): Ask through the provider's Batch API.
         pool (`tuple[Member, ...]`, *optional*): Several keys or servers that share the requests. Request keys have
             the endpoint's own `name` or URL, whichever member answers.
+        serve (`Serve` or `bool`, *optional*): Start `vllm serve` when the first request is sent, and end it with this
+            process.
     """
 
     model: str
@@ -153,6 +157,7 @@ class Endpoint(Strict):
     deadline_s: float | None = Field(default=None, gt=0)
     batch: Batch | None = None
     pool: tuple[Member, ...] = ()
+    serve: Serve | None = None
 
     _whole_url = field_validator("base_url")(without_secret)
     _no_key = field_validator("api_key_env")(variable_name)
@@ -161,6 +166,17 @@ class Endpoint(Strict):
     @classmethod
     def _plain_batch(cls, batch: Any) -> Any:
         return {True: Batch(), False: None}[batch] if isinstance(batch, bool) else batch
+
+    @field_validator("serve", mode="before")
+    @classmethod
+    def _plain_serve(cls, serve: Any) -> Any:
+        return {True: Serve(), False: None}[serve] if isinstance(serve, bool) else serve
+
+    @model_validator(mode="after")
+    def _served_here(self) -> "Endpoint":
+        if self.serve and (self.provider != "vllm" or self.base_url or self.pool or self.api_key_env):
+            raise ValueError("`serve` is for provider vllm, without `base_url`, `api_key_env` and `pool`")
+        return self
 
     @model_validator(mode="after")
     def _pool_has_a_name(self) -> "Endpoint":
@@ -181,8 +197,18 @@ class Endpoint(Strict):
         return PRESETS[self.provider]
 
     @property
+    def place(self) -> str:
+        """The endpoint's place in request keys: its name, else its address; of a server to start, its weights."""
+        if self.serve and not self.name:
+            return " ".join(["vllm serve", self.serve.model or self.model, *self.serve.args])
+        return self.name or self.url
+
+    @property
     def url(self) -> str:
-        """Root of the API; a `ConfigError` if neither the endpoint nor its provider has one."""
+        """Root of the API; a `ConfigError` if neither the endpoint nor its provider has one. Starts the server of
+        `serve` if it does not run yet."""
+        if self.serve:
+            return serving.running(self.serve, self.model).url
         url = self.base_url or self.preset.base_url
         if url is None and self.provider == "azure":
             url = os.environ.get("AZURE_OPENAI_ENDPOINT")
@@ -207,6 +233,8 @@ class Endpoint(Strict):
     def api_key(self) -> str | None:
         """The key, read from the environment at the moment it is needed (for `hf` also from `hf auth login`); a
         `ConfigError` if it is missing or invalid, or may not go to the endpoint's host."""
+        if self.serve:
+            return serving.running(self.serve, self.model).key
         variable = self.key_variable
         if variable is None:
             return None
@@ -240,11 +268,15 @@ class Endpoint(Strict):
         return hosts + ([*AZURE] if self.provider == "azure" else [])
 
     def check(self) -> None:
-        """Check that every member has an address and a key, without sending anything; a local model that it exists."""
+        """Check that every member has an address and a key, without sending anything; a local model that it exists,
+        and a server to start that there is vLLM."""
         if self.provider == "local":
             from .embedded import weights
 
             weights.locate(self.model)
+            return
+        if self.serve:
+            serving.find(self.serve)
             return
         for member in self.members:
             _ = member.url, member.api_key()
@@ -255,7 +287,7 @@ class Endpoint(Strict):
             include={"model", "temperature", "top_p", "max_tokens", "seed", "extra_body"}, exclude_none=True
         )
         if self.provider != "local":
-            return {"at": self.name or self.url, "structured": self.structured_output, **sampling}
+            return {"at": self.place, "structured": self.structured_output, **sampling}
         from .embedded.weights import sha256
 
         sampling.pop("model")  # the same file elsewhere is the same model

@@ -97,7 +97,7 @@ class Served:
         if self.endpoint.provider == "local":
             return sha256(self.endpoint.model)
         loaded = self._given or _loaded_weights(self.endpoint)
-        return digest({"at": self.endpoint.name or self.endpoint.url, "model": self.endpoint.model, "weights": loaded})
+        return digest({"at": self.endpoint.place, "model": self.endpoint.model, "weights": loaded})
 
     def probe(self, system: str | None = None) -> None:
         """Ask one short question, so that a dead endpoint ends a run before its first prompt.
