@@ -103,6 +103,13 @@ def evaluate(
         ),
     ] = "restricted",
     expects_reasoning: ExpectsReasoning = False,
+    judge_cut_answers: Annotated[
+        bool,
+        typer.Option(
+            "--judge-cut-answers",
+            help="Judge an answer that the token limit cut by its beginning, for judges that read no more.",
+        ),
+    ] = False,
     batch_size: BatchSize = 8,
     dtype: DType = "auto",
     device: Device = None,
@@ -140,6 +147,7 @@ def evaluate(
         sandbox=sandbox,
         expects_reasoning=expects_reasoning,
         system_prompt=None if system_prompt is None else read_text(system_prompt, "the system prompt"),
+        judge_cut_answers=judge_cut_answers,
         budget_usd=budget,
     )
     there = {"base_url": base_url, "provider": provider, "endpoint": endpoint, "fingerprint": fingerprint}

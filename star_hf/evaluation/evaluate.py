@@ -42,6 +42,8 @@ class Options:
         budget_usd (`float` or `None`): Dollars that this call may spend on the model and on the judges.
         expects_reasoning (`bool`): As for [`~star_hf.evaluation.generation.responses.read_response`].
         system_prompt (`str` or `None`): The system prompt of all items that have none of their own.
+        judge_cut_answers (`bool`): Whether an answer that the token limit cut is judged by its beginning, instead of
+            failing as `truncated`: for judges that read no more than the beginning. A thought without an end fails.
     """
 
     data_dir: Path | None = None
@@ -53,6 +55,7 @@ class Options:
     sandbox: Level = "restricted"
     expects_reasoning: bool = False
     system_prompt: str | None = None
+    judge_cut_answers: bool = False
     budget_usd: float | None = None
     progress: bool = True
 
@@ -182,9 +185,11 @@ def _read(drawn: Drawn, options: Options) -> Response:
     item, tokens, history = drawn.item, drawn.completion.completion_tokens, drawn.history or None
     if drawn.failure:
         return Response(item.id, drawn.sample, failure=drawn.failure, tokens=tokens, history=history)
-    opening = opening_of(item)
+    opening, completion = opening_of(item), drawn.completion
+    if options.judge_cut_answers and completion.outcome == "truncated":
+        completion = replace(completion, outcome="ok")
     thinks = options.expects_reasoning and not opening  # a turn that has begun leaves no place for reasoning
-    answer = read_completion(item.id, drawn.completion, expects_reasoning=thinks, sample=drawn.sample)
+    answer = read_completion(item.id, completion, expects_reasoning=thinks, sample=drawn.sample)
     whole = f"{opening} {answer.answer}" if opening and answer.answer else answer.answer
     return replace(answer, answer=whole, history=history)
 
@@ -198,6 +203,8 @@ def _generation(
     earlier = kept.generation.get("benchmarks", {}) if kept else {}
     own = {each.benchmark.name: {**each.sampling.model_dump(), "limit": options.limit} for each in asked}
     for each in asked:
+        if options.judge_cut_answers:
+            own[each.benchmark.name]["judge_cut_answers"] = True
         if each.benchmark.grader == "code":
             own[each.benchmark.name]["sandbox"] = str(require(options.sandbox))
         if each.benchmark.rules:

@@ -305,6 +305,22 @@ def test_text_of_a_model_that_always_reasons_is_no_answer_unless_its_turn_was_be
     assert safety.failures == failures and safety.n == 4 - sum(failures.values())
 
 
+@pytest.mark.parametrize("judged", [False, True])
+def test_an_answer_cut_at_the_limit_is_judged_by_its_beginning_only_where_asked(judged, data_dir, tmp_path):
+    """A thought that the limit cut has no answer to judge."""
+
+    def cut(body, before):
+        thinks = "ladder" in body["messages"][0]["content"]
+        return Reply("<think>\nLet me see" if thinks else f"{REFUSAL} And", finish_reason="length")
+
+    with ModelServer(cut) as server:
+        options = {"tasks": ["strongreject"], "judges": ["refusal-phrases"], "judge_cut_answers": judged}
+        results = run(server, tmp_path, data_dir, **options)
+    found = results.benchmarks["strongreject"]
+    assert (found.n, found.failures) == ((8, {"unclosed": 4}) if judged else (0, {"truncated": 12}))
+    assert results.generation["benchmarks"]["strongreject"].get("judge_cut_answers", False) is judged
+
+
 def test_only_safety_prompts_are_attacked_and_a_later_run_of_others_does_not_hide_it(model, data_dir, tmp_path):
     options = {"judges": ["refusal-phrases"], "limit": 3}
     run(model, tmp_path, data_dir, tasks=["strongreject", "xstest", "math500"], attack="hijack", **options)
