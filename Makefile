@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all quality style constraints clean
+.PHONY: help install demo evidence test test-all quality style constraints clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 
 demo: $(INSTALLED)  ## Build a small data set and make a small model safer, without key or Hub (ARGS="--questions mine.txt")
 	$(BIN)/star-hf demo $(ARGS)
+
+evidence: $(INSTALLED)  ## Measure what training on STAR-1 does to a small model, into runs/evidence (ARGS="--model mine")
+	$(BIN)/python recipes/evidence/arms.py $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests (ARGS="-m 'not slow'" for the quick ones, ARGS=tests/llm for one room)
 	$(BIN)/python -m pytest $(ARGS)
