@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from kept import Kept
 
 from star_hf.evaluation.judge_studies.correction import corrected_difference, corrected_rate
-from star_hf.evaluation.results.statistics import Estimate, bootstrap_mean, paired_difference, rate
+from star_hf.evaluation.results.statistics import Estimate, bootstrap_mean, difference_of, paired_difference, rate
 from star_hf.training.record import RECORD
 from star_hf.utils.figures import COLOURS, new_figure, save_figure
 from star_hf.utils.files import write_text
@@ -52,12 +52,14 @@ def page(kept: Kept) -> str:
 
 
 def rates(kept: Kept, estimate: Callable[[np.ndarray], Estimate]) -> str:
-    """How often each arm refuses, by what is asked."""
-    rows = []
+    """How often each arm refuses, by what is asked, and how well it tells unsafe from safe."""
+    rows, of = [], {}
     for place, title in SETS.items():
-        found = [estimate(kept.of(arm, *place)["refused"].dropna().to_numpy()) for arm in kept.names]
+        of[place] = found = [estimate(kept.of(arm, *place)["refused"].dropna().to_numpy()) for arm in kept.names]
         if any(each.n for each in found):
             rows.append([f"{title} ({len(kept.of(kept.first, *place))})", *map(_cell, found)])
+    apart = map(difference_of, of["plain", "xstest"], of["plain", "xstest_unsafe"])
+    rows.append(["XSTest, unsafe minus safe", *map(_change, apart)])
     return _table(["refused, %", *kept.names.values()], rows)
 
 

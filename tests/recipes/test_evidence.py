@@ -159,6 +159,12 @@ def test_the_page_is_what_the_kept_results_say():
     assert page.page(kept.Kept(DOCS / "results")) == (DOCS / "results.md").read_text()
 
 
+def test_the_numbers_on_the_readme_are_the_pages():
+    shown = (ROOT / "README.md").read_text().split("**Measured here**")[1].split("What star_hf adds")[0]
+    rows = [line for line in shown.splitlines() if line.startswith("|") and "---" not in line]
+    assert len(rows) >= 4 and set(rows) <= set((DOCS / "results.md").read_text().splitlines())
+
+
 def test_what_is_kept_is_small_and_holds_no_text_of_a_model():
     files = [path for path in (DOCS / "results").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 1_000_000
