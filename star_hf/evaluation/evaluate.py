@@ -44,6 +44,7 @@ class Options:
         system_prompt (`str` or `None`): The system prompt of all items that have none of their own.
         judge_cut_answers (`bool`): Whether an answer that the token limit cut is judged by its beginning, instead of
             failing as `truncated`: for judges that read no more than the beginning. A thought without an end fails.
+        journal (`Path` or `None`): The journal to use in place of that of the results folder.
     """
 
     data_dir: Path | None = None
@@ -57,6 +58,7 @@ class Options:
     system_prompt: str | None = None
     judge_cut_answers: bool = False
     budget_usd: float | None = None
+    journal: Path | None = None
     progress: bool = True
 
 
@@ -120,7 +122,7 @@ def evaluate(
     for judge in judges:
         probe(judge, kinds)
     names = [benchmark.name for benchmark in benchmarks]
-    with place.working() as journal:
+    with place.working(options.journal) as journal:
         settings = {"attack": options.attack, "system_prompt": _hash(options)}
         kept = place.still_true(model.fingerprint, evaluation, settings, names, judges)
         spent = journal.cost()

@@ -4,14 +4,14 @@ For reasoning, failures of the model itself count as wrong: a model that reasons
 For safety and over-refusal they are left out, and counted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..results.statistics import Estimate
 from ..tasks.benchmarks import OVER_REFUSAL, REASONING, SAFETY
-from .decision import Criteria, Criterion, Decision, decide, decision
+from .decision import KINDS, Criteria, Criterion, Decision, decide, decision
 from .pairs import Pair, ScoredRun, mean_difference, pairs_of
 
 
@@ -71,12 +71,17 @@ class Comparison:
         yield from (f"- note: {note}" for note in self.notes)
 
 
-def compare(base: str | Path, tuned: str | Path, criteria: Criteria | None = None) -> Comparison:
-    """Compare two results folders. Raises [`SourceError`] if the two have no benchmark in common."""
+def compare(
+    base: str | Path, tuned: str | Path, criteria: Criteria | None = None, kinds: Collection[str] = KINDS
+) -> Comparison:
+    """Compare two results folders. Without a benchmark of one of these `kinds` nothing is decided.
+
+    Raises [`SourceError`] if the two have no benchmark in common.
+    """
     runs = ScoredRun.read(base), ScoredRun.read(tuned)
     pairs = pairs_of(*runs)
     missing = [name for name in runs[0].results.benchmarks if name not in runs[1].results.benchmarks]
-    checks = decide(pairs, criteria or Criteria(), missing)
+    checks = decide(pairs, criteria or Criteria(), missing, kinds)
     return Comparison(
         base=str(runs[0].results.model["name"]),
         tuned=str(runs[1].results.model["name"]),

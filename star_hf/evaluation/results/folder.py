@@ -108,9 +108,10 @@ class ResultsFolder:
             ) from None
 
     @contextmanager
-    def working(self) -> Iterator[Journal]:
-        """Work in the folder, with its journal, while other processes are kept out. Its files are checked first."""
-        with locked(self.path), guarded(self.path / "journal.sqlite") as journal:
+    def working(self, journal: Path | None = None) -> Iterator[Journal]:
+        """Work in the folder, with its journal or another, while other processes are kept out. Its files are checked
+        first."""
+        with locked(self.path), guarded(journal or self.path / "journal.sqlite") as journal:
             self._finish()
             if (self.path / FILE).exists():  # find damage before anything is paid
                 _ = self.results, self.responses, self._verdicts()
