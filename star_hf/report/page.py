@@ -28,7 +28,7 @@ from .style import PALETTE, spaced
 from .training import training_section
 
 
-__all__ = ["Fact", "embed_json", "write_report"]
+__all__ = ["Fact", "embed_json", "render_page", "write_report"]
 
 FOLDER = Path(__file__).parent
 UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&'\u2028\u2029"}
@@ -106,9 +106,35 @@ def _open(run: Run | str | Path) -> Run:
 
 
 def _render(run: Run, sections: Sequence[Section], facts: Sequence[Fact], samples: int, seed: int) -> str:
+    chosen = [asdict(one) for one in sample(run, samples, seed)]
+    config, last = run.manifest.get("config", {}), list(run.records)[-1]
+    state = "A finished build" if last in ("select", "rewrite") else f"A build that stopped after {last}"
+    return render_page(
+        "page.html.j2",
+        sections,
+        chosen,
+        name=run.folder.resolve().name,
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        folder=run.folder,
+        summary=f"{state}, by the {run.config.profile} profile.",
+        facts=facts,
+        versions=run.manifest.get("versions", {}),
+        records=run.records,
+        missing=run.records["collect"].notes.get("missing", {}) if "collect" in run.records else {},
+        unread=run.records["deduplicate"].notes.get("unread", {}) if "deduplicate" in run.records else {},
+        samples=len(chosen),
+        seed=seed,
+    )
+
+
+def render_page(
+    template: str, sections: Sequence[Section], chosen: Sequence[Any] = (), *folders: Path, **values: Any
+) -> str:
+    """A page of sections in the report's style, with their pictures. The template extends `base.html.j2`; it is in
+    this folder or one of `folders`, and gets `values`."""
     scripts = [get_plotlyjs(), (FOLDER / "page.js").read_text(encoding="utf-8")]
     environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+        loader=FileSystemLoader([FOLDER, *folders]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -121,27 +147,14 @@ def _render(run: Run, sections: Sequence[Section], facts: Sequence[Fact], sample
         for position, panel in enumerate(section.panels)
         if panel.figure is not None
     }
-    chosen = [asdict(one) for one in sample(run, samples, seed)]
-    config, last = run.manifest.get("config", {}), list(run.records)[-1]
-    state = "A finished build" if last in ("select", "rewrite") else f"A build that stopped after {last}"
-    return environment.get_template("page.html.j2").render(
-        name=run.folder.resolve().name,
+    return environment.get_template(template).render(
         version=__version__,
-        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        folder=run.folder,
-        summary=f"{state}, by the {run.config.profile} profile.",
-        facts=facts,
-        versions=run.manifest.get("versions", {}),
-        records=run.records,
-        missing=run.records["collect"].notes.get("missing", {}) if "collect" in run.records else {},
-        unread=run.records["deduplicate"].notes.get("unread", {}) if "deduplicate" in run.records else {},
         sections=sections,
-        samples=len(chosen),
-        seed=seed,
         data=embed_json({"palette": list(PALETTE.values()), "figures": figures, "samples": chosen}),
         style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         hashes=[_csp_hash(script) for script in scripts],
+        **values,
     )
 
 
