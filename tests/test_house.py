@@ -112,6 +112,7 @@ def test_every_folder_of_code_or_data_is_a_listed_package():
 
 LAYERS = (
     {"cli"},
+    {"improve"},
     {"report", "hub", "demo", "suites"},
     {"training"},
     {"evaluation"},

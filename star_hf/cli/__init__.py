@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, PolicyError, SourceError, StarError, TrainingError
 from ..utils.secrets import redacted
-from . import audit, build, endpoints, evaluate, hub, journal, judge, policy, report, results, shards, train
+from . import audit, build, endpoints, evaluate, hub, improve, journal, judge, policy, report, results, shards, train
 from .panels import DATA, EVALUATION, PANELS, SHARING
 from .tables.layout import SafeConsole
 
@@ -42,7 +42,7 @@ app = typer.Typer(
     add_completion=False,
     help="Make reasoning models safe with little data, as STAR-1 does: build data, train, evaluate, publish.",
 )
-for _module in (build, shards, audit, evaluate, report, results, train, hub):
+for _module in (build, shards, audit, evaluate, report, results, train, improve, hub):
     app.add_typer(_module.app)
 for _group, _panel in (
     (hub.publishing, SHARING),
