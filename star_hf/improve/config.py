@@ -18,8 +18,10 @@ from .trainer import OURS, placeholders
 __all__ = ["Endpoints", "Gate", "ImproveConfig", "Rows", "Serve", "Similarity", "Spread", "Targets", "Train", "load"]
 
 Spread = Literal["gain", "even"]
-PATHS = (("policies",), ("suite",), ("system_prompt",), ("prompts",), ("data_dir",), ("train", "recipe"))
+PATHS = (("policies",), ("suite",), ("system_prompt",), ("prompts",), ("data_dir",))
 """Options that are paths, which are relative to the file's folder."""
+NAMES = (("model",), ("data",), ("train", "recipe"))
+"""Options that are such a path if there is one, and otherwise a name on the Hub or one of our recipes."""
 
 
 class Endpoints(Strict):
@@ -245,15 +247,14 @@ def load(path: str | Path | None = None, **overrides: Any) -> ImproveConfig:
 
 
 def _anchor(data: dict[str, Any], folder: Path) -> None:
-    for *sections, key in PATHS:
+    for *sections, key in (*PATHS, *NAMES):
         place: Any = data
         for step in sections:
             place = place.get(step) if isinstance(place, dict) else None
         if isinstance(place, dict) and isinstance(place.get(key), str):
-            place[key] = str(folder / Path(place[key]).expanduser())
-    for name in ("model", "data"):  # a name on the Hub, or a path
-        if isinstance(data.get(name), str) and (folder / Path(data[name]).expanduser()).exists():
-            data[name] = str(folder / Path(data[name]).expanduser())
+            path = folder / Path(place[key]).expanduser()
+            if (*sections, key) in PATHS or path.exists():
+                place[key] = str(path)
     if isinstance(data.get("judges"), list):
         data["judges"] = [
             str(folder / spec) if isinstance(spec, str) and spec.endswith((".yaml", ".yml")) else spec

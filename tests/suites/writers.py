@@ -51,7 +51,7 @@ class Writers:
         slots = SLOT.findall(user)
         cases = []
         for number, (style, _, turns) in enumerate(slots, start=1):
-            seed = hashlib.sha256(f"{rule.ref} {number} {style} {'exist already' in user}".encode()).hexdigest()
+            seed = hashlib.sha256(f"{number} {style} {user}".encode()).hexdigest()
             draw = random.Random(seed)
             texts = [" ".join("".join(draw.choices(SYLLABLES, k=3)) for _ in range(7)) + "?" for _ in range(3)]
             kinds = rule.kinds(style)
