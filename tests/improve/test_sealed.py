@@ -104,7 +104,7 @@ def test_a_suite_without_a_sealed_half_seals_nothing(tmp_path):
     assert check_sealed(written(tmp_path / "train.jsonl", row(SECRET)), suite, **WORDS) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_paraphrase_is_found_by_embeddings(tmp_path):
     """With the options that a configuration has by default."""
     from star_hf.improve.config import Similarity
