@@ -1,7 +1,7 @@
 """`star-hf endpoints`: test the endpoints of a recipe, or of the providers with a key in the environment."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -47,14 +47,15 @@ def check(
     from ..llm.http.probe import probe
 
     findings = []
+    schemas = _schemas(config)
     endpoints = _endpoints(config, provider, model, base_url)
     for roles, endpoint in endpoints:
         with console.status(f"Checking {endpoint.model} ..."):
-            finding = probe(endpoint)
+            finding = probe(endpoint, [schema for role in roles for schema in schemas.get(role, schemas[None])])
+        mode = endpoint.structured_output
         if finding.problem is None and config and roles != ["teacher"] and not finding.keeps_schema:
-            finding.problem = f"`structured: {endpoint.structured_output}` does not work here; " + ", ".join(
-                finding.advice
-            )
+            said = f" ({finding.refused[mode]})" if mode in finding.refused else ""
+            finding.problem = f"`structured: {mode}` does not work here{said}; " + ", ".join(finding.advice)
         findings.append((", ".join(roles), finding))
     _show(findings)
     if any(finding.problem for _, finding in findings):
@@ -88,6 +89,21 @@ def _endpoints(
     given = {"provider": provider or "vllm", "model": model, "base_url": base_url}
     endpoint = validated(Endpoint, given, "The endpoint")
     return [([endpoint.provider], endpoint)]
+
+
+def _schemas(config: Path | None) -> dict[str | None, list[dict[str, Any]]]:
+    """The schemas that each role of a recipe asks with, and under `None` those of all roles."""
+    from ..pipeline.config import load_config
+    from ..policies import Taxonomy
+    from ..transforms.classify import Classifier
+    from ..transforms.rewrite import BenignRewriter, BenignScorer
+    from ..transforms.score import Scorer
+
+    policies = None if config is None else load_config(config).policies
+    taxonomy = Taxonomy.load(policies)
+    steps = {"classifier": [Classifier], "scorer": [Scorer, BenignScorer], "rewriter": [BenignRewriter]}
+    by_role = {role: [kind(taxonomy=taxonomy).schema({}) for kind in kinds] for role, kinds in steps.items()}
+    return {**by_role, "teacher": [], None: [schema for schemas in by_role.values() for schema in schemas]}
 
 
 def _show(findings: "list[tuple[str, ProbeFinding]]") -> None:

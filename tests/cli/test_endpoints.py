@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from model_server import Handler, ModelServer, Reply
 from small_gguf import small_gguf
 from star_hf.cli import app
+from star_hf.cli.endpoints import _schemas
 from star_hf.llm import PRESETS, Endpoint
 from star_hf.llm.http.probe import MODES, probe
 
@@ -40,7 +41,14 @@ class ListingServer(ModelServer):
         self.models, self.batches = models, batches
 
 
-def able(*modes, logprobs=False, **message):
+def schema_of(body):
+    """The properties that an answer is bound to, in whichever field they are sent."""
+    form = body.get("response_format", {}).get("json_schema", {}).get("schema")
+    schema = form or body.get("structured_outputs", {}).get("json") or body.get("guided_json") or {}
+    return schema.get("properties", {})
+
+
+def able(*modes, logprobs=False, refuses=None, **message):
     """A model that keeps to a schema in these modes, ignores or refuses the others, and likes prose best."""
 
     def rule(body, before):
@@ -51,7 +59,12 @@ def able(*modes, logprobs=False, **message):
         if asked == "guided_json" and asked not in modes:
             return Reply(status=400, error={"message": "unknown field"})
         keeps = asked in modes
-        text = '{"answer": 1}' if keeps and asked == "json_object" else '{"hue": "teal"}' if keeps else "Blue."
+        if keeps and '"uniqueItems"' in json.dumps(body):  # as vLLM answers
+            return Reply(status=400, error={"message": 'Unimplemented keys: ["uniqueItems"]'})
+        if keeps and refuses and refuses in schema_of(body):
+            return Reply(status=400, error={"message": f"{refuses} is not for this server"})
+        text = '{"answer": 1}' if asked == "json_object" else json.dumps(dict.fromkeys(schema_of(body), "teal"))
+        text = text if keeps else "Blue."
         return Reply(text, message=message, headers={"x-ratelimit-limit-requests": "500"})
 
     return rule
@@ -76,6 +89,44 @@ def test_the_ways_to_keep_a_schema_are_found_and_the_best_is_advised(modes):
 def test_an_answer_in_json_to_another_schema_is_no_structured_output():
     with ListingServer(lambda body, before: '{"hue": "pink"}') as server:
         assert not any(works for mode, works in probe(endpoint(server)).modes.items() if mode != "json_object")
+
+
+STAGES = _schemas(None)[None]
+
+
+def test_the_stages_own_schemas_are_asked_for_in_each_way():
+    with ListingServer(able(*MODES)) as server:
+        finding = probe(endpoint(server), STAGES)
+    assert all(finding.modes.values()) and len(finding.modes) == len(MODES) and not finding.refused
+    for way in (lambda body: body.get("structured_outputs", {}).get("json"), lambda body: body.get("guided_json")):
+        asked = [way(body) for body in server.requests if way(body)]
+        assert [list(schema["properties"]) for schema in asked[1:]] == [list(each["properties"]) for each in STAGES]
+
+
+@pytest.mark.parametrize("mode", ["json_schema", "structured_outputs", "guided_json"])
+def test_a_way_that_refuses_a_stages_schema_does_not_work(mode):
+    with ListingServer(able(mode, "json_object", refuses="category")) as server:
+        assert probe(endpoint(server, structured=mode)).keeps_schema, "the plain one passes"
+        finding = probe(endpoint(server, structured=mode), STAGES)
+    assert not finding.keeps_schema and finding.advice == ["structured: json_object"]
+    assert finding.refused == {mode: "400: category is not for this server"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "works"),
+    [
+        ("Blue.", False),
+        ('{"colour": "blue"}', False),
+        (Reply('{"question": "blue and', finish_reason="length"), True),
+        ('{"question": "blue"}', True),
+    ],
+)
+def test_an_answer_outside_a_stages_schema_does_not_bind(reply, works):
+    def rule(body, before):
+        return reply if "question" in schema_of(body) else able(*MODES)(body, before)
+
+    with ListingServer(rule) as server:
+        assert probe(endpoint(server), STAGES).modes["json_schema"] == works
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
@@ -145,7 +196,8 @@ def told(arguments):
 def test_a_good_recipe_passes_and_each_endpoint_is_asked_once(recipe):
     with ListingServer(able(*MODES)) as judge, ListingServer(able(reasoning="Hm.")) as teacher:
         code, output = told(recipe(judge, teacher))
-        assert code == 0 and len(judge.requests) == 2 + len(MODES)
+        # the judge's two plain requests, the probing ones, and its stages' four schemas in each way that sends one
+        assert code == 0 and len(judge.requests) == 2 + len(MODES) + 4 * (len(MODES) - 1)
         assert len(teacher.requests) == 2 * (2 + len(MODES)), "each member of a pool"
     assert "classifier, scorer" in output and "judge-model" in output and "thinker" in output
     assert "reasoning" in output and "500 requests" in output and KEY not in output
@@ -156,6 +208,16 @@ def test_a_judge_that_cannot_keep_its_schema_fails_the_check_and_a_teacher_need_
         code, output = told(recipe(judge, teacher))
         assert code == 1 and "`structured: json_schema` does not work here; structured: json_object" in output
         assert told(recipe(judge, teacher, structured="json_object"))[0] == 0
+
+
+def test_what_the_server_said_to_a_stages_schema_is_told(recipe):
+    with (
+        ListingServer(able("structured_outputs", "json_object", refuses="category")) as judge,
+        ListingServer(able()) as teacher,
+    ):
+        code, output = told(recipe(judge, teacher, provider="vllm", structured="structured_outputs"))
+    told_in_one_line = " ".join(output.split())
+    assert code == 1 and "does not work here (400: category is not for this server)" in told_in_one_line
 
 
 def test_a_broken_endpoint_fails_the_check(recipe):

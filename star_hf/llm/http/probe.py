@@ -1,7 +1,7 @@
 """Find out what an endpoint can do, with a few requests of one line each."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from ...errors import ConfigError
 from ...utils.text import split_reasoning
 from ..endpoint import PRESETS, Endpoint
 from ..parsing import parse_json
-from ..types import Request
+from ..types import Completion, Request
 from .replies import body_of, completion_of, words
 from .sdk import provider_words, refused, sync_client
 from .wire import parameters, structured
@@ -43,7 +43,8 @@ class ProbeFinding:
     Attributes:
         problem (`str`, *optional*): Why it cannot be used, and what to check.
         listed (`bool` or `None`): Whether the provider lists the model; `None` if it lists no models.
-        modes (`dict[str, bool]`): Which of [`MODES`] bind an answer to a schema.
+        modes (`dict[str, bool]`): Which of [`MODES`] bind an answer to a schema, each of those given included.
+        refused (`dict[str, str]`): What the provider said to a given schema, for the modes that bind only others.
         reasoning (`str`): Where the reasoning is: a field's name, `"inline <think>"`, or `"none"`.
         limits (`dict[str, str]`): Rate-limit headers, as sent.
     """
@@ -53,6 +54,7 @@ class ProbeFinding:
     listed: bool | None = None
     latency_s: float | None = None
     modes: dict[str, bool] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     reasoning: str = "none"
     logprobs: bool = False
     limits: dict[str, str] = field(default_factory=dict)
@@ -81,10 +83,11 @@ class ProbeFinding:
         return lines
 
 
-def probe(endpoint: Endpoint) -> ProbeFinding:
+def probe(endpoint: Endpoint, schemas: Sequence[dict[str, Any]] = ()) -> ProbeFinding:
     """Ask an endpoint what it can do: one plain request, and one for each way to bind an answer to a schema.
 
-    Probe the members of a pool one by one.
+    With `schemas`, those that the endpoint is going to be asked with, each is tried in each way that works: a server
+    may know a way and refuse a keyword. Probe the members of a pool one by one.
     """
     finding = ProbeFinding(endpoint)
     try:
@@ -95,7 +98,7 @@ def probe(endpoint: Endpoint) -> ProbeFinding:
             finding.modes = dict.fromkeys(MODES, True)
             return finding
         with sync_client(endpoint, timeout=min(endpoint.timeout_s, 120), max_retries=1) as client:
-            _ask(client, finding)
+            _ask(client, finding, schemas)
     except ConfigError as error:
         finding.problem = str(error).replace("\n", " ")
     except openai.APIStatusError as error:
@@ -124,7 +127,7 @@ def configured_presets(model: str | None = None) -> list[Endpoint]:
     return endpoints
 
 
-def _ask(client: openai.OpenAI, finding: ProbeFinding) -> None:
+def _ask(client: openai.OpenAI, finding: ProbeFinding, schemas: Sequence[dict[str, Any]]) -> None:
     endpoint = finding.endpoint
     finding.listed = _listed(client, endpoint.model)
     finding.batches = _has_batches(client)
@@ -141,6 +144,10 @@ def _ask(client: openai.OpenAI, finding: ProbeFinding) -> None:
     finding.reasoning = _reasoning(reply)
     for mode in MODES:
         finding.modes[mode] = _keeps(client, endpoint, mode)
+        if finding.modes[mode] and mode != "json_object":  # which sends no schema
+            problem = next(filter(None, (_problem(client, endpoint, mode, schema) for schema in schemas)), None)
+            if problem:
+                finding.modes[mode], finding.refused[mode] = False, problem
 
 
 def _create(
@@ -177,12 +184,31 @@ def _reasoning(reply: Mapping[str, Any]) -> str:
 
 def _keeps(client: openai.OpenAI, endpoint: Endpoint, mode: str) -> bool:
     """Whether an answer follows a schema that its prompt does not mention."""
-    body = {**parameters(endpoint, Request(COLOUR)), **structured(mode, SCHEMA)}
     try:
-        reply, _ = _create(client, endpoint, body)
-        answer = parse_json(completion_of(reply).text)
+        answer = parse_json(_bound(client, endpoint, mode, SCHEMA).text)
     except (ConfigError, openai.APIStatusError, ValueError, LookupError, TypeError, AttributeError):
         return False
     if not isinstance(answer, dict):
         return False
     return mode == "json_object" or (set(answer) == {"hue"} and answer["hue"] in HUES)
+
+
+def _problem(client: openai.OpenAI, endpoint: Endpoint, mode: str, schema: dict[str, Any]) -> str | None:
+    """Why this very schema cannot be asked for; `None` if it can. An answer that is cut may still follow it."""
+    try:
+        completion = _bound(client, endpoint, mode, schema)
+    except openai.APIStatusError as error:
+        return f"{error.status_code}: {provider_words(error)}"
+    except (ConfigError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return words(error)
+    answer = parse_json(completion.text)
+    follows = isinstance(answer, dict) and set(schema["required"]) <= set(answer)
+    if follows or completion.outcome == "truncated":
+        return None
+    return f"the answer is no object with {', '.join(schema['required'])}"
+
+
+def _bound(client: openai.OpenAI, endpoint: Endpoint, mode: str, schema: dict[str, Any]) -> Completion:
+    """What the model says to a question that has nothing to do with the schema."""
+    body = {**parameters(endpoint, Request(COLOUR)), **structured(mode, schema)}
+    return completion_of(_create(client, endpoint, body)[0])

@@ -64,9 +64,10 @@ def structured(mode: str, schema: dict[str, Any]) -> dict[str, Any]:
 
     `structured_outputs` and `guided_json` are vLLM's own, https://docs.vllm.ai/en/latest/features/structured_outputs/.
     """
+    schema = _enforceable(schema)
     match mode:
         case "json_schema":
-            strict = {"name": "answer", "strict": True, "schema": _strict(schema)}
+            strict = {"name": "answer", "strict": True, "schema": schema}
             return {"response_format": {"type": "json_schema", "json_schema": strict}}
         case "json_object":
             return {"response_format": {"type": "json_object"}}
@@ -80,8 +81,9 @@ def structured(mode: str, schema: dict[str, Any]) -> dict[str, Any]:
 CHAT = Api("chat completion", "chat/completions", parameters, completion_of, repeats_empty=True)
 
 
-def _strict(schema: Any) -> Any:
-    """The schema without `uniqueItems`, which OpenAI's strict mode refuses; annotators check it themselves."""
+def _enforceable(schema: Any) -> Any:
+    """The schema without `uniqueItems`, which OpenAI's strict mode and vLLM's decoders refuse; annotators check it
+    themselves."""
     if isinstance(schema, dict):
-        return {key: _strict(value) for key, value in schema.items() if key != "uniqueItems"}
-    return [_strict(item) for item in schema] if isinstance(schema, list) else schema
+        return {key: _enforceable(value) for key, value in schema.items() if key != "uniqueItems"}
+    return [_enforceable(item) for item in schema] if isinstance(schema, list) else schema

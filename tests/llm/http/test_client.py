@@ -62,6 +62,19 @@ def test_a_schema_goes_as_strict_json_schema_without_what_strict_mode_refuses(se
     assert SCHEMA["properties"]["names"]["uniqueItems"] is True, "the annotator's own schema is untouched"
 
 
+@pytest.mark.parametrize(
+    ("mode", "sent"),
+    [
+        ("structured_outputs", lambda body: body["structured_outputs"]["json"]),
+        ("guided_json", lambda body: body["guided_json"]),
+        ("json_schema", lambda body: body["response_format"]["json_schema"]["schema"]),
+    ],
+)
+def test_each_way_sends_the_schema_without_what_decoders_refuse(server, mode, sent):
+    names = {"names": {"type": "array", "items": {"type": "string"}}}
+    assert sent(sent_to(server, structured=mode)) == {**SCHEMA, "properties": names}
+
+
 def test_an_endpoint_without_schemas_gets_json_object_or_nothing(server):
     assert sent_to(server, structured="json_object")["response_format"] == {"type": "json_object"}
     assert "response_format" not in sent_to(server, structured="prompt")
