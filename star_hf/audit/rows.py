@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from ..errors import SourceError, first_line
 from ..sources.formats import FORMATS, decoded, spelled
 from ..sources.reading import read_file
+from ..utils.network import unreachable
 from ..utils.text import listed, row_id
 
 
@@ -136,9 +137,14 @@ def _from_hub(repo: str, name: str | None, revision: str | None) -> Dataset | Da
     try:
         return load_dataset(repo, name, revision=revision)
     except Exception as error:
+        if unreachable(error):
+            raise SourceError(
+                f"{repo} is no file or folder here, and the Hub cannot be reached: {first_line(error)}",
+                "Check the path or the network.",
+            ) from error
         raise SourceError(
             f"{repo} is not a local file or folder, and cannot be read from the Hub: {first_line(error)}",
-            "Check the name, the network and, for a gated or private data set, HF_TOKEN.",
+            "Check the name and, for a gated or private data set, HF_TOKEN.",
         ) from error
 
 

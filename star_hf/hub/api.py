@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -23,6 +22,7 @@ from huggingface_hub.hf_api import RepoFile
 from .. import __version__
 from ..errors import ConfigError, IncompleteRunError, StarError
 from ..utils.files import sha256_of
+from ..utils.network import NETWORK_ERRORS
 
 
 __all__ = [
@@ -97,7 +97,7 @@ def ask(
             raise ConfigError(f"Cannot {what}: no token found.", TOKEN_REMEDY) from error
         except HFValidationError as error:
             raise ConfigError(f"Cannot {what}: {error}", "Give the repository as `owner/name`.") from error
-        except (httpx.HTTPError, OSError) as error:
+        except NETWORK_ERRORS as error:
             raise IncompleteRunError(
                 f"Cannot {what}: the Hub cannot be reached ({type(error).__name__}).", "Run the same command again."
             ) from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ConfigError, first_line
 from ..utils.extras import require
+from ..utils.network import NETWORK_ERRORS
 
 
 __all__ = ["PACKAGED", "Encoder", "InParts", "Keep", "SentenceEncoder", "from_hub", "identity_of", "packaged_model"]
@@ -101,7 +102,7 @@ def from_hub(model: str) -> Iterator[None]:
     """Turn failures to load a model in this block into a [`ConfigError`] that names the model."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (*NETWORK_ERRORS, ValueError) as error:
         raise ConfigError(
             f"The embedding model {model} cannot be loaded: {first_line(error)}",
             "Check the name, the network and, for a gated or private model, HF_TOKEN.",

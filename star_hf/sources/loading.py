@@ -2,11 +2,13 @@
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, SourceError, first_line
 from ..utils.paths import project_folder
 
 
@@ -43,7 +45,7 @@ def load(
 
     Raises:
         ConfigError: If there is no such data set, or it has no local copies or revisions.
-        SourceError: If the local copy is missing.
+        SourceError: If the local copy is missing, or the server cannot be reached or refuses.
 
     Example:
 
@@ -60,7 +62,8 @@ def load(
     options = {**options, "split": split, "streaming": streaming}
     own = any(folder.glob("*.jsonl"))
     if revision is None and sources_dir is None and not own:
-        return load_dataset(str(folder), config, **options)
+        with _explained(folder, config):
+            return load_dataset(str(folder), config, **options)
     builder, arguments = _builder(folder, config)
     files = arguments.pop("data_files")
     if own and revision is None and sources_dir is None:
@@ -70,7 +73,28 @@ def load(
         files = _local(folder, Path(sources_dir))
     else:
         files = [_at(file, str(revision), name) for file in ([files] if isinstance(files, str) else files)]
-    return load_dataset(builder, data_files=files, **{**arguments, **options})
+    with _explained(folder, config):
+        return load_dataset(builder, data_files=files, **{**arguments, **options})
+
+
+@contextmanager
+def _explained(folder: Path, config: str | None) -> Iterator[None]:
+    """Turn failures to read a data set in this block into one error that names it."""
+    try:
+        yield
+    except Exception as error:
+        from ..utils.network import NETWORK_ERRORS, unreachable
+
+        file, said = _builder(folder, config)[1]["data_files"], first_line(error.__cause__ or error)
+        file = file if isinstance(file, str) else file[0]
+        if unreachable(error, file):
+            raise SourceError(f"{file}: the server cannot be reached ({said}).", "Check the network.") from error
+        if isinstance(error, NETWORK_ERRORS):
+            raise SourceError(
+                f"{file} cannot be read: {said}",
+                "Check the revision. If the page of the data set has conditions, accept them and set HF_TOKEN.",
+            ) from error
+        raise
 
 
 @lru_cache(maxsize=1)

@@ -6,10 +6,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import httpx
 from datasets import Dataset, Json, load_dataset
 
 from ..errors import SourceError, first_line
+from ..utils.network import NETWORK_ERRORS, unreachable
 from ..utils.text import counted, listed
 from .catalogue import Source
 from .files import rows_in
@@ -37,7 +37,14 @@ MOST_REFUSED, MOST_REFUSED_SHARE = 10, 0.05
 
 
 class MissingSourceError(SourceError):
-    """A source that is missing or not accessible; a run can continue without it."""
+    """A source that is missing or not accessible; a run can continue without it.
+
+    `down` is whether no server answered: then neither the name nor the permission is known to be wrong.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None, down: bool = False):
+        super().__init__(message, remedy)
+        self.down = down
 
 
 def read_source(
@@ -57,13 +64,15 @@ def read_source(
         return
     try:
         dataset = load_dataset(str(source.folder), split="train")
-    except (OSError, httpx.HTTPError) as error:
-        raise MissingSourceError(
-            f"{source.files[0]}: {first_line(error.__cause__ or error)}", _remedy(source, option)
-        ) from error
     except Exception as error:
+        said = first_line(error.__cause__ or error)
+        if unreachable(error, source.files[0]):
+            problem = f"{source.files[0]}: the server cannot be reached ({said})"
+            raise MissingSourceError(problem, _remedy(source, option, down=True), down=True) from error
+        if isinstance(error, NETWORK_ERRORS):
+            raise MissingSourceError(f"{source.files[0]}: {said}", _remedy(source, option)) from error
         raise SourceError(
-            f"{source.name}: {source.files[0]} cannot be read: {first_line(error.__cause__ or error)}",
+            f"{source.name}: {source.files[0]} cannot be read: {said}",
             f"Compare its card, {source.folder / 'README.md'}, with {source.homepage}.",
         ) from error
     yield from _rows(dataset, source.columns, source.files[0])
@@ -205,8 +214,10 @@ def _remedy_for(path: Path, refused: Sequence[str]) -> str:
     return "Correct these rows."
 
 
-def _remedy(source: Source, option: str) -> str:
+def _remedy(source: Source, option: str, down: bool = False) -> str:
     copy = f"or put a local copy at DIR/{source.name}/{source.local[0]} and pass {option} DIR."
+    if down:
+        return f"Check the network and run the same command again, {copy}"
     if source.gated == "none":
         return f"Check the network and {source.homepage}, {copy}"
     asked = "Ask for access at" if source.gated == "manual" else "Accept the conditions at"

@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, Value
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 
 from ..errors import ConfigError, TrainingError
+from ..utils.network import NETWORK_ERRORS
 from .conversations import in_turns
 from .local_data import broken_line, local
 from .recipe import Recipe, RecipeArguments
@@ -49,7 +50,7 @@ def load_columns(mixture: Any, split: str, wanted: Sequence[str], history: bool 
         raise ConfigError("`streaming` is set, but a training reads all rows first.", "Remove it.")
     try:
         loaded: DatasetDict = get_dataset(replace(mixture, datasets=[local(entry) for entry in mixture.datasets]))
-    except (OSError, ValueError, DatasetsError, DatasetGenerationError) as error:
+    except (*NETWORK_ERRORS, ValueError, DatasetsError, DatasetGenerationError) as error:
         raise ConfigError(f"The data sets of the recipe cannot be loaded: {_reason(error, mixture)}") from None
     if split not in loaded:
         raise TrainingError(f"The data have no split {split!r}, only {', '.join(loaded)}.", "Set `train_split`.")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from datasets import Dataset, Features, Value, concatenate_datasets
 from datasets.utils import tqdm
 
-from ..errors import ConfigError, SourceError
+from ..errors import ConfigError, IncompleteRunError, SourceError
 from ..llm.step import FAILURE, as_batch, column_of, refuse_filter
 from ..schema import COLLECTED, PROVENANCE, REMOVED, Outcome, as_dataset, removal
 from ..sources.catalogue import Source, catalogue
@@ -124,7 +124,8 @@ def collect(
 
     Raises:
         [`ConfigError`]: If a profile or source is unknown.
-        [`SourceError`]: If a file is invalid, or something is missing and `require_all` is set.
+        [`SourceError`]: If a file is invalid, something is missing and `require_all` is set, or no source can be read.
+        [`IncompleteRunError`]: If the network is down, so that no source can be read.
     """
     if profile not in PROFILES:
         raise ConfigError(f"Unknown profile `{profile}`.", f"Profiles: {', '.join(PROFILES)}.")
@@ -134,6 +135,7 @@ def collect(
     removed: list[Dataset] = []
     missing: dict[str, str] = {}
     benchmarks: list[HeldOutSet] = []
+    down: list[Source] = []
     for source in tqdm(chosen, desc="Collecting", unit=" sources"):
         try:
             if source.role == "held_out":
@@ -146,13 +148,26 @@ def collect(
                 removed.append(gone)
         except MissingSourceError as error:
             missing[source.name] = str(error)
-            logger.warning(
-                "%s is %s: %s", source.name, "not held out" if source.role == "held_out" else "left out", error
-            )
+            if error.down:
+                down.append(source)
+            else:
+                logger.warning(
+                    "%s is %s: %s", source.name, "not held out" if source.role == "held_out" else "left out", error
+                )
+    if down:
+        logger.warning("The network is down, or servers are: %s", _left_out(down))
     if missing and require_all:
         listing = "\n".join(f"- {name}: {reason}" for name, reason in missing.items())
         raise SourceError(
             f"{len(missing)} sources cannot be read:\n{listing}", "Omit `--require-all` to continue without them."
+        )
+    training = {source.name for source in chosen if source.role == "train"}
+    if training and training <= set(missing) and questions is None:
+        kind = IncompleteRunError if training <= {source.name for source in down} else SourceError
+        raise kind(
+            f"No source could be read, so there are no questions: {', '.join(sorted(training))}.",
+            "Check the network, or put local copies at DIR/SOURCE/FILE and pass --sources-dir DIR, or give questions "
+            "of your own.",
         )
     if questions is not None:
         own = Path(questions)
@@ -192,6 +207,13 @@ def _choose(
             f"Unknown {role} sources in this profile: {', '.join(unknown)}.", f"Known sources: {', '.join(known)}."
         )
     return [source for name, source in known.items() if name in names]
+
+
+def _left_out(down: Sequence[Source]) -> str:
+    """Which sources are left out, and which benchmarks are not held out, in one sentence."""
+    said = {"train": "left out", "held_out": "not held out"}
+    names = {role: ", ".join(source.name for source in down if source.role == role) for role in said}
+    return "; ".join(f"{text} {names[role]}" for role, text in said.items() if names[role]) + "."
 
 
 def _sort_out(items: Iterable[tuple[str, str | Drop]], max_chars: int | None) -> tuple[Dataset, Dataset]:

@@ -16,6 +16,7 @@ from star_hf.schema import COLLECTED, PROVENANCE, REMOVED
 from star_hf.sources import reading
 from star_hf.sources.catalogue import catalogue
 from star_hf.transforms.collect import Questions, collect
+from star_hf.utils import network
 from star_hf.utils.text import is_blank, row_id
 
 
@@ -121,12 +122,15 @@ def test_missing_source_is_named_and_the_run_goes_on(copies, caplog):
     [("GPTFuzz", "Check the network"), ("HExPHI", "Ask for access"), ("wildjailbreak", "Accept the conditions")],
 )
 def test_remedy_fits_the_gate(monkeypatch, name, said):
-    def unreachable(*_, **__):
-        raise ConnectionError("no route to host")
+    def refuse(*_, **__):
+        raise FileNotFoundError("no such file for you")
 
-    monkeypatch.setattr(reading, "load_dataset", unreachable)
-    reason = collect(sources=[name], held_out=[]).missing[name]
-    assert "no route to host" in reason and said in reason and f"DIR/{name}/" in reason
+    monkeypatch.setattr(reading, "load_dataset", refuse)
+    monkeypatch.setattr(network.socket, "getaddrinfo", lambda *_: [])
+    with pytest.raises(SourceError) as raised:
+        collect(sources=[name], held_out=[], require_all=True)
+    reason = raised.value.message
+    assert "no such file for you" in reason and said in reason and f"DIR/{name}/" in reason
     assert ("HF_TOKEN" in reason) == (name != "GPTFuzz")
 
 

@@ -4,8 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from ...errors import ConfigError
+from ...errors import ConfigError, IncompleteRunError
 from ...utils.files import sha256_of
+from ...utils.network import NETWORK_ERRORS, unreachable
 
 
 __all__ = ["fingerprint", "locate"]
@@ -48,12 +49,18 @@ def locate(model: str, revision: str | None = None) -> tuple[Path, str | None]:
 
 def _downloaded(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(FETCHED)))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HFValidationError, *NETWORK_ERRORS) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if unreachable(error):
+            raise IncompleteRunError(
+                f"{model!r} is no folder here, and the Hub cannot be reached: {reason}",
+                "Check the path or the network, then run the same command again; for a model behind a server pass "
+                "`--base-url`.",
+            ) from error
         raise ConfigError(
             f"{model!r} is neither a folder nor a model that the Hub provides: {reason}",
             "Check the name, and for a gated model HF_TOKEN; for a model behind a server pass `--base-url`.",

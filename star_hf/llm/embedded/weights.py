@@ -7,9 +7,10 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ...errors import ConfigError, first_line
+from ...errors import ConfigError, IncompleteRunError, first_line
 from ...utils.extras import missing, require
 from ...utils.files import sha256_of
+from ...utils.network import NETWORK_ERRORS, unreachable
 
 
 __all__ = ["MODEL", "Header", "locate", "packaged_weights", "read_header", "sha256", "state"]
@@ -49,11 +50,16 @@ def locate(model: str) -> Path:
 
 def _downloaded(repo: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(hf_hub_download(repo, file))
-    except (HFValidationError, HfHubHTTPError, OSError) as error:
+    except (HFValidationError, *NETWORK_ERRORS) as error:
+        if unreachable(error):
+            raise IncompleteRunError(
+                f"{repo}/{file} is no file here, and the Hub cannot be reached: {first_line(error)}",
+                "Check the path or the network, then run the same command again.",
+            ) from error
         raise ConfigError(
             f"{repo}/{file} is neither a file here nor one that the Hub provides: {first_line(error)}",
             "Check the name, and for a gated model HF_TOKEN.",

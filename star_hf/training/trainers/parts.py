@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
+from ...utils.network import NETWORK_ERRORS
 from ..chat.tokenise import ChatEncoder, Masking
 from ..options import check_options
 from ..recipe import Recipe
@@ -31,7 +32,7 @@ def load_parts(recipe: Recipe) -> tuple["PreTrainedTokenizerBase", "PretrainedCo
         raise ConfigError("The recipe names no model.", "Set `model_name_or_path`.")
     try:
         tokenizer, config = AutoTokenizer.from_pretrained(name, **where), AutoConfig.from_pretrained(name, **where)
-    except (OSError, ValueError) as error:
+    except (*NETWORK_ERRORS, ValueError) as error:
         raise ConfigError(
             f"The model {name} cannot be loaded: {error}",
             "Name a model of the Hub, or a folder with a complete one: merge adapters into their base model first.",
@@ -59,7 +60,7 @@ def chat_encoder(
 
     try:
         ends = GenerationConfig.from_pretrained(recipe.model.model_name_or_path, **source(recipe)).eos_token_id
-    except OSError:
+    except NETWORK_ERRORS:
         ends = getattr(config.get_text_config(), "eos_token_id", None)
     stops = [] if ends is None else [ends] if isinstance(ends, int) else ends
     return ChatEncoder(tokenizer, masking, _template_option(recipe, "chat_template_kwargs"), stops)
@@ -78,7 +79,7 @@ def _template(path: str) -> str:
         if path.endswith((".jinja", ".j2")):
             return Path(path).read_text(encoding="utf-8")
         return AutoTokenizer.from_pretrained(path).get_chat_template()
-    except (OSError, ValueError) as error:
+    except (*NETWORK_ERRORS, ValueError) as error:
         raise ConfigError(
             f"`chat_template_path` is {path}, which has no chat template: {error}",
             "Name a .jinja file, or a model whose tokenizer has a template.",
