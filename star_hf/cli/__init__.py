@@ -39,7 +39,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
     help="Make reasoning models safe with little data, as STAR-1 does: build data, train, evaluate, publish.",
 )
 for _module in (build, shards, audit, evaluate, report, results, train, improve, hub):
@@ -96,13 +95,19 @@ def _start(
 
 
 EXIT_CODES = ((IncompleteRunError, 3), ((ConfigError, PolicyError, SourceError, TrainingError), 2), (StarError, 1))
-"""Exit codes: 2 for wrong input, 3 for a run that can continue, 1 for other errors."""
+"""Exit codes: 2 for wrong input, 3 for a run that can continue, 1 for other errors; docs/README.md lists all."""
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Entry point of `star-hf`."""
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            told = "Interrupted. Run the same command again: it goes on, and nothing is paid for twice."
+            SafeConsole(stderr=True, highlight=False).print(told)
+        raise
     except StarError as error:
         problem = SafeConsole(stderr=True, highlight=False)
         problem.print("error: ", style="bold red", end="")

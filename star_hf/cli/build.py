@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConfigError
-from ..utils.extras import missing
+from ..utils.extras import install, missing
 from ..utils.options import pair
 from .panels import DATA, STAGES
 from .tables.layout import console, say
@@ -59,7 +59,7 @@ def demo(
     show_rows(run)
     trained = _train_demo(run_dir) if train else None
     if missing("plotly"):
-        say('\nFor a report of the run: pip install -c constraints.txt -e ".[report]"')
+        say(f"\nFor a report of the run: {install('report')}")
         return
     from ..report import write_report
 
@@ -70,7 +70,7 @@ def _train_demo(run_dir: Path) -> Path | None:
     """Fine-tune on the starter set, if the packages are installed, compare the models, and return the new one's
     folder."""
     if missing("trl"):
-        say('\nTo train a model: pip install -c constraints.txt -e ".[train]"')
+        say(f"\nTo train a model: {install('train')}")
         return None
     from ..demo.before_after import before_after, draw
     from ..demo.train import train_demo

@@ -1,11 +1,14 @@
 """`star-hf ledger` and `star-hf compare`: results compared with the paper, and two models with each other."""
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Column
 from rich.text import Text
 
+from ..errors import ConfigError
 from ..utils.files import write_json, write_text
 from .panels import EVALUATION
 from .tables.layout import console, new_table, number, say
@@ -63,13 +66,17 @@ def ledger(
     from ..evaluation.results.results import load_results
     from ..utils.formatting import percent
 
-    if not results:
-        table = new_table(
-            "The paper's rows, in percent", "row", "model", "table", *map(number, ("safety", "reasoning"))
+    if row is not None and row not in (known := paper_rows()):
+        close = difflib.get_close_matches(row, known, n=3)
+        raise ConfigError(
+            f"The paper has no row {row!r}.", f"Did you mean {', '.join(close)}?" if close else "List: star-hf ledger"
         )
+    if not results:
+        name = Column("row", no_wrap=True)
+        table = new_table("The paper's rows, in percent", name, "model, table", *map(number, ("safety", "reasoning")))
         for each in paper_rows().values():
             means = (percent(each.averages[kind]) if kind in each.averages else "" for kind in ("safety", "reasoning"))
-            table.add_row(each.name, each.model or "", each.table, *means)
+            table.add_row(each.name, ", ".join(filter(None, (each.model, each.table.partition(":")[0]))), *means)
         console.print(table)
         return
     measured = [load_results(folder) for folder in results]

@@ -20,7 +20,10 @@ app = typer.Typer()
 def deduplicate_shards(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Parquet files, or folders of them.")],
     out: Annotated[
-        Path, typer.Option(help="The folder for kept/ and removed/. All workers must be able to access it.")
+        Path,
+        typer.Option(
+            "--output", "--out", help="The folder for kept/ and removed/. All workers must be able to access it."
+        ),
     ],
     config: Annotated[
         Path | None,
@@ -41,7 +44,7 @@ def deduplicate_shards(
 
     Rows need `id`, `question` and `source`. The same command continues after any interruption.
 
-    **Example:** `star-hf deduplicate-shards corpus/ --out clean --shards 8 --workers 2`
+    **Example:** `star-hf deduplicate-shards corpus/ --output clean --shards 8 --workers 2`
     """
     from ..pipeline.config import load_config
     from ..scale.deduplicate import Banding

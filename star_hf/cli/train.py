@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import ConfigError
 from ..utils.formatting import readable
 from .panels import TRAINING
 from .tables.layout import console
@@ -41,6 +42,8 @@ def preflight(
 
     **Example:** `star-hf preflight --config recipes/DeepSeek-R1-Distill-Qwen-7B/sft/config_star1.yaml`
     """
+    if not config.is_file():
+        raise ConfigError(f"There is no recipe {config}.", "Give --config as a file, such as those in recipes/.")
     method = method or (config.parent.name if config.parent.name in METHODS else "sft")
     training = importlib.import_module(f"{__package__.rpartition('.')[0]}.training.trainers.{method}")
     recipe = training.parse(["--config", str(config), *context.args])

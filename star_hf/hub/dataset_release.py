@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from ..audit import Audit, Finding, audit
 from ..cards.licences import terms_of
-from ..errors import StarError
+from ..errors import ConfigError, StarError
 from ..pipeline.card import FROM_FILES, dataset_card, heat_map
 from ..pipeline.config import BuildConfig
 from ..pipeline.counts import balance
@@ -107,7 +107,7 @@ def check_run(run_dir: str | Path) -> Run:
     folder = Path(run_dir)
     again = f"Run `star-hf build --run-dir {folder}`, which runs only what is missing."
     if not (folder / "manifest.json").is_file():
-        raise StarError(f"{folder} is not a run's directory: it has no manifest.json.", "Give a run's directory.")
+        raise ConfigError(f"{folder} is not a run's directory: it has no manifest.json.", "Give a run's directory.")
     run = Run(folder)
     records, config = run.records, run.config
     needed = ["collect", "deduplicate", "classify", "reason", "score", "select"]

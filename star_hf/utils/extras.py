@@ -1,11 +1,15 @@
 """Optional packages: one message for what is not installed."""
 
+import re
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
 from ..errors import ConfigError
 
 
-__all__ = ["missing", "require"]
+__all__ = ["install", "missing", "require"]
 
 
 def missing(*packages: str) -> list[str]:
@@ -22,5 +26,21 @@ def require(extra: str, *packages: str, what: str) -> None:
     if absent := missing(*packages):
         raise ConfigError(
             f"{what} needs packages that are not installed: {', '.join(absent)}.",
-            f'Install them: pip install "star_hf[{extra}]"',
+            f"Install them: {install(extra)}",
         )
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra's packages beside this very installation, from a wheel, a clone or by `hf`.
+
+    star_hf itself is on no index, so the packages are named, with the Python that runs now.
+    """
+    try:
+        given = requires("star_hf") or []
+    except PackageNotFoundError:
+        given = []
+    pattern = re.compile(rf"""extra\s*==\s*["']{extra}["']""")
+    packages = [line.partition(";")[0].strip() for line in given if pattern.search(line)]
+    if not packages:
+        return f'pip install -c constraints.txt -e ".[{extra}]"'
+    return shlex.join([sys.executable, "-m", "pip", "install", *packages])

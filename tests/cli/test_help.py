@@ -134,3 +134,76 @@ def test_the_exit_code_tells_wrong_input_from_what_can_continue(error, code, mon
 def test_the_version_is_told():
     result = CliRunner().invoke(cli.app, ["--version"])
     assert result.exit_code == 0 and result.output == f"star_hf {star_hf.__version__}\n"
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(monkeypatch, capsys):
+    def interrupted():
+        raise SystemExit(130)
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130 and "same command again: it goes on" in " ".join(capsys.readouterr().err.split())
+
+
+def test_other_ends_say_nothing_more(monkeypatch, capsys):
+    for code in (0, 1, 3):
+        monkeypatch.setattr(cli, "app", lambda code=code: sys.exit(code))
+        with pytest.raises(SystemExit):
+            cli.main()
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_in_a_command_ends_with_130():
+    app = typer.Typer()
+
+    @app.command()
+    def run() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        app(args=[])
+    assert stopped.value.code == cli.INTERRUPTED
+
+
+def test_the_completion_of_a_shell_can_be_shown():
+    shown = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "120"}).output
+    assert "--install-completion" in shown and "--show-completion" in shown
+
+
+def test_hf_finds_a_description_for_the_list_of_extensions(monkeypatch):
+    from huggingface_hub.cli import extensions
+
+    def github(method, url):
+        if not url.endswith("pyproject.toml"):
+            raise OSError(url)
+        return type("Reply", (), {"text": (Path(__file__).parents[2] / "pyproject.toml").read_text()})
+
+    monkeypatch.setattr(extensions, "_github_request", github, raising=False)
+    if not hasattr(extensions, "_try_fetch_remote_description"):
+        pytest.skip("this huggingface_hub reads no description")
+    assert "STAR-1" in extensions._try_fetch_remote_description(owner="me", repo_name="hf-star")
+
+
+@pytest.mark.parametrize("row", ["nope", "7b-star1", ""])
+def test_a_row_that_the_paper_does_not_have_is_wrong_input(row):
+    result = CliRunner().invoke(cli.app, ["ledger", "--row", row])
+    assert isinstance(result.exception, ConfigError) and f"no row {row!r}" in str(result.exception)
+
+
+def test_ids_of_the_papers_rows_are_whole_at_80_columns():
+    from star_hf.evaluation.comparison.paper import paper_rows
+
+    shown = subprocess.run(
+        [sys.executable, "-c", "from star_hf.cli import main; main()", "ledger"],
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert all(f"{name} " in shown for name in paper_rows()) and max(map(len, shown.splitlines())) <= 80
+
+
+def test_preflight_names_a_missing_recipe_before_it_loads_torch(monkeypatch):
+    monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"{name} was loaded"))
+    result = CliRunner().invoke(cli.app, ["preflight", "--config", "nowhere.yaml"])
+    assert isinstance(result.exception, ConfigError) and "nowhere.yaml" in str(result.exception)

@@ -1,9 +1,11 @@
+import sys
 from dataclasses import dataclass, field
 
 import pytest
 from pydantic import ConfigDict
 
 from star_hf.errors import ConfigError, SourceError
+from star_hf.utils import extras
 from star_hf.utils.extras import require
 from star_hf.utils.options import Strict, read_yaml, validated
 
@@ -125,4 +127,19 @@ def test_a_missing_extra_is_named_with_its_command():
         ConfigError, match="The report needs packages that are not installed: no_such_package"
     ) as caught:
         require("report", "json", "no_such_package", what="The report")
-    assert 'pip install "star_hf[report]"' in caught.value.remedy
+    assert f"{sys.executable} -m pip install" in caught.value.remedy
+    assert "matplotlib>=" in caught.value.remedy and "plotly>=" in caught.value.remedy
+    assert "torch" not in caught.value.remedy and "star_hf" not in caught.value.remedy.split("install", 2)[-1]
+
+
+def test_without_metadata_the_command_is_that_of_a_clone(monkeypatch):
+    monkeypatch.setattr(extras, "requires", lambda name: None)
+    assert extras.install("report") == 'pip install -c constraints.txt -e ".[report]"'
+
+
+def test_every_extra_has_a_command_and_each_package_its_bounds():
+    lines = ["a>=1; extra == 'one'", 'b<2,>=1; (python_version > "3.10") and extra == "two"', "c"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extras, "requires", lambda name: lines)
+        assert extras.install("one").endswith("install 'a>=1'")
+        assert extras.install("two").endswith("install 'b<2,>=1'")

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from ...errors import ConfigError, IncompleteRunError
-from ...utils.extras import require
+from ...utils.extras import install, require
 from ...utils.options import read_yaml
 from ...utils.paths import project_folder
 from ..tasks.benchmarks import GROUPS, select_benchmarks
@@ -177,7 +177,7 @@ def _check_pins() -> None:
         if int(version(package).split(".")[0]) >= major:
             raise ConfigError(
                 f"lighteval {found} breaks with {package} {version(package)}.",
-                f'Run `pip install "{package}<{major}"`, or install `star_hf[eval]` in an environment of its own.',
+                f"Install the versions that it needs, best in an environment of its own: {install('eval')}",
             )
 
 
