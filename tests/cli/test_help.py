@@ -207,3 +207,21 @@ def test_preflight_names_a_missing_recipe_before_it_loads_torch(monkeypatch):
     monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"{name} was loaded"))
     result = CliRunner().invoke(cli.app, ["preflight", "--config", "nowhere.yaml"])
     assert isinstance(result.exception, ConfigError) and "nowhere.yaml" in str(result.exception)
+
+
+def test_steps_of_deduplicate_have_words_that_are_whole_at_80_columns():
+    from rich.console import Console
+
+    from star_hf.cli.tables.layout import new_table, number
+    from star_hf.cli.tables.run import STEP_NAMES
+    from star_hf.transforms.deduplicate import STEPS
+
+    for steps in STEPS.values():
+        names = [STEP_NAMES[step] for step in steps]
+        table = new_table("", "source", number("rows"), *map(number, names))
+        table.add_row("SimpleSafetyTests", *["530,000"] * (len(names) + 1))
+        console = Console(width=80)
+        with console.capture() as shown:
+            console.print(table)
+        assert {word for name in names for word in name.split()} <= set(shown.get().split())
+        assert shown.get().count("530,000") == len(names) + 1, "and so are the numbers"

@@ -30,6 +30,18 @@ WORTH = {
 """What a judge of the demo is worth, measured against people."""
 
 
+STEP_NAMES = {
+    "exact": "equal texts",
+    "a": "words same source",
+    "b": "words other sources",
+    "c": "TF-IDF other sources",
+    "d": "TF-IDF all rows",
+    "e": "vectors all rows",
+    "f": "vectors bench- marks",
+}
+"""What each step of deduplicate compares, as the heading of a narrow column."""
+
+
 def show_run(run: Run) -> None:
     """Print the tables of a run: rows in and out per stage, categories by sources, tokens and cost."""
     console.print(_funnel(run))
@@ -138,7 +150,9 @@ def _steps(run: Run) -> Table:
     gone = Counter(
         (source, detail.removeprefix("step ").split(",")[0]) for source, detail in zip(*removed, strict=True)
     )
-    table = new_table("Rows after each step of deduplicate", "source", *map(number, ("rows", *steps)))
+    table = new_table(
+        "Rows after each step of deduplicate", "source", *map(number, ("rows", *map(STEP_NAMES.__getitem__, steps)))
+    )
     total = [0] * (len(steps) + 1)
     for source, rows in left.items():
         counts = [rows]
