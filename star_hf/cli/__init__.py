@@ -113,5 +113,5 @@ def main() -> None:
         problem.print("error: ", style="bold red", end="")
         problem.print(redacted(error.message), markup=False)
         if error.remedy:
-            problem.print(redacted(error.remedy), markup=False, style="dim")
+            problem.print(redacted(error.remedy), markup=False, style="dim", soft_wrap=True)
         sys.exit(next(code for kinds, code in EXIT_CODES if isinstance(error, kinds)))
