@@ -39,7 +39,7 @@ def sentence(seed: str, words: int = 9) -> str:
     return " ".join("".join(draw.choices(SYLLABLES, k=3)) for _ in range(words)).capitalize() + "?"
 
 
-def improve_suite(taxonomy: Taxonomy, sealed: int = 8, training: int = 4) -> Suite:
+def improve_suite(taxonomy: Taxonomy, sealed: int = 6, training: int = 4) -> Suite:
     """So many cases for each rule in each half; every fourth is the allowed twin of the one before."""
     refs, cases = rule_refs(taxonomy), []
     for ref in refs:

@@ -100,30 +100,22 @@ def test_rows_that_were_there_are_mixed_in_but_for_copies_of_sealed_cases(tmp_pa
     ],
 )
 def test_rows_that_cannot_be_mixed_in_are_one_message(tmp_path, row, message):
-    world = ImproveWorld(tmp_path, {})
     (tmp_path / "old.jsonl").write_text(json.dumps(row))
-    with world.server() as server, pytest.raises(ConfigError, match=message):
-        made(world, server, data=str(tmp_path / "old.jsonl"))
+    with pytest.raises(ConfigError, match=message):
+        list(data._given(str(tmp_path / "old.jsonl")))
 
 
-def test_only_full_marks_are_trained_on(tmp_path):
+def test_only_full_marks_are_trained_on_and_spare_answers_are_counted(tmp_path):
     world = ImproveWorld(tmp_path, {})
     world.score = 9
     with world.server() as server:
-        _, _, (counts, rows) = made(world, server)
-        assert (counts, rows) == ({ONE: Quota(0, 0)}, 0)
+        _, _, (counts, rows) = made(world, server, rows={"spare": 1.5})
+        assert (counts, rows) == ({ONE: Quota(0, 0)}, 0) and world.roles["teacher"] == 24
         assert set(table(world, "rows_removed")["reason"]) == {"below_full_marks"}
-        _, _, (counts, rows) = made(world, server, rows={"minimum": 9, "spare": 1.0})
-        assert counts == QUOTAS and rows == 16
-    assert max(world.paid.values()) == 1, "another minimum asks nobody again"
-
-
-def test_spare_questions_are_asked_and_counted(tmp_path):
-    world = ImproveWorld(tmp_path, {})
-    with world.server() as server:
-        _, _, (counts, _) = made(world, server, rows={"spare": 1.5})
-    assert counts == QUOTAS and world.roles["teacher"] == 24
+        _, _, (counts, rows) = made(world, server, rows={"minimum": 9, "spare": 1.5})
+    assert counts == QUOTAS and rows == 16
     assert table(world, "rows_removed")["reason"][:] == ["spare"] * 8
+    assert max(world.paid.values()) == 1, "another minimum asks nobody again"
 
 
 def test_our_own_trainer_gets_a_recipe(tmp_path, monkeypatch):
@@ -140,3 +132,25 @@ def test_our_own_trainer_gets_a_recipe(tmp_path, monkeypatch):
     assert given["output_dir"] == str(world.run / "round-1" / "model")
     path = str(world.run / "round-1" / "train.jsonl")
     assert given["datasets"] == [{"path": path, "columns": ["question", "response"]}]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("system", [None, "You keep the doors."])
+def test_our_own_trainer_can_read_what_it_is_given(tmp_path, monkeypatch, system):
+    from star_hf.training.data import load_rows
+    from star_hf.training.trainers.sft import parse
+
+    world, seen = ImproveWorld(tmp_path, {}), []
+    monkeypatch.setattr(loop, "run_trainer", lambda command, output, identity: seen.append(command) or 1 / 0)
+    given = {"train": {"recipe": "recipes/SmolLM2-135M-Instruct/sft/config_demo.yaml"}}
+    if system:
+        (tmp_path / "prompt.txt").write_text(system)
+        given["system_prompt"] = str(tmp_path / "prompt.txt")
+    with world.server() as server:
+        subject, ledger, _ = made(world, server, {ONE: Quota(2, 0)}, **given)
+        with pytest.raises(ZeroDivisionError):
+            loop._train(subject, ledger, 1)
+    rows = load_rows(parse(["--config", seen[0][3]]))
+    assert len(rows) == 2 and all("</think>" in response for response in rows["response"])
+    if system:
+        assert rows["history"][0] == [{"role": "system", "content": system}]

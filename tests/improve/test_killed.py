@@ -1,6 +1,7 @@
 """`kill -9` at instants all over a run: the same bytes in the end, and nothing is paid for twice."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -55,9 +56,41 @@ def files_of(run):
     return {**found, "ledger.json": ledger}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("rounds", "kills"), [(1, 2), pytest.param(2, 20, marks=pytest.mark.long)])
-def test_killed_anywhere_it_ends_with_the_same_bytes_and_pays_nothing_twice(tmp_path, rounds, kills):
+WEAK = {"Keys, doors#rule-1": 16}
+
+
+class Killed(BaseException):
+    """What no code expects."""
+
+
+def test_cut_off_before_any_file_it_ends_with_the_same_bytes_and_pays_nothing_twice(tmp_path, monkeypatch):
+    """In this process: each attempt ends before one of the files that it would put in place."""
+    calm, world = ImproveWorld(tmp_path / "calm", WEAK), ImproveWorld(tmp_path / "cut", WEAK)
+    with calm.server() as server:
+        assert improve(options(tmp_path / "in", server.url, calm), calm.run, progress=False).shipped
+    replace, left, cuts = os.replace, [0], 0
+
+    def cut(*arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return replace(*arguments)
+
+    with world.server() as server:
+        config = options(tmp_path / "in", server.url, world)
+        monkeypatch.setattr(os, "replace", cut)
+        for left[0] in (4, 8, 12, 0):
+            try:
+                done = improve(config, world.run, progress=False)
+            except Killed:
+                cuts += 1
+        monkeypatch.undo()
+    assert cuts == 3 and done.shipped
+    assert files_of(world.run) == files_of(calm.run) and world.paid == calm.paid
+
+
+@pytest.mark.long
+def test_killed_anywhere_it_ends_with_the_same_bytes_and_pays_nothing_twice(tmp_path, rounds=2, kills=20):
     weak = {"Keys, doors#rule-1": 16 * rounds}
     calm = ImproveWorld(tmp_path / "calm", weak)
     with calm.server() as server:

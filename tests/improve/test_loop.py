@@ -39,10 +39,10 @@ def test_a_rule_that_fails_gets_all_rows_and_a_model_that_follows_it_ships(shipp
     world, _, done = shipped
     assert [each.step.action for each in done.rounds] == ["again", "ship"]
     assert set(done.rounds[1].quotas) == {ONE} and done.rounds[1].made[ONE].rows == 16
-    assert done.rounds[1].made[ONE].harmless == 4, "a quarter of the failures are refusals"
+    assert done.rounds[1].made[ONE].harmless == 4, "a quarter"
     assert done.shipped == str(world.run / "round-1" / "model")
     assert all(check.passed for check in done.rounds[1].step.checks)
-    assert world.roles["teacher"] == world.roles["scorer"] == 16 and world.roles["base"] == 32
+    assert world.roles["teacher"] == world.roles["scorer"] == 16 and world.roles["base"] == 24
 
 
 def test_rows_are_first_those_of_the_training_half_and_never_sealed(shipped):
@@ -82,7 +82,7 @@ def test_a_forecast_sends_nothing_and_says_what_it_cannot_know(shipped, tmp_path
     steps = {stage.step: stage for stage in found[1].stages}
     assert list(steps) == ["draft", "check drafts", "answer", "score", "train", "ask the model", "judge policy"]
     assert steps["answer"].calls == steps["score"].calls == 16 and steps["answer"].cost_usd > 0
-    assert steps["judge policy"].calls == steps["ask the model"].calls == 32
+    assert steps["judge policy"].calls == steps["ask the model"].calls == 24
     assert steps["judge policy"].cost_usd is None, "the judge's server has no price"
     assert steps["train"].hours is None and steps["train"].cost_usd is None
     assert [len(each.stages) for each in rest] == [0, 0, 7, 7], "what is done is not forecast"
