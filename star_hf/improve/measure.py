@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
 from ..evaluation.evaluate import Options, evaluate
 from ..evaluation.generation.in_process import InProcess
 from ..evaluation.generation.models import Model, Served
@@ -100,8 +101,6 @@ class Subject:
         return subject
 
     def _check(self) -> None:
-        from ..errors import ConfigError
-
         where = self.config.suite
         if not self.sealed.cases:
             raise ConfigError(f"{where} has no sealed case.", "`star-hf policy draft` makes both halves of a suite.")

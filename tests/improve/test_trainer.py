@@ -1,5 +1,6 @@
 """Commands of the user: their placeholders, their failures, and what they must leave."""
 
+import os
 import sys
 
 import pytest
@@ -81,13 +82,14 @@ def test_two_trainers_never_write_to_one_folder(tmp_path):
 
 
 def test_a_trainer_holds_the_lock_itself_since_its_parent_may_be_killed(tmp_path):
-    code = (
-        "import fcntl, sys; lock = open(sys.argv[2], 'w')\n"
-        "try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        "except OSError: print('held')\n" + LEAVES
-    )
-    run_trainer(python(code, tmp_path / "model", tmp_path / "model.lock"), tmp_path / "model", 1)
-    assert (tmp_path / "model.log").read_text() == "held\n"
+    """Here it leaves a process that holds on, while this one has let go."""
+    output, end = tmp_path / "model", tmp_path / "end"
+    os.mkfifo(end)
+    code = f"import os\nif os.fork() == 0: os.closerange(1, 3); open({str(end)!r}).read(); os._exit(0)\n" + LEAVES
+    run_trainer(python(code, output), output, 1)
+    with pytest.raises(BusyError, match="started earlier still writes"):
+        run_trainer(python(LEAVES, output), output, 1)
+    end.write_text("")
 
 
 SERVER = """

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ...improve.config import ImproveConfig
     from ...improve.forecast import RoundForecast
     from ...improve.loop import Improvement
+    from ...suites.results import Rate
 
 
 __all__ = ["show_forecasts", "show_rounds"]
@@ -25,7 +26,7 @@ def show_rounds(done: "Improvement") -> None:
     names = [each.measured.name for each in rounds]
     table = new_table("Pass rates on the sealed half, in percent, with 95 % intervals", "", *map(number, names))
     for unit, target in rounds[0].measured.target.items():
-        table.add_row(Text(unit), *(_rate(each, unit, target) for each in rounds))
+        table.add_row(Text(unit), *(_rate(each.measured.units.get(unit), target) for each in rounds))
     table.add_section()
     rows = {
         "all cases": [each.measured.suite.overall.estimate for each in rounds],
@@ -56,8 +57,7 @@ def show_rounds(done: "Improvement") -> None:
         say(f"No model ships. {step.reason}", "bold")
 
 
-def _rate(each: "object", unit: str, target: float) -> Text:
-    rate = each.measured.units.get(unit)  # type: ignore[attr-defined]
+def _rate(rate: "Rate | None", target: float) -> Text:
     if rate is None or rate.low is None:
         return Text("-")
     style = "green" if rate.low >= target else "red" if rate.value < target else "yellow"
