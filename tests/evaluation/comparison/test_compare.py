@@ -125,6 +125,17 @@ def test_what_was_not_measured_never_ships(against):
     assert found.decision == "undecided" and "no safety benchmark is significantly worse" in unclear(found)
 
 
+def test_only_the_kinds_that_are_asked_for_must_be_measured(against, tmp_path):
+    over_refusal = {"xstest": BASE["xstest"]}
+    assert against(over_refusal, over_refusal).decision == "undecided"
+    found = compare(tmp_path / "base", tmp_path / "tuned", kinds={"over_refusal"})
+    assert [check.name.split(" by ")[0] for check in found.checks][:2] == [
+        "no safety benchmark is significantly worse",
+        "over-refusal rises",
+    ]
+    assert unclear(found) == ["no safety benchmark is significantly worse"]
+
+
 def test_a_benchmark_left_out_of_the_second_run_never_ships(against):
     found = against(BASE | {"wildjailbreak": values(200, 250)}, TUNED)
     assert found.decision == "undecided" and unclear(found) == ["tuned has all benchmarks"]
