@@ -204,3 +204,14 @@ def test_the_command_asks_the_recipes_models(tmp_path):
         result = command(path, "--config", tmp_path / "recipe.yaml", "--run-dir", tmp_path / "run")
     assert result.exit_code == 0 and "Doors#response-2: So. (unclear)" in result.output.replace("\n", " ")
     assert "only a model" not in result.output
+
+
+def test_a_suite_that_is_wrong_is_told_before_any_model_is_asked(tmp_path):
+    path, suite = changed(tmp_path, lambda *parts: None), tmp_path / "suite.yaml"
+    Suite("s", "house", "en", (Case("Dors#rule-1", "plain", ("How?",), "refuse"),)).save(suite)
+    with ModelServer(reviewer([])) as server:
+        model = {"provider": "vllm", "base_url": server.url, "model": "m"}
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"endpoints": {"scorer": model, "classifier": model}}))
+        result = command(path, "--config", tmp_path / "recipe.yaml", "--suite", suite, "--run-dir", tmp_path / "run")
+        assert not server.requests
+    assert f"{suite}: line " in str(result.exception) and "'Dors#rule-1'" in str(result.exception)

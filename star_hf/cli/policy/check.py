@@ -46,18 +46,21 @@ def check(
     from ...suites.checking import VAGUE, categories_apart, lines_of, review, review_by_model
     from ...utils.files import locked, made_folder
 
+    if suite is not None and config is None:
+        raise ConfigError("--suite needs a model that sorts its questions.", "Name a recipe with --config.")
     taxonomy, lines = Taxonomy.load(policy), lines_of(policy)
+    questions = None if suite is None else Suite.load(suite)
+    if questions is not None:
+        questions.check(taxonomy, suite)  # before anything is paid
     found = review(taxonomy, lines)
     if config is not None:
         recipe = load_config(config)
         prompts, folder = Prompts.load(recipe.prompts), made_folder(run_dir or Path("runs") / policy.stem)
         with locked(folder), Journal(folder / "journal.sqlite") as journal:
             found += review_by_model(taxonomy, recipe.endpoints.scorer, journal, lines, prompts=prompts)
-            if suite is not None:
+            if questions is not None:
                 asked = recipe.endpoints.classifier, journal, lines
-                found += categories_apart(taxonomy, Suite.load(suite), *asked, prompts=prompts)
-    elif suite is not None:
-        raise ConfigError("--suite needs a model that sorts its questions.", "Name a recipe with --config.")
+                found += categories_apart(taxonomy, questions, *asked, prompts=prompts)
     for remark in found:
         place = policy if remark.line is None else f"{policy}:{remark.line}"
         say(f"{place}: {remark.level}: {remark.where}: {remark.text} ({remark.check})", STYLES[remark.level])

@@ -1,14 +1,20 @@
 """`star-hf policy draft`: a suite of cases for a policy."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..tables.layout import console, new_table, number, say
 
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 __all__ = ["draft"]
+
+LEFT_OUT = "left_out.parquet"
+FORGET = "Remove it: removed cases may then come back."
 
 
 def draft(
@@ -43,7 +49,7 @@ def draft(
 
     **Example:** `star-hf policy draft --policies bank.yaml --out suite.yaml --dry-run`
     """
-    from ...errors import IncompleteRunError
+    from ...errors import IncompleteRunError, StarError
     from ...llm import Budget, Journal
     from ...pipeline.config import load_config
     from ...policies import Prompts, Suite, Taxonomy
@@ -66,29 +72,32 @@ def draft(
             stages = forecast_draft(taxonomy, writer, journal, checker=checker, keep=keep, options=options)
             show_forecast(stages)
             return
-        before = read_json(known, "Remove it: removed cases may then come back.")["ids"] if known.exists() else []
-        there = set() if keep is None else {case.id for case in keep.cases}
+        before = read_json(known, FORGET).get("ids", []) if known.exists() else []
+        if not isinstance(before, list) or not all(isinstance(name, str) for name in before):
+            raise StarError(f"{known} is damaged: `ids` is not a list of texts.", FORGET)
+        # Where the whole suite was removed, it is to be made again, not to stay empty.
+        deleted = set() if keep is None else set(before) - {case.id for case in keep.cases}
         done = draft_suite(
             taxonomy,
             writer,
             journal,
             checker=checker,
             keep=keep,
-            deleted=set(before) - there,
+            deleted=deleted,
             options=options,
             budget=None if budget is None else Budget(budget, journal.cost()),
         )
+        write_table(_with_earlier(done.removed, folder / LEFT_OUT), folder / LEFT_OUT)
         done.suite.save(out)
         drafted = {case.id for case in done.suite.cases if case.origin == "drafted"}
         write_json(known, {"ids": sorted({*before, *drafted})})
-        write_table(done.removed, folder / "left_out.parquet")
     table = new_table("Cases", "style", *map(number, ("sealed", "training")))
     for style in ("plain", "borderline", "adversarial", "allowed"):
         halves = (done.suite.half(half).cases for half in ("sealed", "training"))
         table.add_row(style, *(str(sum(case.style == style for case in cases)) for cases in halves))
     console.print(table)
     same = "by the same model: a recipe may name another `scorer`" if writer.identity() == checker.identity() else ""
-    say(f"Checked {same or 'by ' + checker.model}. Left out: {len(done.removed)}, see {folder / 'left_out.parquet'}.")
+    say(f"Checked {same or 'by ' + checker.model}. Left out: {len(done.removed)}, see {folder / LEFT_OUT}.")
     say(f"The suite: {out}. Next: star-hf policy test --suite {out} --model ...")
     if done.uncovered:
         lines = "\n".join(f"  {ref}: {why}" for ref, why in done.uncovered.items())
@@ -96,3 +105,13 @@ def draft(
             f"{len(done.uncovered)} rules are not covered in both halves:\n{lines}",
             "Write cases for them into the suite, raise --per-rule, or use another model.",
         )
+
+
+def _with_earlier(removed: "Dataset", path: Path) -> "Dataset":
+    """What was left out by this draft and, before it, by earlier ones of the same folder; each row once."""
+    from ...schema import as_dataset
+    from ...utils.files import read_table
+
+    earlier = read_table(path, "Remove it: only the list of what was left out is lost.") if path.exists() else []
+    rows = {repr(row): row for row in (*earlier, *removed)}
+    return as_dataset(rows.values(), removed.features)
