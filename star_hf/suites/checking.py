@@ -19,6 +19,7 @@ from ..llm.types import Completion, Message, Unusable
 from ..policies import Category, Prompts, Suite, Taxonomy, digest
 from ..schema import COLLECTED, as_dataset
 from ..transforms.classify import Classifier
+from ..utils.text import normalise
 from .plan import HELPFUL, rules_of
 
 
@@ -48,6 +49,9 @@ VAGUE = {
     "fr": "appropriée?s?|si nécessaire|normalement|généralement|etc|problématiques?|raisonnables?",
 }
 """Words that leave a decision to the reader, by language."""
+
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+"""A word, or a character of Chinese and Japanese, which have no spaces."""
 
 LEAST_APART = 0.7
 """Share of a category's questions that the classifier must put into it."""
@@ -143,10 +147,17 @@ def _repetitions(taxonomy: Taxonomy) -> Iterator[Remark]:
 
 
 def _alike(texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Pairs of names whose texts are alike by their words; the later one first."""
+    """Pairs of names whose texts are alike by their words, the later one first.
+
+    Rules are short and alike in form: where each says a word that the other does not ("under 18", "over 18"), that
+    tells them apart.
+    """
+    words = {name: set(WORD.findall(normalise(text))) for name, text in texts.items()}
     rows = as_dataset(({"id": name, "question": text, "source": "policy"} for name, text in texts.items()), COLLECTED)
     removed = find_alike(rows, rows.select([]), embedding_threshold=None, progress=False).first_wins().removed
-    yield from zip(removed["id"][:], removed["matched_id"][:], strict=True)
+    for name, other in zip(removed["id"][:], removed["matched_id"][:], strict=True):
+        if words[name] <= words[other] or words[other] <= words[name]:
+            yield name, other
 
 
 def _vague(taxonomy: Taxonomy) -> Iterator[Remark]:

@@ -215,3 +215,23 @@ def test_a_suite_that_is_wrong_is_told_before_any_model_is_asked(tmp_path):
         result = command(path, "--config", tmp_path / "recipe.yaml", "--suite", suite, "--run-dir", tmp_path / "run")
         assert not server.requests
     assert f"{suite}: line " in str(result.exception) and "'Dors#rule-1'" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "language, first, second, alike",
+    [
+        ("en", "The customer is under 18 and asks for a card", "The customer is over 18 and asks for a card", False),
+        ("fr", "Le client demande la durée de son prêt", "Le client demande la durée de son crédit", False),
+        ("zh", "用户询问自己的账户", "用户询问他人的账户", False),
+        ("zh", "用户询问自己的账户", "用户询问自己的账户。", True),
+        ("en", "The customer asks for a card today", "Today the customer asks for a card", True),
+        ("en", "The customer asks for a new card", "The customer asks for a card", True),
+    ],
+    ids=range(6),
+)
+def test_a_word_on_each_side_tells_situations_apart(tmp_path, language, first, second, alike):
+    def change(policy, category, other):
+        for item, text in zip(category["responses"], (first, second), strict=True):
+            item["when"] = text
+
+    assert [name for name, *_ in found(changed(tmp_path, change, language))] == ["contradiction"] * alike
