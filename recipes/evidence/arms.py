@@ -228,6 +228,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", help="only these arms")
     parser.add_argument("--steps", nargs="*", default=STEPS, choices=STEPS)
     parser.add_argument("--work", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--note", default="", help="a sentence for the page, such as on the machine")
     parser.add_argument("--docs", type=Path, help="the folder of results.md and results/ (default: the work folder)")
     given = parser.parse_args()
     training = given.training and str(Path(given.training).absolute())
@@ -243,12 +244,12 @@ def main() -> None:
     if "ask" not in given.steps:
         return
     docs = given.docs or place.work
-    write_json(docs / "results" / "run.json", about(recipe))
+    write_json(docs / "results" / "run.json", about(recipe, given.note))
     keep(place.work, docs / "results", recipe.arms)
     write(Kept(docs / "results"), docs)
 
 
-def about(recipe: Evidence) -> dict[str, Any]:
+def about(recipe: Evidence, note: str = "") -> dict[str, Any]:
     """What the page says of the whole: the recipe, when, and on what."""
     import torch
 
@@ -261,6 +262,7 @@ def about(recipe: Evidence) -> dict[str, Any]:
         "epochs": read_options(recipe.training)["num_train_epochs"],
         "date": f"{datetime.now():%-d %B %Y}",
         "conditions": f"On {device}, with {versions}.",
+        "note": note,
     }
 
 
