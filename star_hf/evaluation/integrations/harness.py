@@ -11,6 +11,7 @@ Both frameworks call tasks without options of the task's own, so these come from
 | `STAR_HF_JOURNAL` | file for the judges' replies; `judge.sqlite` in the cache by default |
 | `STAR_HF_ALLOW_CODE_EXECUTION` | `1` allows HumanEval to run the model's code |
 | `STAR_HF_SANDBOX` | the least confinement of that code: `isolated`, `restricted` (the default) or `weak` |
+| `STAR_HF_MAX_FAILURES` | the largest accepted share of a benchmark's items without a value; `0.1` by default |
 | `STAR_HF_SUITES` | files of policy suites, separated by commas: each is one more benchmark |
 | `STAR_HF_EXPECTS_REASONING` | `1`: the model always reasons first, a text without `</think>` is not an answer |
 """
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, IncompleteRunError
 from ...llm import Journal
 from ...utils.files import write_text
 from ..grading.grade import check_graders, grade
@@ -42,6 +43,7 @@ __all__ = [
     "FIELDS",
     "Graded",
     "benchmark_of",
+    "check_failures",
     "expects_reasoning",
     "failed_shares",
     "grade_responses",
@@ -58,6 +60,9 @@ logger = logging.getLogger(__name__)
 
 FIELDS = tuple(field.name for field in fields(Item))
 """Columns of an item as a row."""
+
+MAX_FAILURES = 0.1
+"""Largest accepted share of a benchmark's items without a value."""
 
 LAYOUT = 2
 """The version of these rows, so that none of an earlier version is read."""
@@ -197,6 +202,18 @@ def summary(name: str, graded: Sequence[Graded]) -> dict[str, float]:
         "judged": float(len(values)),
         "failed": float(failures.total()),
     }
+
+
+def check_failures(shares: Mapping[str, float]) -> None:
+    """Raise [`IncompleteRunError`] if too many items have no value. `shares` are theirs, per benchmark."""
+    accepted = float(os.environ.get("STAR_HF_MAX_FAILURES", MAX_FAILURES))
+    if bad := {name: share for name, share in shares.items() if share > accepted}:
+        raise IncompleteRunError(
+            f"More than {accepted:.0%} of the answers have no value: "
+            + ", ".join(f"{name} {share:.0%}" for name, share in bad.items())
+            + ". Their rates leave these answers out.",
+            "Fix the cause (endpoint, token limit, judge) and run it again, or raise STAR_HF_MAX_FAILURES.",
+        )
 
 
 def _graded(item: Item, answers: Sequence[Mapping[str, Any]], thoughts: Sequence[Mapping[str, Any]]) -> Graded:

@@ -5,13 +5,17 @@ unscored sample. Imports are absolute, because inspect-ai loads the file on its 
 """
 
 import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import anyio
+import click
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.hooks import Hooks, RunEnd, hooks
+from inspect_ai.log import EvalLog
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
@@ -23,10 +27,12 @@ from inspect_ai.model import (
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from star_hf.errors import IncompleteRunError
 from star_hf.evaluation.generation.responses import read_response
 from star_hf.evaluation.integrations.harness import (
     FIELDS,
     benchmark_of,
+    check_failures,
     expects_reasoning,
     grade_responses,
     ready,
@@ -38,9 +44,14 @@ from star_hf.evaluation.tasks.benchmarks import BENCHMARKS
 from star_hf.evaluation.types import Item, Response
 
 
-__all__ = ["SOLVER", "benchmark", "sample_of", "star1_scorer", "turn_by_turn"]
+__all__ = ["SOLVER", "Unscored", "benchmark", "sample_of", "star1_scorer", "turn_by_turn"]
+
+logger = logging.getLogger(__name__)
 
 THREADS = 64
+
+STOPS = {"stop": False, "max_tokens": True, "model_length": True}
+"""How a model's own text ends, and whether that cuts it. What a provider's filter stopped is not the model's."""
 
 
 @solver
@@ -120,6 +131,41 @@ def star1_scorer(benchmark: str) -> Scorer:
     return score
 
 
+@hooks(name="unscored", description="Says how many samples have no value; `inspect eval` fails above a share.")
+class Unscored(Hooks):
+    """inspect-ai's table shows rates without saying how many samples they leave out, and ends with 0."""
+
+    async def on_run_end(self, data: RunEnd) -> None:
+        """Log the number of each task, and let the command `inspect` fail at its end, when the table is shown."""
+        shares = {log.eval.task: share for log in data.logs if (share := _unscored(log)) is not None}
+        command = click.get_current_context(silent=True)
+        if command and "inspect" in (command.find_root().info_name or ""):
+            command.call_on_close(functools.partial(_fail, shares))
+
+
+def _unscored(log: EvalLog) -> float | None:
+    """The share of samples without a value in a log of our tasks, all where it ended early; `None` in others."""
+    if not any(scorer.name.endswith("star1_scorer") for scorer in log.eval.scorers or ()):
+        return None
+    scores = log.results.scores if log.status == "success" and log.results else []
+    if not scores:
+        logger.warning("%s: it ended early, so no sample has a value", log.eval.task)
+        return 1.0
+    scored = scores[0].scored_samples or 0
+    total = max(log.results.total_samples if log.results else 0, 1)
+    if scored < total:
+        said = (log.eval.task, total - scored, total)
+        logger.warning("%s: %d of %d samples have no value; rates leave them out", *said)
+    return 1 - scored / total
+
+
+def _fail(shares: Mapping[str, float]) -> None:
+    try:
+        check_failures(shares)
+    except IncompleteRunError as error:
+        raise SystemExit(f"{error.message}\n{error.remedy}") from None
+
+
 def sample_of(name: str, row: Mapping[str, Any]) -> Sample:
     """The sample of a row of [`~star_hf.evaluation.integrations.harness.items_folder`], once its judge is ready."""
     ready(name)
@@ -133,7 +179,7 @@ def sample_of(name: str, row: Mapping[str, Any]) -> Sample:
 
 def _answer(item: Item, output: ModelOutput) -> Response:
     choice = output.choices[0] if output.choices else None
-    if choice is None or output.error:
+    if choice is None or output.error or choice.stop_reason not in STOPS:
         return read_response(item.id, None)
     content = choice.message.content
     parts = [] if isinstance(content, str) else content
@@ -142,7 +188,7 @@ def _answer(item: Item, output: ModelOutput) -> Response:
         item.id,
         choice.message.text,
         reasoning=reasoning or None,
-        truncated=choice.stop_reason in ("max_tokens", "model_length"),
+        truncated=STOPS[choice.stop_reason],
         expects_reasoning=expects_reasoning(),
     )
 

@@ -13,7 +13,6 @@ from star_hf.errors import ConfigError, IncompleteRunError
 from star_hf.evaluation.integrations import harness
 from star_hf.evaluation.integrations import lighteval_launcher as launcher
 from star_hf.evaluation.integrations.lighteval_launcher import (
-    _check_failures,
     _check_logs,
     _check_pins,
     _expanded,
@@ -83,6 +82,25 @@ def test_lighteval_eval_ignores_custom_tasks(lighteval, monkeypatch):
     launcher.custom_tasks_of_eval("star1.py")
     Registry(tasks="star1:jbb", custom_tasks=None, load_multilingual=False)
     assert given == [("star1:jbb", False, "star1.py")]
+
+
+@slow
+def test_the_list_of_tasks_has_ours_and_needs_no_network(lighteval, monkeypatch, capsys):
+    from lighteval.tasks.registry import Registry
+
+    lighteval(Registry, "print_all_tasks")
+    registry = SimpleNamespace(_task_registry={"gsm8k": None, "star1:jbb": None})
+    Registry.print_all_tasks(registry)
+    assert "star1:jbb" not in capsys.readouterr().out  # as released
+    monkeypatch.setattr("lighteval.__main__.app", lambda args, prog_name: given.append(args))
+    monkeypatch.delitem(sys.modules, "lighteval.tasks.tasks.tiny_benchmarks", raising=False)
+    given = []
+    monkeypatch.setattr(harness, "failed_shares", {})
+    launcher.launch(["tasks", "list"])
+    assert given[0][2:] == ["--custom-tasks", str(launcher.project_folder("lighteval_tasks") / "star1.py")]
+    assert not hasattr(sys.modules["lighteval.tasks.tasks.tiny_benchmarks"], "__file__")  # nothing was downloaded
+    Registry.print_all_tasks(registry)
+    assert capsys.readouterr().out.split() == ["gsm8k", "star1:jbb"]
 
 
 @slow
@@ -209,10 +227,10 @@ def test_what_would_mix_up_or_cut_answers_is_refused(model, words, tmp_path):
 def test_too_many_failures_end_the_run(monkeypatch):
     monkeypatch.setattr(harness, "failed_shares", {"jbb": 0.3, "xstest": 0.05})
     with pytest.raises(IncompleteRunError, match="jbb 30%") as caught:
-        _check_failures()
+        harness.check_failures(harness.failed_shares)
     assert "xstest" not in caught.value.message
     monkeypatch.setenv("STAR_HF_MAX_FAILURES", "0.5")
-    _check_failures()
+    harness.check_failures(harness.failed_shares)
 
 
 def test_a_task_that_did_not_finish_and_samples_without_a_score_end_the_run(monkeypatch):
@@ -230,4 +248,4 @@ def test_a_task_that_did_not_finish_and_samples_without_a_score_end_the_run(monk
     _check_logs(True, [log(), log(scored=6, unscored=4)], "logs")
     assert harness.failed_shares == {"jbb-1": 0.1, "jbb-4": 0.4}
     with pytest.raises(IncompleteRunError, match="jbb-4 40%"):
-        _check_failures()
+        harness.check_failures(harness.failed_shares)
