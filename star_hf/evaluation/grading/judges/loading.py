@@ -1,5 +1,6 @@
 """A judge from its name, such as `llama-guard-3@http://localhost:8001/v1`, or from a YAML file."""
 
+import logging
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -25,6 +26,8 @@ from .xstest import XSTest
 
 
 __all__ = ["KNOWN", "Known", "load_judge"]
+
+logger = logging.getLogger(__name__)
 
 
 class Known(NamedTuple):
@@ -113,6 +116,8 @@ def load_judge(spec: str | Path) -> Judge:
             raise ConfigError(f"Judge {who!r} has no model, so it takes no URL.", f"Write `{who}` alone.")
         return Judge(who, _families(known.family))
     endpoint = _endpoint(known, model, {"base_url": url} if url else {}, f"Judge {who!r}")
+    if known is CHAT:
+        logger.warning("%s is not a judge with a format of its own: it is asked as a chat model, by our prompts.", who)
     return Judge(_free(_name(who), f"Judge {who!r}"), _families(known.family), endpoint)
 
 

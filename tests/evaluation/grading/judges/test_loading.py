@@ -54,6 +54,20 @@ def test_every_known_judge_loads(name):
         assert judge.endpoint.provider == ("openai" if KNOWN[name].model.startswith("gpt-4o") else "vllm")
 
 
+@pytest.mark.parametrize("who", ["google/shieldgemma-9b", "nvidia/Nemotron-Content-Safety", "gpt-4o-mini"])
+def test_a_model_that_is_not_known_is_said_to_be_asked_as_a_chat_model(who, caplog):
+    load_judge(f"{who}@{URL}")
+    assert caplog.messages == [
+        f"{who} is not a judge with a format of its own: it is asked as a chat model, by our prompts."
+    ]
+
+
+@pytest.mark.parametrize("who", ["someone/Llama-Guard-3-8B-fp8", "policy:gpt-4o-mini", "xstest", "qwen3guard"])
+def test_a_judge_that_is_known_is_loaded_without_a_word(who, caplog):
+    load_judge(f"{who}@{URL}")
+    assert not caplog.messages
+
+
 def test_a_chat_model_judges_each_kind_by_what_fits():
     judge = load_judge("gpt-4o")
     assert isinstance(judge.family("safety"), PolicyJudge) and isinstance(judge.family("over_refusal"), XSTest)
