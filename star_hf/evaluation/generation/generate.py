@@ -1,5 +1,6 @@
 """Completions of the model under evaluation: each is in the journal before it is used, and none is written twice."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,11 +11,13 @@ from ...llm.types import Keyed, Message
 from ...utils.progress import track
 from ..tasks.attacks import opening_of
 from ..types import Item
-from .models import Model, Sampling
+from .models import Model, Sampling, Served
 from .responses import read_completion
 
 
 __all__ = ["Drawn", "generate"]
+
+logger = logging.getLogger(__name__)
 
 STAGE = "evaluate"
 """The stage of the journal entries."""
@@ -130,7 +133,14 @@ def _ask(
     rejected = [key for key, _ in requests if _is_rejected(journal, key)]
     if len(rejected) > FEW * len(requests):
         forget_rejected(journal, rejected)
-    if all(key in journal for key, _ in requests):
+    reused = sum(key in journal for key, _ in requests)
+    if reused and isinstance(model, Served) and model.by_name_alone:
+        logger.warning(
+            "%s: %d of %d answers of %s are reused. Its server does not tell its weights: if they are others now, "
+            "give them another --fingerprint.",
+            *(description, reused, len(requests), model.name),
+        )
+    if reused == len(requests):
         return
     target = model.provider(requests, sampling, journal)
     with track(f"{description}: {model.name}", len(requests), progress) as bar:

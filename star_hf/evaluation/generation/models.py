@@ -96,8 +96,18 @@ class Served:
         """SHA-256 of the file; of a server's model its address, its name, and the weights that the server reports."""
         if self.endpoint.provider == "local":
             return sha256(self.endpoint.model)
-        loaded = self._given or _loaded_weights(self.endpoint)
-        return digest({"at": self.endpoint.place, "model": self.endpoint.model, "weights": loaded})
+        return digest({"at": self.endpoint.place, "model": self.endpoint.model, "weights": self._weights})
+
+    @property
+    def by_name_alone(self) -> bool:
+        """Whether a server of the user's tells its weights by their name alone: others under it look the same."""
+        return self.endpoint.provider not in ("local", *WITHOUT_PENALTY) and self._weights is None
+
+    @cached_property
+    def _weights(self) -> str | None:
+        if self.endpoint.serve:
+            return self._given or self.endpoint.place  # it would be started only to say the same
+        return self._given or _loaded_weights(self.endpoint)
 
     def probe(self, system: str | None = None) -> None:
         """Ask one short question, so that a dead endpoint ends a run before its first prompt.

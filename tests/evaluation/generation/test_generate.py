@@ -144,3 +144,21 @@ def test_a_gguf_file_is_asked_once_and_goes_on_with_a_prefilled_answer(journal, 
     before = subject.fingerprint
     small_gguf(path, seed=1)
     assert Served(Endpoint(provider="local", model=str(path))).fingerprint != before
+
+
+def test_reused_answers_are_said_where_only_a_name_tells_the_weights(journal, caplog, monkeypatch):
+    told = {"weights": None}
+    monkeypatch.setattr("star_hf.evaluation.generation.models._loaded_weights", lambda endpoint: told["weights"])
+    with ModelServer(baked) as server:
+        endpoint = served(server).endpoint
+        answers(Served(endpoint), journal, ITEMS[:3])
+        assert not caplog.messages
+        answers(Served(endpoint), journal, ITEMS[:5])
+        assert "3 of 5 answers of m are reused" in caplog.text and "--fingerprint" in caplog.text
+        caplog.clear()
+        for subject in (Served(endpoint, "mark"), Served(endpoint, "mark")):
+            answers(subject, journal, ITEMS[:3])
+        told["weights"] = "/models/tuned"
+        for subject in (Served(endpoint), Served(endpoint)):
+            answers(subject, journal, ITEMS[:3])
+        assert not caplog.messages
