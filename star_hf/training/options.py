@@ -19,6 +19,7 @@ _KERNELS = "set `model_init_kwargs: {use_kernels: true}`"
 _QUANTISED = "adapters train on `dtype: bfloat16` weights"
 _COLUMNS = "name `question` and `response` in `columns` of the data set"
 _LOSS = "see `loss_average`"
+_ONE_REWARD = "the reward is one number; see `form_weight`"
 
 REFUSED: Mapping[str, str] = {
     "assistant_only_loss": _LABELS,
@@ -37,6 +38,11 @@ REFUSED: Mapping[str, str] = {
     "label_smoothing_factor": _LOSS,
     "load_in_4bit": _QUANTISED,
     "load_in_8bit": _QUANTISED,
+    "num_generations_eval": _NO_SPLIT,
+    "reward_weights": _ONE_REWARD,
+    "multi_objective_aggregation": _ONE_REWARD,
+    "max_tool_calling_iterations": "the questions come without tools",
+    "log_multimodal": "the questions come without pictures",
     "lora_task_type": "the models here are causal language models",
 }
 """Options with which a training would fail late, or do something else than what they say."""

@@ -29,6 +29,23 @@ HONOURED = {  # by TRL's trainers with our token ids, or by us
         ld_alpha f_divergence_type f_alpha_divergence_coef label_smoothing beta use_weighting discopop_tau
         activation_offloading sync_ref_model ref_model_mixup_alpha ref_model_sync_steps pad_token
     """,
+    "GRPOConfig": """
+        beta cache_implementation cast_lm_head_to_fp32 chat_template_kwargs delta disable_dropout
+        ds3_gather_for_generation
+        entropy_coef entropy_coef_delta entropy_coef_max entropy_coef_min entropy_target epsilon epsilon_high
+        generation_batch_size generation_kwargs importance_sampling_level log_completions log_completions_hub_repo
+        log_unique_prompts loss_type mask_truncated_completions max_completion_length min_p model_init_kwargs
+        num_completions_to_print num_generations num_iterations off_policy_mask_threshold pad_to_multiple_of
+        ref_model_mixup_alpha ref_model_sync_steps repetition_penalty router_aux_loss_coef sapo_temperature_neg
+        sapo_temperature_pos scale_rewards shuffle_dataset steps_per_generation sync_ref_model temperature
+        top_entropy_quantile top_k top_p transformers_continuous_batching_config trust_remote_code
+        use_adaptive_entropy use_bias_correction_kl use_transformers_continuous_batching use_transformers_paged
+        use_vllm vespo_k_neg vespo_k_pos vespo_lambda_neg vespo_lambda_pos vllm_enable_sleep_mode
+        vllm_gpu_memory_utilization vllm_group_port vllm_importance_sampling_cap vllm_importance_sampling_clip_max
+        vllm_importance_sampling_clip_min vllm_importance_sampling_correction vllm_importance_sampling_mode
+        vllm_max_model_length vllm_mode vllm_model_impl vllm_server_base_url vllm_server_host vllm_server_port
+        vllm_server_timeout vllm_structured_outputs_regex vllm_tensor_parallel_size
+    """,
 }
 OF_ALL_TRAININGS = {field.name for field in dataclasses.fields(transformers.TrainingArguments)}
 
@@ -74,6 +91,21 @@ def test_an_option_that_cannot_be_honoured_is_refused_with_its_reason(tmp_path, 
 @pytest.mark.parametrize("method", [sft, dpo, grpo])
 def test_the_defaults_of_trl_are_accepted(tmp_path, method):
     check_options(recipe(tmp_path, method))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("reward_weights", [0.5], "`form_weight`"),
+        ("multi_objective_aggregation", "normalize_then_sum", "`form_weight`"),
+        ("num_generations_eval", 4, "no evaluation split"),
+        ("max_tool_calling_iterations", 3, "without tools"),
+        ("log_multimodal", False, "without pictures"),
+    ],
+)
+def test_what_reinforcement_learning_cannot_honour_is_refused(tmp_path, option, value, words):
+    with pytest.raises(ConfigError, match=words):
+        check_options(recipe(tmp_path, grpo, **{option: value}))
 
 
 def test_all_wrong_options_are_named_at_once(tmp_path):
