@@ -46,7 +46,7 @@ def test_publish_dataset_dry_then_really_then_again(hub, finished, tmp_path, sta
 
 def test_what_cannot_be_published_ends_with_one_message(hub, finished, tmp_path, star_hf, monkeypatch):
     code, said = star_hf("publish", "dataset", tmp_path, "--repo-id", NAME)
-    assert code == 1 and "has no manifest.json" in said
+    assert code == 2 and "has no manifest.json" in said
     code, said = star_hf("publish", "dataset", finished, "--repo-id", "typed", "--sources-dir", tmp_path)
     assert code == 2 and "Give --repo-id as `owner/name`." in said
     monkeypatch.delenv("HF_TOKEN")

@@ -223,7 +223,8 @@ def test_a_thought_cut_off_is_unscored_in_inspect(run, place, judge):
         file = f"{ROOT}/star_hf/evaluation/integrations/inspect_tasks.py@strongreject"
         words = ["eval", file, "--model", "openai-api/local/m", "--log-dir", "cut", "--display", "plain"]
         done = run("inspect", *words, judge=judge, model=model)
-    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.returncode == 1, done.stderr + done.stdout
+    assert "4 of 12 samples have no value" in done.stderr and "strongreject 33%" in done.stderr
     (log,) = logs(place / "cut").values()
     measured, unscored = rates(log)
     assert (measured["accuracy"], unscored) == (0.5, 4)
