@@ -173,6 +173,7 @@ def launch(arguments: Sequence[str]) -> None:
                 given[place] = _with_cache(given[place], output, own, fresh=command != "accelerate")
     from lighteval.__main__ import app
 
+    _enable_loggers()
     try:
         app(args=given, prog_name="star-hf lighteval")
     except SystemExit as end:
@@ -181,6 +182,13 @@ def launch(arguments: Sequence[str]) -> None:
     from . import harness
 
     harness.check_failures(harness.failed_shares)
+
+
+def _enable_loggers() -> None:
+    """Let star_hf's warnings be seen: lighteval's configuration of logging disables all loggers that exist before."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "star_hf" and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 def _check_pins() -> None:
