@@ -116,7 +116,7 @@ def split_reasoning(text: str) -> Reasoned:
     answer = answer.strip()
     if OPEN in thought or OPEN in answer:
         return Reasoned(None, None, "ambiguous")
-    problem = "empty_answer" if not answer else "empty_thought" if not thought else None
+    problem = "empty_answer" if is_blank(answer) else "empty_thought" if is_blank(thought) else None
     return Reasoned(thought, answer, problem)
 
 

@@ -6,6 +6,7 @@ from star_hf.utils.text import (
     counted,
     encodable,
     encodable_values,
+    is_blank,
     join_reasoning,
     join_surrogates,
     normalise,
@@ -49,6 +50,8 @@ from star_hf.utils.text import (
         ("analysiswhyassistantfinalanswer", "why", "answer", None),
         ("analysis shows that it rains", None, "analysis shows that it rains", "no_reasoning"),
         ("<thinking>why</thinking>", "why", "", "empty_answer"),
+        ("<think>why</think>\u200b\u2060", "why", "\u200b\u2060", "empty_answer"),
+        ("<think>\ufeff</think>answer", "\ufeff", "answer", "empty_thought"),
         ("An answer. <thinking>no</thinking>", None, "An answer. <thinking>no</thinking>", "no_reasoning"),
     ],
 )
@@ -57,7 +60,8 @@ def test_split(text, thought, answer, problem):
     assert (found.thought, found.answer, found.problem) == (thought, answer, problem)
 
 
-words = st.text(st.characters(exclude_characters="<>", exclude_categories=("Cs",)), min_size=1).filter(str.strip)
+words = st.text(st.characters(exclude_characters="<>", exclude_categories=("Cs",)), min_size=1)
+words = words.filter(lambda text: not is_blank(text))
 
 
 @given(words, words)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import certifi
 
+from ...utils.text import is_blank
 from ..endpoint import Endpoint
 from ..trust import LOOPBACK
 from ..types import Completion, Request
@@ -93,13 +94,13 @@ class Client:
             Unavailable: If a transient failure outlived the retries.
         """
         completion = await self._persist(request)
-        empty = self._api.repeats_empty and completion.outcome == "ok" and not completion.text.strip()
+        empty = self._api.repeats_empty and completion.outcome == "ok" and is_blank(completion.text)
         if not empty:
             return completion
         if self.endpoint.max_retries:
             with contextlib.suppress(Unavailable):
                 completion = _with_cost_of([completion], await self._persist(request))
-        still = completion.outcome == "ok" and not completion.text.strip()
+        still = completion.outcome == "ok" and is_blank(completion.text)
         return replace(completion, outcome="empty", detail="The answer has no text.") if still else completion
 
     async def _persist(self, request: Request) -> Completion:
@@ -212,6 +213,9 @@ async def _content(reply: aiohttp.ClientResponse) -> bytes | None:
     bits = 15 if encoding == "deflate" and packed[:1] == b"\x78" else -15 if encoding == "deflate" else 31
     unpacking = zlib.decompressobj(bits)
     content = unpacking.decompress(packed, MOST_BYTES + 1)
+    while len(content) <= MOST_BYTES and unpacking.eof and unpacking.unused_data.startswith(b"\x1f\x8b"):
+        packed, unpacking = unpacking.unused_data, zlib.decompressobj(bits)  # gzip may come in several members
+        content += unpacking.decompress(packed, MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         return None
     if not unpacking.eof:

@@ -26,8 +26,9 @@ FILTERED = re.compile(
     r"content[ _]?filter|content exists risk|data_inspection_failed|inappropriate content|content_?policy_?violation"
     r"|content management policy|responsibleaipolicyviolation|flagged (as|by|for)|safety system|prohibited[ _]content"
     r"|sensitive (content|words)|moderation_(blocked|error)|requires moderation|\binvalid_prompt\b"
+    r"|considered high risk|敏感内容|敏感词|不安全|违规"
 )
-"""Words for a filter of OpenAI, Azure, DeepSeek, DashScope, OpenRouter and litellm, in any status."""
+"""Words for a filter of OpenAI, Azure, DeepSeek, DashScope, Zhipu, Moonshot, OpenRouter and litellm, in any status."""
 
 KEY = re.compile(
     r"invalid_?api_?key|authentication_?error|invalid_authentication"
@@ -36,7 +37,7 @@ KEY = re.compile(
 )
 CREDIT = re.compile(
     r"insufficient[ _](quota|balance|funds|credits?)|credit balance|(out of|no|not enough) credits?\b|billing"
-    r"|payment[ _]required|arrearage|\boverdue\b"
+    r"|payment[ _]required|arrearage|\boverdue\b|欠费|余额不足"
 )
 MODEL = re.compile(
     r"model_not_(supported|found|available)|unsupported_model|invalid_model|deploymentnotfound|no such model"

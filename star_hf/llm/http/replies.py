@@ -41,6 +41,8 @@ PARTS = {
     "refusal": "refusal",
 }
 """What the parts of a content are, by their `type`, and the fields that may hold what is in one."""
+THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")
+"""Where a message may have its thought; the last one is OpenRouter's."""
 INSIDE = ("text", "thinking", "reasoning", "summary", "refusal", "content", "value")
 
 MOST_TOKENS = 10**9
@@ -52,8 +54,8 @@ LABEL, USAGE = 200, 10_000
 class Unfinished(ValueError):
     """The provider broke an answer off and says so. `paid` has the tokens that count anyway."""
 
-    def __init__(self, paid: Completion):
-        super().__init__(f"the answer was broken off (finish reason {paid.finish_reason!r})")
+    def __init__(self, paid: Completion, said: str = ""):
+        super().__init__(f"the answer was broken off ({said or f'finish reason {paid.finish_reason!r}'})")
         self.paid = paid
 
 
@@ -93,7 +95,7 @@ def completion_of(reply: Mapping[str, Any], request: Request | None = None) -> C
     read = _Read()
     if message is not None:
         read.content(message.get("content"))
-        for name in ("reasoning_content", "reasoning"):
+        for name in THOUGHTS:
             if not read.thoughts:
                 read.content(message.get(name), "thinking")
         read.content(message.get("refusal"), "refusal")
@@ -115,8 +117,9 @@ def completion_of(reply: Mapping[str, Any], request: Request | None = None) -> C
         model=label(reply.get("model")),
         provider_id=label(reply.get("id")),
     )
-    if finish_reason.lower() in BROKEN_OFF:
-        raise Unfinished(completion)
+    error = _error(choice) or _error(reply)
+    if finish_reason.lower() in BROKEN_OFF or (error and completion.outcome == "ok"):
+        raise Unfinished(completion, error)
     return completion
 
 
@@ -183,9 +186,19 @@ def _message(choice: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
+def _error(there: Mapping[str, Any]) -> str:
+    """What an error beside an answer says; empty without one."""
+    error = there.get("error")
+    if isinstance(error, Mapping):
+        error = error.get("message") or error.get("code")
+    return words(error) if error else ""
+
+
 def _finish_reason(choice: Mapping[str, Any]) -> str:
     reason = choice.get("finish_reason")
-    return label(reason.get("type") if isinstance(reason, Mapping) else reason)
+    if isinstance(reason, Mapping):
+        reason = reason.get("type", reason)
+    return "" if reason is None else label(reason) if isinstance(reason, str) else words(json.dumps(reason), LABEL)
 
 
 def _outcome(finish_reason: str) -> tuple[str, str]:
@@ -233,28 +246,37 @@ def _joined(stream: str) -> dict[str, Any]:
     parts: dict[str, list[Any]] = {}
     finish_reason = None
     done = False
-    for data in _events(stream):
+    for failed, data in _events(stream):
         if data == "[DONE]":
             done = True
             break
         chunk = json.loads(data)
+        if failed and not chunk.get("error"):
+            chunk = {"error": chunk}
         whole |= {name: value for name, value in chunk.items() if value is not None and name != "choices"}
-        for choice in (chunk.get("choices") or [])[:1]:
+        for choice in chunk.get("choices") or []:
+            if choice.get("index") not in (None, 0):  # another answer to the same request
+                continue
             message = _message(choice) or {}
             finish_reason = choice.get("finish_reason") or finish_reason
-            for name in ("content", "reasoning_content", "reasoning", "refusal"):
+            if choice.get("error"):
+                whole["error"] = choice["error"]
+            for name in ("content", *THOUGHTS, "refusal"):
                 if message.get(name) is not None:
                     parts.setdefault(name, []).append(message[name])
-    if not done and finish_reason is None:
+    if not done and finish_reason is None and not whole.get("error"):
         raise ValueError("the event stream has no end")
     if not parts and whole.get("error"):
         return whole
     return {**whole, "choices": [{"message": parts, "finish_reason": finish_reason}]}
 
 
-def _events(stream: str) -> Iterator[str]:
-    """The data of each event."""
+def _events(stream: str) -> Iterator[tuple[bool, str]]:
+    """Whether each event is named an error, and its data. Some servers leave out the empty line between events."""
     for event in re.split(r"(?:\r\n|\r|\n){2,}", stream):
-        lines = [line[5:].strip() for line in event.splitlines() if line.startswith("data:")]
-        if any(lines):
-            yield "\n".join(lines)
+        lines = re.split(r"\r\n|\r|\n", event)  # JSON may hold the other ends of lines of `splitlines`
+        failed = any(line.startswith("event:") and line[6:].strip() == "error" for line in lines)
+        data = [line[5:].strip() for line in lines if line.startswith("data:")]
+        if any(data):
+            apart = all(line.startswith(("{", "[DONE]")) for line in data)
+            yield from ((failed, part) for part in (data if apart else ["\n".join(data)]))

@@ -25,6 +25,7 @@ ENDPOINT_WIDE = {
     "credit 2": {"message": "Access denied", "code": "Arrearage"},
     "credit 3": {"message": "Billing hard limit has been reached", "code": "billing_hard_limit_reached"},
     "credit 4": {"message": "Insufficient Balance"},
+    "credit 5": {"message": "您的账户已欠费，请充值后重试", "code": "1113"},
     "stream": {"message": "This model only support stream mode, please enable the stream parameter"},
     "stream 2": {"message": "Streaming is required for this model"},
     "option": {
@@ -45,6 +46,8 @@ FILTERED = {
         "innererror": {"code": "ResponsibleAIPolicyViolation"},
     },
     "litellm": {"message": "litellm.BadRequestError: litellm.ContentPolicyViolationError: no", "code": "400"},
+    "Zhipu": {"message": "系统检测到输入或生成内容可能包含不安全或敏感内容", "code": "1301"},
+    "Moonshot": {"message": "The request was rejected because it was considered high risk", "type": "content_filter"},
     "a plain sentence": "Your request was rejected by our safety system.",
 }
 

@@ -57,12 +57,16 @@ def test_only_known_ends_are_whole_answers(reason):
         ("stopped", "unknown_finish"),
         (7, "unknown_finish"),
         ({"type": "length"}, "truncated"),
+        ({"reason": "length"}, "unknown_finish"),
+        (["length"], "unknown_finish"),
+        (False, "unknown_finish"),
     ],
 )
 def test_every_other_end_has_a_name_and_is_paid_once(reason, outcome):
     kept, failures, asked = ask(Reply("hi and", finish_reason=reason))
     assert (kept.outcome, kept.text, asked) == (outcome, "hi and", 1) and not failures
-    assert outcome != "unknown_finish" or str(reason) in kept.detail
+    said = reason if isinstance(reason, str) else json.dumps(reason)
+    assert outcome != "unknown_finish" or said in kept.detail
 
 
 @pytest.mark.parametrize("reason", ["insufficient_system_resource", "error", "abort", "timeout"])
@@ -102,6 +106,7 @@ def test_tries_that_were_broken_off_are_counted_as_paid(monkeypatch):
         ({"content": "hi", "reasoning_content": "Hm.", "reasoning": "Hm."}, "hi", "Hm."),
         ({"content": "hi", "reasoning_content": None, "reasoning": {"text": "Hm."}}, "hi", "Hm."),
         ({"content": "hi", "reasoning": False, "refusal": False}, "hi", None),
+        ({"content": "hi", "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]}, "hi", "Hm."),
         ("hi", "hi", None),
     ],
 )
@@ -130,7 +135,7 @@ def test_a_reply_without_a_message_that_can_be_read_is_named_and_paid_once(reply
     assert (kept.outcome, asked) == ("unreadable", 1) and kept.detail and not failures
 
 
-@pytest.mark.parametrize("content", [None, "", " \n", [], {"type": "text", "text": ""}])
+@pytest.mark.parametrize("content", [None, "", " \n", "\u200b\ufeff", [], {"type": "text", "text": ""}])
 def test_an_answer_without_text_is_asked_for_once_more_and_never_read_as_one(content):
     kept, _, asked = ask(raw({"content": content}))
     assert (kept.outcome, asked) == ("empty", 2)
@@ -154,6 +159,54 @@ def test_an_event_stream_is_put_together(line_end, before):
     kept, _, asked = ask(Reply(raw=(before + lines).replace("\n", line_end).encode()))
     assert (kept.text, kept.reasoning, kept.outcome, asked) == ("hi\n\nyou", "Hm.", "truncated", 1)
     assert (kept.prompt_tokens, kept.completion_tokens, kept.provider_id) == (5, 6, "c1")
+
+
+def events(*chunks):
+    return Reply(raw="".join(f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n" for chunk in chunks).encode())
+
+
+def said(text, **choice):
+    return {"choices": [{"delta": {"content": text}, **choice}]}
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85"])
+def test_only_ends_of_lines_of_the_protocol_end_a_line(mark):
+    kept, _, asked = ask(events(said(f"h{mark}i"), said("", finish_reason="stop")))
+    assert (kept.text, kept.outcome, asked) == (f"h{mark}i", "ok", 1)
+
+
+def test_events_without_an_empty_line_between_them_are_read():
+    reply = events(said("h"), said("i", finish_reason="stop"))
+    kept, _, asked = ask(Reply(raw=reply.raw.replace(b"\n\n", b"\n") + b"data: [DONE]\n"))
+    assert (kept.text, asked) == ("hi", 1)
+
+
+def test_other_answers_in_a_stream_are_not_mixed_with_the_first():
+    kept, _, _ = ask(events(said("no", index=1), said("hi", index=0), said("", index=0, finish_reason="stop")))
+    assert (kept.text, kept.outcome) == ("hi", "ok")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        events(said("hi an"), {"error": {"message": "boom", "code": 502}}),
+        Reply(raw=events(said("hi an"), {"error": {"message": "boom"}}).raw + b"data: [DONE]\n\n"),
+        Reply(raw=events(said("hi an")).raw + b'event: error\ndata: {"message": "boom"}\n\ndata: [DONE]\n\n'),
+        events(said("hi an", error={"message": "boom"}), said("", finish_reason="stop")),
+        raw({"content": "hi an"}, error={"message": "boom", "code": 502}),
+        raw({"content": "hi an"}, error="boom"),
+        Reply(raw=b'{"choices": [{"message": {"content": "hi an"}, "error": {"message": "boom"}}]}'),
+    ],
+)
+def test_an_answer_beside_an_error_is_never_whole(reply, monkeypatch):
+    monkeypatch.setattr(client, "wait_s", lambda *_: 0.0)
+    kept, failures, asked = ask(reply, max_retries=1)
+    assert kept is None and asked == 2 and "boom" in failures[0]
+
+
+@pytest.mark.parametrize("error", [None, "", False, {}, {"code": None, "message": ""}])
+def test_an_error_that_says_nothing_is_none(error):
+    assert ask(raw({"content": "hi"}, error=error))[0].text == "hi"
 
 
 def test_broken_characters_do_not_cost_the_answer():
@@ -207,6 +260,12 @@ def test_a_packed_reply_is_unpacked(pack):
     encoding = "gzip" if pack is gzip.compress else "deflate"
     body = pack(json.dumps({"choices": [{"message": {"content": "hi"}}]}).encode())
     assert ask(Reply(raw=body, headers={"Content-Encoding": encoding}))[0].text == "hi"
+
+
+def test_a_reply_packed_in_several_members_is_whole():
+    body = json.dumps({"choices": [{"message": {"content": "hi"}}]}).encode()
+    packed = b"".join(gzip.compress(body[start : start + 20]) for start in range(0, len(body), 20))
+    assert ask(Reply(raw=packed, headers={"Content-Encoding": "gzip"}))[0].text == "hi"
 
 
 @pytest.mark.parametrize("packed", [True, False])
