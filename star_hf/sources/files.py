@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from ..errors import SourceError, StarError, first_line
-from .formats import DAMAGED, FORMATS, UNDECODED, Record, Refused, Table, spelled
+from .encodings import DAMAGED, UNDECODED
+from .formats import FORMATS, Record, Refused, Table, spelled
 
 
 __all__ = ["rows_in"]
@@ -31,11 +32,16 @@ OPENERS: dict[bytes, Callable[[BinaryIO], Any]] = {
 
 
 def rows_in(
-    path: Path, columns: Sequence[str] = (), options: Mapping[str, Any] | None = None, expand: bool = True
+    path: Path,
+    columns: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    expand: bool = True,
+    needed: Sequence[str] = (),
 ) -> Iterator[Record]:
-    """The rows of a file, with only these columns; with all if a row has none of them.
+    """The rows of a file, with only these columns; with all if a row has none of them, or of those that are needed.
 
-    A column is also found in other letter case and with spaces around its name. In csv files all values are text.
+    A column is also found in other letter case and with spaces around its name. In csv files all values are text. With
+    `expand`, a csv file must write a quote inside quotes twice, so that no text is read in another way than was meant.
 
     Args:
         options (`Mapping`, *optional*): Of a csv file: `sep`, and `names` if it has no header.
@@ -45,6 +51,8 @@ def rows_in(
     Raises:
         [`SourceError`]: If the file is missing, empty, of another format, or damaged as a whole.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise SourceError(f"{path} is a {'folder' if path.is_dir() else 'pipe or a device'}.", "Name one file.")
     if not os.path.isfile(path):
         raise SourceError(f"There is no file {path}.", "Check the path.")
     empty = True
@@ -54,7 +62,7 @@ def rows_in(
         with path.open("rb") as file, _opened(file) as stream:
             for place, row in FORMATS[suffix](stream, table):
                 empty = False
-                yield place, row if isinstance(row, Refused) else _chosen(row, columns)
+                yield place, row if isinstance(row, Refused) else _chosen(row, columns, needed)
     except StarError:
         raise
     except Exception as error:
@@ -63,10 +71,11 @@ def rows_in(
         raise SourceError(f"{path} has no rows.", DAMAGED)
 
 
-def _chosen(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any] | Refused:
+def _chosen(row: dict[str, Any], columns: Sequence[str], needed: Sequence[str]) -> dict[str, Any] | Refused:
     """The wanted columns of a row, if their texts could be decoded."""
     own = _own_names(tuple(row), tuple(columns))
-    row = {name: row[key] for name, key in own.items()} if own else row
+    if own and (not needed or not own.keys().isdisjoint(needed)):
+        row = {name: row[key] for name, key in own.items()}
     if any(isinstance(value, str) and not value.isascii() and UNDECODED.search(value) for value in row.values()):
         return Refused("not UTF-8")
     return {name: value.lstrip("\ufeff") if isinstance(value, str) else value for name, value in row.items()}

@@ -1,11 +1,12 @@
 """Readers of the formats in which people keep rows: each yields a row and its place, or why it cannot be read."""
 
-import codecs
 import csv
 import io
 import json
+import math
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,28 +17,19 @@ from datasets import Dataset, Features, Json
 from datasets.features.features import decode_nested_example
 
 from ..errors import SourceError, first_line
-from ..utils.text import join_surrogates
+from ..utils.text import INVISIBLE, join_surrogates, normalise
+from .encodings import DAMAGED, UNDECODED, text_of
 
 
-__all__ = ["DAMAGED", "FORMATS", "UNDECODED", "Record", "Refused", "Table", "decoded", "spelled"]
-
-BOMS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""In this order, since the mark of UTF-32 begins with that of UTF-16. In UTF-8 it is stripped from each text."""
+__all__ = ["FORMATS", "Record", "Refused", "Table", "decoded", "spelled"]
 
 BATCH_ROWS = 1000
+AROUND = "\ufeff \t\r\n"
+"""What may stand around a JSON value or a header."""
+_BETWEEN = re.compile(rf"[{AROUND}]*")
 SEPARATORS = ",;\t|"
-END = "\x1aend of file"
+END = f"\x1a{os.urandom(8).hex()}"
 """A last line, which only an open quote swallows."""
-
-UNDECODED = re.compile("[\udc80-\udcff]")
-"""What `surrogateescape` makes of bytes that are not UTF-8."""
-
-DAMAGED = "Fix the file or download it again."
 
 csv.field_size_limit(2**31 - 1)  # texts that are too long are removed with that reason, not here
 
@@ -65,51 +57,51 @@ class Table:
 
 
 def spelled(names: Iterable[str], name: str) -> str | None:
-    """How a table spells a column: as given, else in other letter case or with spaces around it; `None` without it."""
+    """How a table spells a column: as given, else in other letter case, in wide letters, or with spaces or invisible
+    characters around it; `None` without it."""
     names = tuple(names)
-    return name if name in names else next((own for own in names if own.strip().casefold() == name.casefold()), None)
+    return name if name in names else next((own for own in names if _plain(own) == _plain(name)), None)
 
 
-def _text(stream: Any, path: Path, newline: str | None = None) -> io.TextIOWrapper:
-    """The stream as text: by its byte order mark, as UTF-16 if every other byte is zero, else as UTF-8."""
-    buffered = io.BufferedReader(stream) if not hasattr(stream, "peek") else stream
-    head = buffered.peek(4096)[:4096]
-    if not head:
-        raise SourceError(f"{path} is empty.", DAMAGED)
-    encoding = next((encoding for bom, encoding in BOMS.items() if head.startswith(bom)), "utf-8")
-    if encoding == "utf-8" and b"\0" in head:
-        odd, even = head[1::2].count(0), head[::2].count(0)
-        if abs(odd - even) * 4 > len(head):
-            encoding = "utf-16-le" if odd > even else "utf-16-be"
-        elif (odd + even) * 10 > len(head):
-            raise SourceError(f"{path} is not a text file: it holds zero bytes.", DAMAGED)
-    errors = "surrogateescape" if encoding == "utf-8" else "strict"
-    return io.TextIOWrapper(buffered, encoding, errors, newline)
+def _plain(name: str) -> str:
+    return normalise(INVISIBLE.sub("", name))
+
+
+def _check_names(header: Sequence[str], table: Table) -> None:
+    """Refuse a table in which it is unclear which column is meant."""
+    plain = [_plain(column) for column in header]
+    for name in table.columns or filter(str.strip, header):
+        if plain.count(_plain(name)) > 1 and header.count(name) != 1:
+            raise SourceError(f"{table.path} has several columns `{name}`.", "Rename all but one.")
 
 
 def _lines(stream: Any, table: Table) -> Iterator[Record]:
-    for number, line in enumerate(_text(stream, table.path), start=1):
+    for number, line in enumerate(text_of(stream, table.path), start=1):
         yield f"line {number}", {"text": line.rstrip("\n")}
 
 
 def _csv(stream: Any, table: Table) -> Iterator[Record]:
-    text = _text(stream, table.path, newline="")
+    text = text_of(stream, table.path, newline="")
     first, before = text.readline(), 0
+    while first and not first.strip(AROUND):
+        first, before = text.readline(), before + 1
     separator = table.options.get("sep")
     if stated := re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE):  # Excel's
-        separator, first, before = stated[1], text.readline(), 1
+        separator, first, before = stated[1], text.readline(), before + 1
     separator = separator or _separator(first, table)
-    records = csv.reader(chain([first], text, [END]), delimiter=separator)
+    # Files of the catalogue are read as they were published, also where a quote is not doubled.
+    records = csv.reader(chain([first], text, [END]), delimiter=separator, strict=table.expand)
     header = table.options.get("names") or [name.strip("\ufeff") for name in next(records)]
-    for name in table.columns:
-        if [column.strip().casefold() for column in header].count(name.casefold()) > 1 and header.count(name) != 1:
-            raise SourceError(f"{table.path} has several columns `{name}`.", "Rename all but one.")
+    _check_names(header, table)
     start = records.line_num
-    for fields in records:
+    for fields in _fields(records):
         place, start = f"line {before + start + 1}", records.line_num
+        if fields == [END]:
+            return
+        if fields is None:
+            yield place, Refused("text after a closing quote: a quote inside quotes is written twice")
+            continue
         if fields and fields[-1].endswith(END):
-            if fields == [END]:
-                return
             raise SourceError(f"{table.path}, {place}: a quote opens and never closes.", "Close it, or double it.")
         if len(fields) > len(header) and any(field.strip() for field in fields[len(header) :]):
             yield (
@@ -118,6 +110,17 @@ def _csv(stream: Any, table: Table) -> Iterator[Record]:
             )
         elif fields:
             yield place, dict(zip(header, [*fields, *[""] * len(header)], strict=False))
+
+
+def _fields(records: Iterator[list[str]]) -> Iterator[list[str] | None]:
+    """The values of each record; `None` if a quote closes in the middle of a value."""
+    while True:
+        try:
+            yield next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield ["", END] if "end of data" in str(error) else None
 
 
 def _separator(first: str, table: Table) -> str:
@@ -132,9 +135,39 @@ def _separator(first: str, table: Table) -> str:
 
 
 def _json_lines(stream: Any, table: Table) -> Iterator[Record]:
-    for number, line in enumerate(_text(stream, table.path), start=1):
-        if line.strip("\ufeff \t\r\n"):
-            yield f"line {number}", _parsed(line)
+    lines = enumerate(text_of(stream, table.path), start=1)
+    number, first = next(((number, line) for number, line in lines if line.strip(AROUND)), (0, ""))
+    if table.expand and isinstance(_parsed(first), Refused):
+        rest = "".join(line for _, line in lines)
+        if (values := _values(first + rest)) is not None:  # a list, or objects that take several lines
+            yield from _numbered(values, table)
+            return
+        lines = enumerate(io.StringIO(rest), start=number + 1)
+    for at, line in chain([(number, first)], lines):
+        if line.strip(AROUND):
+            yield f"line {at}", _parsed(line)
+
+
+def _values(text: str) -> list[Any] | None:
+    """The JSON values of a text that has nothing but these, one after the other."""
+    values, place = list[Any](), 0
+    text = text.strip(AROUND)
+    try:
+        while place < len(text):
+            value, place = _DECODER.raw_decode(text, place)
+            values.append(value)
+            place = _BETWEEN.match(text, place).end()
+    except (ValueError, RecursionError):
+        return None
+    return _whole(values, text)
+
+
+def _numbered(values: list[Any], table: Table) -> Iterator[Record]:
+    """The rows of a file of JSON values: one that holds them all, or one for each."""
+    if len(values) == 1:
+        values = values[0] if isinstance(values[0], list) else _expanded(values[0], table) if table.expand else values
+    for number, row in enumerate(values, start=1):
+        yield f"row {number}", _record(row)
 
 
 def _parsed(line: str) -> dict[str, Any] | Refused:
@@ -149,7 +182,10 @@ _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 
 def _loads(text: str) -> Any:
     """A JSON value; NaN and infinity are no values. Halves of surrogate pairs are joined if all bytes were UTF-8."""
-    value = _DECODER.decode(text.strip("\ufeff \t\r\n"))
+    return _whole(_DECODER.decode(text.strip(AROUND)), text)
+
+
+def _whole(value: Any, text: str) -> Any:
     return _joined(value) if "\\u" in text and not UNDECODED.search(text) else value
 
 
@@ -168,18 +204,17 @@ def _record(value: Any) -> dict[str, Any] | Refused:
 
 
 def _json(stream: Any, table: Table) -> Iterator[Record]:
-    text = _text(stream, table.path).read()
-    try:
-        data = _loads(text)
-    except json.JSONDecodeError as error:
-        first, _, rest = text.strip("\ufeff \t\r\n").partition("\n")
-        if not rest or isinstance(_parsed(first), Refused):
-            raise SourceError(f"{table.path} is not JSON: {first_line(error)}", DAMAGED) from None
-        yield from _json_lines(io.BytesIO(text.encode("utf-8", "surrogateescape")), table)
+    text = text_of(stream, table.path).read()
+    if (values := _values(text)) is not None:
+        yield from _numbered(values, table)
         return
-    rows = data if isinstance(data, list) else _expanded(data, table) if table.expand else [data]
-    for number, row in enumerate(rows, start=1):
-        yield f"row {number}", _record(row)
+    first, _, rest = text.strip(AROUND).partition("\n")
+    if not rest or isinstance(_parsed(first), Refused):
+        try:
+            _loads(text)
+        except json.JSONDecodeError as error:
+            raise SourceError(f"{table.path} is not JSON: {first_line(error)}", DAMAGED) from None
+    yield from _json_lines(io.BytesIO(text.encode("utf-8", "surrogateescape")), table)
 
 
 def _expanded(data: Any, table: Table) -> list[Any]:
@@ -208,6 +243,7 @@ def _expanded(data: Any, table: Table) -> list[Any]:
 
 def _parquet(stream: Any, table: Table) -> Iterator[Record]:
     file = pq.ParquetFile(stream)
+    _check_names(file.schema_arrow.names, table)
     names = [own for name in table.columns if (own := spelled(file.schema_arrow.names, name)) is not None]
     features = Features.from_arrow_schema(file.schema_arrow)
     mixed = {name: feature for name, feature in features.items() if _has_json(feature)}
@@ -220,6 +256,9 @@ def _parquet(stream: Any, table: Table) -> Iterator[Record]:
 
 
 def _unpacked(value: Any) -> Any:
+    """Bytes as text, and no value for what is no number: pandas writes that where a value is missing."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
@@ -228,7 +267,8 @@ def decoded(dataset: Dataset) -> Iterator[dict[str, Any]]:
     mixed = {name: feature for name, feature in dataset.features.items() if _has_json(feature)}
     for table in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
         for row in table.to_pylist():
-            yield row | {name: decode_nested_example(feature, row[name]) for name, feature in mixed.items()}
+            row |= {name: decode_nested_example(feature, row[name]) for name, feature in mixed.items()}
+            yield {name: _unpacked(value) for name, value in row.items()}
 
 
 def _has_json(feature: Any) -> bool:

@@ -113,7 +113,7 @@ def read_file(
         [`SourceError`]: If the file or too many of its rows cannot be read.
     """
     found, kept = list[str](), 0
-    for place, row in rows_in(path, columns):
+    for place, row in rows_in(path, columns, needed=needed):
         row = _as_texts(row, columns, needed)
         if not isinstance(row, Refused):
             kept += 1
@@ -208,7 +208,8 @@ def _remedy_for(path: Path, refused: Sequence[str]) -> str:
     if any(problem.endswith("not UTF-8") for problem in refused):
         fresh = path.with_name(f"{path.stem}.utf8{path.suffix}")
         return (
-            "Save it as UTF-8. If it was written by a Western European Windows: "
+            "Save it as UTF-8. Its encoding may be GB18030 (Chinese), CP932 (Japanese) or WINDOWS-1251 (Cyrillic). "
+            "If it was written by a Western European Windows: "
             f"iconv -f WINDOWS-1252 -t UTF-8 {quote(str(path))} > {quote(str(fresh))}"
         )
     return "Correct these rows."

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import lzma
+import os
 import shutil
 import subprocess
 import zipfile
@@ -18,7 +19,7 @@ import pytest
 from star_hf.audit.rows import load_rows
 from star_hf.errors import SourceError
 from star_hf.sources.held_out import own_held_out_set
-from star_hf.sources.reading import read_own_texts, read_rows
+from star_hf.sources.reading import read_file, read_own_texts, read_rows
 from star_hf.transforms.collect import collect
 from star_hf.utils.text import listed
 
@@ -37,10 +38,14 @@ def zipped(name: str, text: str, *others: str) -> bytes:
     return content.getvalue()
 
 
-def parquet(**columns) -> bytes:
+def parquet_of(names: list[str], *columns) -> bytes:
     content = io.BytesIO()
-    pq.write_table(pa.table(columns), content)
+    pq.write_table(pa.Table.from_arrays(list(map(pa.array, columns)), names), content)
     return content.getvalue()
+
+
+def parquet(**columns) -> bytes:
+    return parquet_of(list(columns), *columns.values())
 
 
 def read(path):
@@ -73,6 +78,10 @@ def read(path):
         ("a.CSV", COMMA),
         ("a.csv", COMMA.replace(",", ";")),
         ("a.csv", "sep=;\n" + COMMA.replace(",", ";")),
+        ("a.csv", "\n  \n" + COMMA),
+        ("a.csv", "\nsep=;\n" + COMMA.replace(",", ";")),
+        ("a.csv", COMMA.replace("question", "\u200bquestion")),
+        ("a.csv", COMMA.replace("question", "ｑｕｅｓｔｉｏｎ")),
         ("a.csv", TABS),
         ("a.csv", COMMA.replace(",", "|")),
         ("a.csv", "\ufeff" + COMMA),
@@ -84,6 +93,9 @@ def read(path):
         ("a.tsv", COMMA),
         ("a.jsonl", LINES.replace('"question"', '"Question"')),
         ("a.jsonl", LINES.replace('"question"', '" question "')),
+        ("a.jsonl", json.dumps([json.loads(line) for line in LINES.splitlines()], indent=1)),
+        ("a.jsonl", "\n" + "".join(json.dumps(json.loads(line), indent=1) for line in LINES.splitlines())),
+        ("a.json", LINES.replace("\n", "")),
         ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
         ("a.jsonl", gzip.compress(LINES.encode(), mtime=0)),
         ("a.jsonl.gz", LINES),
@@ -132,6 +144,10 @@ def test_the_same_rows_in_any_form(tmp_path, name, content):
         ("a.json", '[{"question": "a"}, {"question": "b", "late": [{"x": 1}]}]', ["a", "b"]),
         ("a.json", '{"question": "a"}', ["a"]),
         ("a.parquet", parquet(question=["a", None]), ["a", ""]),
+        ("a.parquet", parquet(question=[1.5, float("nan")]), ["1.5", ""]),
+        ("a.txt", "我怎样种番茄\n猫一天睡多久\n".encode("utf-16-le"), ["我怎样种番茄", "猫一天睡多久"]),
+        ("a.txt", "我怎样种番茄\n猫一天睡多久\n".encode("utf-16-be"), ["我怎样种番茄", "猫一天睡多久"]),
+        ("a.csv", "question\na\n\x1aend of file\nb\n", ["a", "\x1aend of file", "b"]),
     ],
 )  # fmt: skip
 def test_texts_are_read_as_they_were_meant(tmp_path, name, content, texts):
@@ -155,6 +171,8 @@ def test_texts_are_read_as_they_were_meant(tmp_path, name, content, texts):
         ("a.txt", b"a\nb\xe9\nb\n", "line 2", "not UTF-8"),
         ("a.csv", b"question,x\na,1\n\xe9,1\nb,\xe9\n", "line 3", "not UTF-8"),
         ("a.csv", 'question\n"a"\none, two\nb\n', "line 3", "2 values, but 1 columns"),
+        ("a.csv", 'question,x\na,1\n"c \\"c\\" c",1\nb,1\n', "line 3", "a quote inside quotes is written twice"),
+        ("a.csv", 'question,x\na,1\n"c" c,1\nb,1\n', "line 3", "a quote inside quotes is written twice"),
         ("a.csv", 'question,x\n"a",1\n"c\nc",1,2\nb,1\n', "line 3", "3 values, but 2 columns"),
         ("a.json", '["a", 5, "b"]', "row 2", "a JSON int, expected an object"),
     ],
@@ -182,6 +200,9 @@ def test_a_broken_row_is_refused_and_the_others_are_read(tmp_path, caplog, name,
         ("a.csv", "\ufeff", "a.csv has no rows"),
         ("a.csv", 'question\na\n"b\nc\n', "line 3: a quote opens and never closes"),
         ("a.csv", "Question, QUESTION\na,b\n", "several columns `question`"),
+        ("a.csv", "question,question\na,b\n", "several columns `question`"),
+        ("a.parquet", parquet_of(["question", "question"], ["a"], ["b"]), "several columns `question`"),
+        ("a.csv", "prompt,source\na,b\n", "no column `question`; its columns are prompt, source"),
         ("a.json", '[{"question": "a"', "a.json is not JSON"),
         ("a.json", '{"prompts": ["a"]}', "no column `question`; its columns are prompts"),
         ("a.json", "5", "a JSON int"),
@@ -271,3 +292,20 @@ def test_long_lists_are_cut():
     assert listed(["a", "b"]) == "a, b"
     assert listed(range(25), 3) == "0, 1, 2, 22 more"
     assert len(listed(["x" * 1000])) == 40
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_where_all_columns_are_read_no_name_may_repeat(tmp_path, name):
+    names = ["question", "response", "response", "", ""]
+    data = parquet_of(names, *[["x"]] * 5) if name == "a.parquet" else f"{','.join(names)}\nx,x,x,x,x\n".encode()
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SourceError, match="several columns `response`"):
+        list(read_file(tmp_path / name))
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "a.jsonl").mkdir()
+    for path, said in ((tmp_path / "pipe.jsonl", "is a pipe"), (tmp_path / "a.jsonl", "is a folder")):
+        with pytest.raises(SourceError, match=said):
+            list(read_file(path))
